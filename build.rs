@@ -1,0 +1,24 @@
+//! Compiles `proto/` without protoc.
+
+use std::path::PathBuf;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let public = [
+        "waxwing/v1/frames.proto",
+        "waxwing/v1/session.proto",
+        "waxwing/v1/pubsub.proto",
+        "waxwing/v1/admin.proto",
+    ];
+    let peer = ["waxwing/peer/v1/link.proto", "waxwing/peer/v1/router.proto"];
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+
+    let public = protox::compile(public, ["proto"])?;
+    // Served by gRPC reflection, so that grpcurl needs no files.
+    std::fs::write(out.join("waxwing_v1.bin"), prost::Message::encode_to_vec(&public))?;
+    let peer = protox::compile(peer, ["proto"])?;
+    for descriptors in [public, peer] {
+        tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    }
+    Ok(())
+}

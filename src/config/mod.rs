@@ -1,0 +1,107 @@
+//! Everything that can be set, as one documented struct that has been judged whole.
+//!
+//! Default < file < environment < flag. `cluster` settings marked *must agree* are compared when two nodes greet each other; the rest
+//! is this node's own.
+
+pub mod limits;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::types::{ClusterName, NodeName};
+pub use limits::Limits;
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub node: NodeConfig,
+    pub cluster: ClusterConfig,
+    pub listen: ListenConfig,
+    pub advertise: AdvertiseConfig,
+    pub limits: Limits,
+    pub log: LogConfig,
+    pub security: SecurityConfig,
+}
+
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    pub name: NodeName,
+    /// Holds the highest incarnation used, so that it rises even if the clock steps back. None: memory only.
+    pub data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ClusterConfig {
+    /// Must agree.
+    pub name: ClusterName,
+    /// `host:port` of peer listeners. Every address of a name is tried, oneself skipped.
+    pub seeds: Vec<String>,
+    /// How many nodes there will be; a node does not call itself ready before it has seen so many. 0: not told.
+    pub expect: usize,
+    /// Keys that seal gossip and prove membership on links; the first seals, all open. Empty: loopback only.
+    pub secrets: Vec<Secret>,
+    pub secret_file: Option<PathBuf>,
+    /// Where to dial and gossip to a member instead of at its advertised peer address. For fault proxies.
+    pub dial: Vec<(NodeName, SocketAddr)>,
+    pub gossip_interval: Duration,
+    /// A down member is forgotten after so long.
+    pub forget_after: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct ListenConfig {
+    pub grpc: SocketAddr,
+    /// TCP links and UDP gossip, on one port number.
+    pub peer: SocketAddr,
+    /// None: off.
+    pub http: Option<SocketAddr>,
+}
+
+/// `host:port` that others are told; where absent, the bound address.
+#[derive(Debug, Clone, Default)]
+pub struct AdvertiseConfig {
+    pub grpc: Option<String>,
+    pub peer: Option<String>,
+    pub http: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    /// A level, or a filter as of RUST_LOG.
+    pub level: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SecurityConfig {
+    /// Client ports may leave loopback without TLS.
+    pub allow_plaintext: bool,
+    /// Client ports may leave loopback without keys.
+    pub allow_anonymous: bool,
+}
+
+/// Shown as `Secret(..)`, never as itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    pub const fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}

@@ -1,0 +1,23 @@
+//! Waxwing: a clustered pub/sub and presence node.
+//!
+//! In reading order: the vocabulary, the cores that decide, the shells that do, the door, the fronts, the whole.
+
+pub mod types;
+
+pub mod pubsub;
+
+pub mod wire;
+
+pub mod config;
+pub mod metrics;
+pub mod supervise;
+
+pub mod membership;
+
+pub mod link;
+
+pub mod router;
+
+pub mod broker;
+
+pub mod status;

@@ -1,0 +1,89 @@
+//! The closed list of tasks.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::types::NodeName;
+
+/// What runs in the background of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Task {
+    Membership,
+    GossipReceiver,
+    LinkAcceptor,
+    LinkDialer(NodeName),
+    /// What a link's far end sends, for one link in either direction.
+    LinkReader(NodeName),
+    InterestAnnouncer,
+    FrontGrpc,
+    FrontHttp,
+    /// One client connection's stream; the label says which.
+    Session(String),
+    SessionReaper,
+    Probe,
+    Signals,
+    LoadReport,
+    /// A client inside this process: the command line, a bench, a test.
+    Client(String),
+}
+
+/// What to do when a task ends though nobody asked it to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExit {
+    /// Start it again, after a backoff when it failed.
+    Restart { first: Duration, most: Duration },
+    /// The node can't do its job without it: stop the node, with this as the reason.
+    StopNode,
+    /// It has done its work, or took only its own client with it.
+    Forget,
+}
+
+impl Task {
+    pub const fn on_exit(&self) -> OnExit {
+        match self {
+            Self::Membership
+            | Self::GossipReceiver
+            | Self::LinkDialer(_)
+            | Self::InterestAnnouncer
+            | Self::Probe
+            | Self::SessionReaper
+            | Self::LoadReport => {
+                OnExit::Restart { first: Duration::from_millis(100), most: Duration::from_secs(5) }
+            }
+            Self::LinkAcceptor | Self::FrontGrpc | Self::FrontHttp | Self::Signals => {
+                OnExit::StopNode
+            }
+            Self::LinkReader(_) | Self::Session(_) | Self::Client(_) => OnExit::Forget,
+        }
+    }
+
+    /// For metrics: the same for every task of a kind.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Membership => "membership",
+            Self::GossipReceiver => "gossip-receiver",
+            Self::LinkAcceptor => "link-acceptor",
+            Self::LinkDialer(_) => "link-dialer",
+            Self::LinkReader(_) => "link-reader",
+            Self::InterestAnnouncer => "interest-announcer",
+            Self::FrontGrpc => "front-grpc",
+            Self::FrontHttp => "front-http",
+            Self::Session(_) => "session",
+            Self::SessionReaper => "session-reaper",
+            Self::Probe => "probe",
+            Self::Signals => "signals",
+            Self::LoadReport => "load-report",
+            Self::Client(_) => "client",
+        }
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LinkDialer(peer) | Self::LinkReader(peer) => write!(f, "{} {peer}", self.kind()),
+            Self::Session(label) | Self::Client(label) => write!(f, "{} {label}", self.kind()),
+            _ => f.write_str(self.kind()),
+        }
+    }
+}
