@@ -1,0 +1,179 @@
+//! The unit of everything: consecutive messages of one topic from one publisher, immutable and shared.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::{Messages, encode};
+use crate::types::{Incarnation, NodeName, SessionId, Topic};
+
+/// What a batch costs besides its bytes, when queues count.
+const BATCH_OVERHEAD: usize = 192;
+
+const BASE32: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// Length of a message id.
+pub const ID_LEN: usize = 26;
+
+/// Where messages start: a node in one incarnation.
+#[derive(Debug)]
+pub struct Origin {
+    pub name: Arc<str>,
+    pub incarnation: Incarnation,
+    prefix: [u8; 13],
+}
+
+impl Origin {
+    pub fn new(name: &NodeName, incarnation: Incarnation) -> Self {
+        Self { name: name.as_str().into(), incarnation, prefix: base32(incarnation.0) }
+    }
+
+    /// Ids of one origin rise as strings do, those of a later incarnation of the same node above those of an earlier one.
+    pub fn id(&self, number: u64) -> [u8; ID_LEN] {
+        let mut id = [0; ID_LEN];
+        id[..13].copy_from_slice(&self.prefix);
+        id[13..].copy_from_slice(&base32(number));
+        id
+    }
+
+    pub fn id_string(&self, number: u64) -> String {
+        self.id(number).iter().map(|&digit| char::from(digit)).collect()
+    }
+}
+
+/// 13 digits of Crockford's base 32: in the order of the numbers.
+fn base32(number: u64) -> [u8; 13] {
+    std::array::from_fn(|i| BASE32[(number >> (60 - 5 * i)) as usize & 31])
+}
+
+/// Encoded once per wire form, by whoever needs it first.
+pub struct Batch {
+    topic: Topic,
+    origin: Arc<str>,
+    first: u64,
+    count: u32,
+    time_ms: u64,
+    exclude: Option<SessionId>,
+    ticket: u64,
+    /// None where the batch came ready-made from a peer.
+    source: Option<(Messages, Arc<Origin>)>,
+    grpc: OnceLock<Bytes>,
+    link: OnceLock<Bytes>,
+    cost: usize,
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Batch({:?} from {} {}+{})", self.topic, self.origin, self.first, self.count)
+    }
+}
+
+impl Batch {
+    /// Messages published here. `first` was taken under the topic's lock.
+    pub fn local(
+        topic: Topic,
+        messages: Messages,
+        origin: Arc<Origin>,
+        first: u64,
+        time_ms: u64,
+        exclude: Option<SessionId>,
+        ticket: u64,
+    ) -> Self {
+        let count = u32::try_from(messages.len()).expect("a batch comes from one frame");
+        let body = messages.payload_bytes()
+            + messages.len() * encode::MESSAGE_OVERHEAD
+            + topic.name().len();
+        Self {
+            topic,
+            origin: origin.name.clone(),
+            first,
+            count,
+            time_ms,
+            exclude,
+            ticket,
+            source: Some((messages, origin)),
+            grpc: OnceLock::new(),
+            link: OnceLock::new(),
+            cost: body + BATCH_OVERHEAD,
+        }
+    }
+
+    /// A batch that a peer encoded: `grpc` is one whole gRPC message.
+    pub fn ready_made(
+        topic: Topic,
+        origin: Arc<str>,
+        first: u64,
+        count: u32,
+        time_ms: u64,
+        exclude: Option<SessionId>,
+        ticket: u64,
+        grpc: Bytes,
+    ) -> Self {
+        let cost = grpc.len() + BATCH_OVERHEAD;
+        Self {
+            topic,
+            origin,
+            first,
+            count,
+            time_ms,
+            exclude,
+            ticket,
+            source: None,
+            grpc: OnceLock::from(grpc),
+            link: OnceLock::new(),
+            cost,
+        }
+    }
+
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// The origin node's name.
+    pub fn origin(&self) -> &Arc<str> {
+        &self.origin
+    }
+
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    pub fn time_ms(&self) -> u64 {
+        self.time_ms
+    }
+
+    /// The session whose subscriptions are left out.
+    pub fn exclude(&self) -> Option<SessionId> {
+        self.exclude
+    }
+
+    /// Not 0: receivers answer how many subscriptions got it.
+    pub fn ticket(&self) -> u64 {
+        self.ticket
+    }
+
+    /// Bytes that it pins, near enough.
+    pub fn cost(&self) -> usize {
+        self.cost
+    }
+
+    /// One whole gRPC message: prefix and a `ServerFrame` with this batch as its only event.
+    pub fn grpc(&self) -> &Bytes {
+        self.grpc.get_or_init(|| match &self.source {
+            Some((messages, origin)) => {
+                encode::batch(&self.topic, origin, self.first, self.time_ms, messages)
+            }
+            None => Bytes::new(),
+        })
+    }
+
+    /// What links carry; `encode` is the router's, called once.
+    pub fn link(&self, encode: impl FnOnce(&Self) -> Bytes) -> &Bytes {
+        self.link.get_or_init(|| encode(self))
+    }
+}
