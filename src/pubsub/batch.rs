@@ -47,15 +47,25 @@ fn base32(number: u64) -> [u8; 13] {
     std::array::from_fn(|i| BASE32[(number >> (60 - 5 * i)) as usize & 31])
 }
 
+/// What is known of a batch besides its messages.
+#[derive(Debug, Clone)]
+pub struct Head {
+    pub topic: Topic,
+    /// Number of the first message.
+    pub first: u64,
+    pub count: u32,
+    /// The origin's clock when it took them, Unix milliseconds.
+    pub time_ms: u64,
+    /// The session whose subscriptions are left out.
+    pub exclude: Option<SessionId>,
+    /// Not 0: receivers on other nodes answer how many subscriptions got it.
+    pub ticket: u64,
+}
+
 /// Encoded once per wire form, by whoever needs it first.
 pub struct Batch {
-    topic: Topic,
+    head: Head,
     origin: Arc<str>,
-    first: u64,
-    count: u32,
-    time_ms: u64,
-    exclude: Option<SessionId>,
-    ticket: u64,
     /// None where the batch came ready-made from a peer.
     source: Option<(Messages, Arc<Origin>)>,
     grpc: OnceLock<Bytes>,
@@ -65,69 +75,44 @@ pub struct Batch {
 
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Batch({:?} from {} {}+{})", self.topic, self.origin, self.first, self.count)
+        write!(
+            f,
+            "Batch({:?} from {} {}+{})",
+            self.head.topic, self.origin, self.head.first, self.head.count
+        )
     }
 }
 
 impl Batch {
-    /// Messages published here. `first` was taken under the topic's lock.
-    pub fn local(
-        topic: Topic,
-        messages: Messages,
-        origin: Arc<Origin>,
-        first: u64,
-        time_ms: u64,
-        exclude: Option<SessionId>,
-        ticket: u64,
-    ) -> Self {
-        let count = u32::try_from(messages.len()).expect("a batch comes from one frame");
-        let body = messages.payload_bytes()
+    /// Messages published here. `head.first` was taken under the topic's lock.
+    pub fn local(head: Head, messages: Messages, origin: Arc<Origin>) -> Self {
+        let names = head.topic.name().len() + origin.name.len();
+        let cost = messages.payload_bytes()
             + messages.len() * encode::MESSAGE_OVERHEAD
-            + topic.name().len();
+            + names
+            + BATCH_OVERHEAD;
         Self {
-            topic,
+            head,
             origin: origin.name.clone(),
-            first,
-            count,
-            time_ms,
-            exclude,
-            ticket,
             source: Some((messages, origin)),
             grpc: OnceLock::new(),
-            link: OnceLock::new(),
-            cost: body + BATCH_OVERHEAD,
-        }
-    }
-
-    /// A batch that a peer encoded: `grpc` is one whole gRPC message.
-    pub fn ready_made(
-        topic: Topic,
-        origin: Arc<str>,
-        first: u64,
-        count: u32,
-        time_ms: u64,
-        exclude: Option<SessionId>,
-        ticket: u64,
-        grpc: Bytes,
-    ) -> Self {
-        let cost = grpc.len() + BATCH_OVERHEAD;
-        Self {
-            topic,
-            origin,
-            first,
-            count,
-            time_ms,
-            exclude,
-            ticket,
-            source: None,
-            grpc: OnceLock::from(grpc),
             link: OnceLock::new(),
             cost,
         }
     }
 
+    /// A batch that a peer encoded: `grpc` is one whole gRPC message.
+    pub fn ready_made(head: Head, origin: Arc<str>, grpc: Bytes) -> Self {
+        let cost = grpc.len() + BATCH_OVERHEAD;
+        Self { head, origin, source: None, grpc: OnceLock::from(grpc), link: OnceLock::new(), cost }
+    }
+
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
     pub fn topic(&self) -> &Topic {
-        &self.topic
+        &self.head.topic
     }
 
     /// The origin node's name.
@@ -135,26 +120,8 @@ impl Batch {
         &self.origin
     }
 
-    pub fn first(&self) -> u64 {
-        self.first
-    }
-
     pub fn count(&self) -> u32 {
-        self.count
-    }
-
-    pub fn time_ms(&self) -> u64 {
-        self.time_ms
-    }
-
-    /// The session whose subscriptions are left out.
-    pub fn exclude(&self) -> Option<SessionId> {
-        self.exclude
-    }
-
-    /// Not 0: receivers answer how many subscriptions got it.
-    pub fn ticket(&self) -> u64 {
-        self.ticket
+        self.head.count
     }
 
     /// Bytes that it pins, near enough.
@@ -165,9 +132,7 @@ impl Batch {
     /// One whole gRPC message: prefix and a `ServerFrame` with this batch as its only event.
     pub fn grpc(&self) -> &Bytes {
         self.grpc.get_or_init(|| match &self.source {
-            Some((messages, origin)) => {
-                encode::batch(&self.topic, origin, self.first, self.time_ms, messages)
-            }
+            Some((messages, origin)) => encode::batch(&self.head, origin, messages),
             None => Bytes::new(),
         })
     }

@@ -4,10 +4,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{encode_varint, encoded_len_varint};
 
-use super::batch::ID_LEN;
+use super::batch::{Head, ID_LEN};
 use super::messages::put_bytes;
 use super::{Gap, GapReason, Messages, Origin};
-use crate::types::Topic;
 
 /// Bytes of a message besides payload and fields, at most.
 pub(super) const MESSAGE_OVERHEAD: usize = 2 + ID_LEN + 11 + 14 + 6 + 6;
@@ -27,14 +26,9 @@ const MESSAGE_TIME: u8 = 0x1A;
 const MESSAGE_PAYLOAD: u8 = 0x32;
 
 /// One gRPC message: a frame with one event with this batch.
-pub(super) fn batch(
-    topic: &Topic,
-    origin: &Origin,
-    first: u64,
-    time_ms: u64,
-    messages: &Messages,
-) -> Bytes {
-    let time = timestamp(time_ms);
+pub(super) fn batch(head: &Head, origin: &Origin, messages: &Messages) -> Bytes {
+    let (topic, first) = (&head.topic, head.first);
+    let time = timestamp(head.time_ms);
     let size_of = |number: u64, payload: &[u8], fields: &[u8]| {
         let mut size = 2 + ID_LEN + 1 + encoded_len_varint(number) + 2 + time.len() + fields.len();
         if !payload.is_empty() {
@@ -147,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::pubsub::MessagesBuilder;
-    use crate::types::{ClusterName, Incarnation, Namespace, NodeName, TopicHasher};
+    use crate::types::{ClusterName, Incarnation, Namespace, NodeName, Topic, TopicHasher};
     use crate::wire::v1;
 
     fn topic(name: &str) -> Topic {
@@ -175,7 +169,9 @@ mod tests {
                 builder.push(payload, event, headers.iter().map(|(k, v)| (k.as_str(), v.as_str())));
             }
             let origin = Origin::new(&NodeName::parse("a").unwrap(), Incarnation(1_763_000_000_000));
-            let bytes = batch(&topic("room:1"), &origin, first.into(), time_ms, &builder.finish());
+            let built = builder.finish();
+            let head = Head { topic: topic("room:1"), first: first.into(), count: built.len() as u32, time_ms, exclude: None, ticket: 0 };
+            let bytes = batch(&head, &origin, &built);
             let Some(v1::event::Kind::Batch(got)) = decode(&bytes).kind else { panic!("not a batch") };
             prop_assert_eq!(&got.topic, "room:1");
             prop_assert_eq!(&got.origin, "a");

@@ -23,12 +23,12 @@ pub fn matches(glob: &[u8], text: &[u8]) -> bool {
         if t == text.len() && g == glob.len() {
             return true;
         }
-        if let (Some(&byte), true) = (text.get(t), g < glob.len()) {
-            if let Some(width) = one(&glob[g..], byte) {
-                g += width;
-                t += 1;
-                continue;
-            }
+        if let Some(&byte) = text.get(t).filter(|_| g < glob.len())
+            && let Some(width) = one(&glob[g..], byte)
+        {
+            g += width;
+            t += 1;
+            continue;
         }
         match &mut star {
             Some((after, from)) if *from < text.len() => {

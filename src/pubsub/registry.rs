@@ -338,7 +338,7 @@ impl Registry {
         now: Time,
         delivery: &mut Delivery,
     ) {
-        if batch.exclude().is_some_and(|session| session == mailbox.session()) {
+        if batch.head().exclude.is_some_and(|session| session == mailbox.session()) {
             return;
         }
         match mailbox.push(batch, now) {

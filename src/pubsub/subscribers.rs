@@ -12,7 +12,7 @@ const INDEX_FROM: usize = 16;
 pub(super) struct Subscribers {
     list: Vec<Arc<Mailbox>>,
     /// Position of each mailbox by its id, once the list is long.
-    index: Option<Box<HashMap<u64, u32>>>,
+    index: Option<HashMap<u64, u32>>,
     /// While a push goes over the list in slices: the first position not yet pushed to.
     cursor: Option<usize>,
 }
@@ -51,7 +51,7 @@ impl Subscribers {
             None if self.list.len() > INDEX_FROM => {
                 let index =
                     self.list.iter().enumerate().map(|(at, one)| (one.id(), at as u32)).collect();
-                self.index = Some(Box::new(index));
+                self.index = Some(index);
             }
             None => {}
         }
@@ -135,7 +135,7 @@ mod tests {
                 subscribers.add(&boxes[id as usize]);
                 model.insert(id);
             }
-            let mut stayed = before.clone();
+            let mut stayed = before;
             let mut pushed = Vec::new();
             subscribers.begin();
             for op in ops {

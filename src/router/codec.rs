@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 
+use crate::pubsub::batch::Head;
 use crate::pubsub::interest::{Change, Subject};
 use crate::pubsub::mailbox::Entry;
 use crate::pubsub::{Batch, Gap, GapReason};
@@ -127,7 +128,7 @@ pub(super) fn parse_control(bytes: Bytes) -> Result<Control, CodecError> {
             let topics = topics.map(|(topic, subscriptions)| {
                 Ok(Change { subject: Subject::Topic(topic), subscriptions })
             });
-            let patterns = part.patterns.into_iter().map(parse_pattern);
+            let patterns = part.patterns.iter().map(parse_pattern);
             let changes = topics.chain(patterns).collect::<Result<_, CodecError>>()?;
             let last = part.last.then_some(part.digest);
             Control::SnapshotPart { version: part.version, first: part.first, last, changes }
@@ -141,7 +142,7 @@ pub(super) fn parse_control(bytes: Bytes) -> Result<Control, CodecError> {
                         subject: Subject::Topic(one.topic),
                         subscriptions: one.subscriptions,
                     }),
-                    pb::interest_change::Kind::Pattern(one) => parse_pattern(one),
+                    pb::interest_change::Kind::Pattern(one) => parse_pattern(&one),
                 })
                 .collect::<Result<_, CodecError>>()?;
             Control::Changes { from: delta.from, changes }
@@ -176,7 +177,7 @@ fn pattern_interest(pattern: &Pattern, subscriptions: u32) -> pb::PatternInteres
     }
 }
 
-fn parse_pattern(one: pb::PatternInterest) -> Result<Change, CodecError> {
+fn parse_pattern(one: &pb::PatternInterest) -> Result<Change, CodecError> {
     let namespace = Namespace::parse(&one.namespace).map_err(|_| CodecError::Bad("namespace"))?;
     if one.pattern.is_empty() || one.pattern.len() > TOPIC_LEN_CEILING {
         return Err(CodecError::Bad("pattern"));
@@ -223,17 +224,16 @@ pub(super) fn item(entry: &Entry) -> Bytes {
 }
 
 fn encode_batch(batch: &Batch) -> Bytes {
+    let head = batch.head();
     let batch = pb::Batch {
-        namespace: batch.topic().namespace().as_str().to_owned(),
-        topic: Bytes::copy_from_slice(batch.topic().name()),
-        first: batch.first(),
-        count: batch.count(),
-        exclude: batch
-            .exclude()
-            .map_or_else(Bytes::new, |session| Bytes::copy_from_slice(&session.0)),
-        ticket: batch.ticket(),
+        namespace: head.topic.namespace().as_str().to_owned(),
+        topic: Bytes::copy_from_slice(head.topic.name()),
+        first: head.first,
+        count: head.count,
+        exclude: head.exclude.map_or_else(Bytes::new, |session| Bytes::copy_from_slice(&session.0)),
+        ticket: head.ticket,
         event: batch.grpc().clone(),
-        time_ms: batch.time_ms(),
+        time_ms: head.time_ms,
     };
     pb::Item { kind: Some(pb::item::Kind::Batch(batch)) }.encode_to_vec().into()
 }
@@ -261,16 +261,15 @@ pub(super) fn parse_item(
             {
                 return Err(CodecError::Bad("event"));
             }
-            Ok(Item::Batch(Arc::new(Batch::ready_made(
-                topic(&batch.namespace, &batch.topic)?,
-                origin.clone(),
-                batch.first,
-                batch.count,
-                batch.time_ms,
-                session(&batch.exclude)?,
-                batch.ticket,
-                event,
-            ))))
+            let head = Head {
+                topic: topic(&batch.namespace, &batch.topic)?,
+                first: batch.first,
+                count: batch.count,
+                time_ms: batch.time_ms,
+                exclude: session(&batch.exclude)?,
+                ticket: batch.ticket,
+            };
+            Ok(Item::Batch(Arc::new(Batch::ready_made(head, origin.clone(), event))))
         }
         pb::item::Kind::Gap(gap) => {
             let topic =

@@ -252,16 +252,16 @@ impl Router {
     }
 
     fn delivered(&self, lane: &Lane, batch: &Batch, subscriptions: u64) {
-        if batch.ticket() != 0 {
-            self.answer(lane, &Control::Delivered { ticket: batch.ticket(), subscriptions });
+        if batch.head().ticket != 0 {
+            self.answer(lane, &Control::Delivered { ticket: batch.head().ticket, subscriptions });
         }
     }
 
     fn answer(&self, lane: &Lane, answer: &Control) {
-        if let Some(up) = &lane.state.lock().inward {
-            if !up.source.send(answer) {
-                tracing::warn!(peer = %lane.name, "the link is too far behind for an answer");
-            }
+        if let Some(up) = &lane.state.lock().inward
+            && !up.source.send(answer)
+        {
+            tracing::warn!(peer = %lane.name, "the link is too far behind for an answer");
         }
     }
 

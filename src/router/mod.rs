@@ -232,10 +232,10 @@ impl RouterHandle {
         let question = Control::SessionMoved { ticket: number, moved };
         let mut asked = Vec::new();
         for lane in self.0.lanes().iter() {
-            if let Some(up) = &lane.state.lock().out {
-                if up.source.send(&question) {
-                    asked.push(lane.name.clone());
-                }
+            if let Some(up) = &lane.state.lock().out
+                && up.source.send(&question)
+            {
+                asked.push(lane.name.clone());
             }
         }
         let mut best = SessionKnown::default();

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::lane::Lane;
 use super::tickets::Answer;
 use super::{Router, RouterHandle};
+use crate::pubsub::batch::Head;
 use crate::pubsub::mailbox::Pushed;
 use crate::pubsub::registry::Targets;
 use crate::pubsub::{Batch, Mailbox, Messages};
@@ -82,6 +83,9 @@ pub enum PublishError {
 /// Payloads are copied out of a buffer that is more than twice as large, and by more than so much.
 const SLACK_BYTES: usize = 4 * 1024;
 
+/// Peers with interest, and the outboxes of those among them that are linked, in the same order.
+type Wanted = (SmallVec<[Wanting; 8]>, SmallVec<[Arc<Mailbox>; 8]>);
+
 /// One peer that wants it.
 struct Wanting {
     lane: Arc<Lane>,
@@ -90,12 +94,7 @@ struct Wanting {
 }
 
 impl Router {
-    /// Peers with interest, and the outboxes of those among them that are linked, in the same order.
-    fn wanting(
-        &self,
-        topic: &Topic,
-        reach: &Reach,
-    ) -> Result<(SmallVec<[Wanting; 8]>, SmallVec<[Arc<Mailbox>; 8]>), PublishError> {
+    fn wanting(&self, topic: &Topic, reach: &Reach) -> Result<Wanted, PublishError> {
         let mut wanting = SmallVec::new();
         let mut outboxes = SmallVec::new();
         match reach {
@@ -154,7 +153,11 @@ impl Router {
                     } else {
                         messages
                     };
-                Batch::local(topic.clone(), messages, origin, first, time_ms, exclude, number)
+                Batch::local(
+                    Head { topic: topic.clone(), first, count, time_ms, exclude, ticket: number },
+                    messages,
+                    origin,
+                )
             })
             .await;
         self.published.fetch_add(count.into(), Ordering::Relaxed);

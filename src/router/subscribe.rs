@@ -216,21 +216,16 @@ impl RouterHandle {
         confirmed: &Confirmed,
         answer: Bytes,
     ) {
+        let Subscribing { topics, patterns, version } = subscribing;
         let hold = mailbox.push_held(answer);
         let Some(subscriber) = self.0.subscriber(mailbox) else { return };
         {
             // Under this lock, so that an unsubscribe or a close meanwhile comes wholly before or wholly after.
             let subscriptions = subscriber.subscriptions.lock();
-            for topic in
-                subscribing.topics.iter().filter(|topic| subscriptions.topics.contains(*topic))
-            {
+            for topic in topics.iter().filter(|topic| subscriptions.topics.contains(*topic)) {
                 self.0.registry.subscribe(mailbox, topic);
             }
-            for pattern in subscribing
-                .patterns
-                .iter()
-                .filter(|pattern| subscriptions.patterns.contains(*pattern))
-            {
+            for pattern in patterns.iter().filter(|one| subscriptions.patterns.contains(*one)) {
                 self.0.registry.subscribe_pattern(mailbox, pattern);
             }
         }
@@ -244,7 +239,7 @@ impl RouterHandle {
                 } else {
                     Vec::new()
                 },
-                version: subscribing.version,
+                version,
             };
             if !lane.state.lock().remember(unconfirmed) {
                 self.0.count_gap();

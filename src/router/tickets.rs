@@ -75,10 +75,10 @@ impl<A> Open<A> {
         }
         self.waiting.retain(|name| name != peer);
         self.answers.push((peer.clone(), answer));
-        if self.waiting.is_empty() {
-            if let Some(done) = self.done.take() {
-                let _ = done.send(());
-            }
+        if self.waiting.is_empty()
+            && let Some(done) = self.done.take()
+        {
+            let _ = done.send(());
         }
     }
 }

@@ -35,7 +35,7 @@ impl Router {
                         self.announce();
                     }
                     tick = tick.wrapping_add(1);
-                    if tick % STALLED_EVERY_TICKS == 0 {
+                    if tick.is_multiple_of(STALLED_EVERY_TICKS) {
                         self.close_stalled(self.limits.get().mailbox_stall);
                     }
                 }

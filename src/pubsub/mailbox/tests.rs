@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
+use crate::pubsub::batch::Head;
 use crate::pubsub::{Messages, Origin};
 use crate::types::{ClusterName, Incarnation, Namespace, NodeName, Topic, TopicHasher};
 use crate::wire::v1;
@@ -28,7 +29,9 @@ fn topic(n: u8) -> Topic {
 fn batch(topic_n: u8, first: u64, payload: usize) -> Arc<Batch> {
     let origin = Arc::new(Origin::new(&NodeName::parse("a").unwrap(), Incarnation(1)));
     let messages = Messages::single(vec![b'x'; payload].into());
-    Arc::new(Batch::local(topic(topic_n), messages, origin, first, 0, None, 0))
+    let head =
+        Head { topic: topic(topic_n), first, count: 1, time_ms: 0, exclude: None, ticket: 0 };
+    Arc::new(Batch::local(head, messages, origin))
 }
 
 fn events(run: &Bytes) -> Vec<v1::event::Kind> {

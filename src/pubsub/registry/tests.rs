@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::pubsub::batch::Head;
 use crate::pubsub::mailbox::Entry as Queued;
 use crate::pubsub::{Messages, Origin};
 use crate::types::{ClusterName, Incarnation, NodeName, SessionId, TopicHasher};
@@ -32,7 +33,8 @@ async fn publish(
     let origin = Arc::new(Origin::new(&NodeName::parse("a").unwrap(), Incarnation(1)));
     let targets = Targets { local: true, outboxes };
     let make = |first| {
-        Batch::local(topic.clone(), Messages::single("x".into()), origin, first, 0, exclude, 0)
+        let head = Head { topic: topic.clone(), first, count: 1, time_ms: 0, exclude, ticket: 0 };
+        Batch::local(head, Messages::single("x".into()), origin)
     };
     registry.publish(topic, 1, Time::from_millis(1), targets, make).await
 }
@@ -44,7 +46,7 @@ fn received(mailbox: &Mailbox) -> Vec<(String, u64)> {
         let before = got.len();
         mailbox.take_entries(usize::MAX, &mut |entry| {
             if let Queued::Batch(batch) = entry {
-                got.push((batch.topic().to_string(), batch.first()));
+                got.push((batch.topic().to_string(), batch.head().first));
             }
         });
         if got.len() == before {
@@ -75,7 +77,7 @@ async fn one_order(subscribers: u64) {
                 for i in 0..50 {
                     let name = if i % 3 == 0 { "t2" } else { "t1" };
                     let (first, delivery) =
-                        publish(&registry, &topic(name), &[outbox.clone()], None).await;
+                        publish(&registry, &topic(name), std::slice::from_ref(&outbox), None).await;
                     assert_eq!(delivery.mailboxes, subscribers + 1);
                     numbers.push((name.to_owned(), first));
                 }
