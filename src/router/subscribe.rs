@@ -230,20 +230,14 @@ impl RouterHandle {
             }
         }
         drop(hold);
+        let topics = if patterns.is_empty() { topics } else { Vec::new() };
         for name in &confirmed.missing {
             let lane = self.0.lane(name);
-            let unconfirmed = Unconfirmed {
-                mailbox: Arc::downgrade(mailbox),
-                topics: if subscribing.patterns.is_empty() {
-                    subscribing.topics.clone()
-                } else {
-                    Vec::new()
-                },
-                version,
-            };
+            let unconfirmed =
+                Unconfirmed { mailbox: Arc::downgrade(mailbox), topics: topics.clone(), version };
             if !lane.state.lock().remember(unconfirmed) {
                 self.0.count_gap();
-                mailbox.push_gap(lane.possible_gap(&subscribing.topics));
+                mailbox.push_gap(lane.possible_gap(&topics));
             }
         }
     }
