@@ -34,7 +34,7 @@ fn relations(config: &Config, check: &mut Check<'_>) {
         "limits",
         "frame",
         format!(
-            "({}) can't hold the largest message: payload {}, headers {} and topic {}; raise it to {} or lower those",
+            "{} can't hold the largest message: payload {}, headers {} and topic {}; raise it to {} or lower those",
             size(limits.frame),
             size(limits.payload),
             size(limits.headers),
@@ -48,7 +48,7 @@ fn relations(config: &Config, check: &mut Check<'_>) {
             "limits",
             name,
             format!(
-                "({}) must hold two of the largest message (payload, headers, topic: {}); raise it to {} or lower those",
+                "{} must hold two of the largest message (payload, headers, topic: {}); raise it to {} or lower those",
                 size(bytes),
                 size(largest),
                 size(2 * largest),
@@ -60,7 +60,7 @@ fn relations(config: &Config, check: &mut Check<'_>) {
         "limits",
         "patterns",
         format!(
-            "({}) must be at most limits.subscriptions ({}), which counts patterns too",
+            "{} must be at most limits.subscriptions ({}), which counts patterns too",
             limits.patterns, limits.subscriptions
         ),
     );
@@ -69,7 +69,7 @@ fn relations(config: &Config, check: &mut Check<'_>) {
         "limits",
         "linger",
         format!(
-            "({}) must be at most limits.linger_max ({})",
+            "{} must be at most limits.linger_max ({})",
             show_duration(limits.linger),
             show_duration(limits.linger_max)
         ),
@@ -78,14 +78,14 @@ fn relations(config: &Config, check: &mut Check<'_>) {
         config.cluster.expect <= limits.members,
         "cluster",
         "expect",
-        format!("({}) must be at most limits.members ({})", config.cluster.expect, limits.members),
+        format!("{} must be at most limits.members ({})", config.cluster.expect, limits.members),
     );
     check(
         10 * config.cluster.gossip_interval <= config.cluster.forget_after,
         "cluster",
         "forget_after",
         format!(
-            "({}) must be at least ten times cluster.gossip_interval ({}), or living members are forgotten",
+            "{} must be at least ten times cluster.gossip_interval ({}), or living members are forgotten",
             show_duration(config.cluster.forget_after),
             show_duration(config.cluster.gossip_interval)
         ),
@@ -104,7 +104,7 @@ fn ports(config: &Config, check: &mut Check<'_>) {
                 "listen",
                 name,
                 format!(
-                    "({address}) is taken by listen.{other} ({taken}); give it a port of its own"
+                    "{address} is taken by listen.{other} ({taken}); give it a port of its own"
                 ),
             );
         }
@@ -135,7 +135,7 @@ fn advertised(config: &Config, check: &mut Check<'_>) {
             "listen",
             name,
             format!(
-                "({address}) is every address, and none of them could be found to tell {whom}; set advertise.{name} to HOST:{}",
+                "{address} is every address, and none of them could be found to tell {whom}; set advertise.{name} to HOST:{}",
                 address.port()
             ),
         );
@@ -158,7 +158,7 @@ fn protected(config: &Config, check: &mut Check<'_>) {
                 is_loopback(address.ip()),
                 "listen",
                 name,
-                format!("({address}) is open to other hosts with {missing}"),
+                format!("{address} is open to other hosts with {missing}"),
             );
         }
     }
@@ -168,7 +168,7 @@ fn protected(config: &Config, check: &mut Check<'_>) {
         "listen",
         "peer",
         format!(
-            "({peer}) is open to other hosts without a cluster secret, which --insecure does not waive; \
+            "{peer} is open to other hosts without a cluster secret, which --insecure does not waive; \
              make one and name it: {RECIPE}, then --secret-file gossip.keys on every node"
         ),
     );
