@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
 
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
@@ -227,6 +228,23 @@ fn a_node_is_looked_at() {
 }
 
 #[test]
+fn watching_gives_one_object_a_line() {
+    let nodes = Nodes::start();
+    for (command, field) in [("members", "members"), ("status", "cluster")] {
+        let mut child =
+            nodes.command(&[command, "-w"]).stdout(Stdio::piped()).spawn().expect("run");
+        let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+        for line in lines.take(2) {
+            let object: serde_json::Value =
+                serde_json::from_str(&line.expect("a line")).expect("JSON");
+            assert!(object.get(field).is_some(), "{object}");
+        }
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+    }
+}
+
+#[test]
 fn a_node_is_told_and_the_right_one() {
     let nodes = Nodes::start();
     for (args, whom, told) in [
@@ -392,7 +410,7 @@ impl Admin for PlayedNode {
         // As a node that ends: the connection breaks after the last step.
         let steps = vec![
             Ok(event("clients", false)),
-            Ok(event("closed", true)),
+            Ok(event("leave", false)),
             Err(Status::unavailable("gone")),
         ];
         Ok(Response::new(tokio_stream::iter(steps)))

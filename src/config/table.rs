@@ -21,11 +21,13 @@ pub static KEYS: &[Key] = &[
         "NAME",
         "This node's name, unique in its cluster; empty: the host's name.",
         |c, v| {
-            let text = v.text()?;
-            if !text.is_empty() {
-                c.node.name = NodeName::parse(text).map_err(|bad| name_wrong(&bad.got))?;
+            match v {
+                // As the default file has it. Elsewhere it is an unset variable of some script.
+                Value::Text(text) if text.is_empty() => Ok(()),
+                _ => NodeName::parse(v.text()?)
+                    .map(|name| c.node.name = name)
+                    .map_err(|bad| name_wrong(&bad.got)),
             }
-            Ok(())
         },
         |c| text(c.node.name.as_str()),
     )

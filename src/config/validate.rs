@@ -42,16 +42,19 @@ fn relations(config: &Config, check: &mut Check<'_>) {
             size(largest + FRAME_OVERHEAD),
         ),
     );
+    // What is larger than an empty queue is dropped, every time.
     for (name, bytes) in [("mailbox", limits.mailbox), ("link_window", limits.link_window)] {
         check(
-            2 * largest <= bytes,
+            largest + FRAME_OVERHEAD <= bytes,
             "limits",
             name,
             format!(
-                "{} must hold two of the largest message (payload, headers, topic: {}); raise it to {} or lower those",
+                "{} can't hold the largest message: payload {}, headers {} and topic {}; raise it to {} or lower those",
                 size(bytes),
-                size(largest),
-                size(2 * largest),
+                size(limits.payload),
+                size(limits.headers),
+                size(limits.topic),
+                size(largest + FRAME_OVERHEAD),
             ),
         );
     }
@@ -134,10 +137,14 @@ fn advertised(config: &Config, check: &mut Check<'_>) {
             told.is_some() || !address.ip().is_unspecified(),
             "listen",
             name,
-            format!(
-                "{address} is every address, and none of them could be found to tell {whom}; set advertise.{name} to HOST:{}",
-                address.port()
-            ),
+            match address.port() {
+                0 => format!(
+                    "{address} names neither address nor port to tell {whom}; name one of the two, or set advertise.{name}"
+                ),
+                port => format!(
+                    "{address} is every address, and none of them could be found to tell {whom}; set advertise.{name} to HOST:{port}"
+                ),
+            },
         );
     }
 }
