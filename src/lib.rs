@@ -11,6 +11,7 @@ pub mod wire;
 pub mod config;
 pub mod metrics;
 pub mod supervise;
+pub mod telemetry;
 
 pub mod membership;
 
@@ -21,3 +22,5 @@ pub mod router;
 pub mod broker;
 
 pub mod status;
+
+pub mod cli;
