@@ -11,6 +11,7 @@ pub mod wire;
 pub mod config;
 pub mod metrics;
 pub mod supervise;
+pub mod telemetry;
 
 pub mod membership;
 
@@ -23,3 +24,5 @@ pub mod broker;
 pub mod status;
 
 pub mod proxy;
+
+pub mod cli;
