@@ -1,0 +1,3 @@
+//! How clients speak. Each front is a folder of its own and imports no other.
+
+pub mod http;
