@@ -97,6 +97,11 @@ impl Key {
         }
     }
 
+    /// As it would stand in a file.
+    pub fn value(&self, config: &Config) -> Toml {
+        (self.get)(config)
+    }
+
     pub fn is_switch(&self) -> bool {
         self.shape == BOOL
     }

@@ -197,7 +197,7 @@ fn parse_size(text: &str) -> Result<Option<i128>, Wrong> {
     }
 }
 
-pub(super) fn parse_duration(text: &str) -> Result<Duration, Wrong> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, Wrong> {
     let trimmed = text.trim();
     if trimmed.starts_with('-') {
         return Err(format!("is {}; must not be negative", quoted(text)));
