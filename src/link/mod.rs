@@ -2,6 +2,7 @@
 //!
 //! SKELETON: signatures that the router relies on; bodies to be written.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 
@@ -48,11 +49,20 @@ pub trait LinkSource: Send + Sync + 'static {
     fn register(&self, cx: &mut Context<'_>);
 }
 
-/// What to do after handing on content: read on, or wait (at most 5 ms) so that receivers can drain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What to do after handing on content.
 pub enum Pace {
     ReadOn,
-    Slow,
+    /// Await this before reading on: receivers are to drain, or the content is still being handed on.
+    Wait(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+impl std::fmt::Debug for Pace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ReadOn => "ReadOn",
+            Self::Wait(_) => "Wait",
+        })
+    }
 }
 
 /// Who gives frames their meaning. Called from the link's own tasks; must not block.
