@@ -118,7 +118,8 @@ pub(super) fn find(section: &str, name: &str) -> Option<usize> {
 
 /// What a reload has changed, one line each.
 pub fn changed(before: &Config, after: &Config) -> Vec<String> {
-    let values = KEYS.iter().filter(|key| key.live).map(|key| (key, (key.get)(before), (key.get)(after)));
+    let values =
+        KEYS.iter().filter(|key| key.live).map(|key| (key, (key.get)(before), (key.get)(after)));
     values
         .filter(|(_, before, after)| before != after)
         .map(|(key, before, after)| format!("{} = {after}, before {before}", key.path()))

@@ -41,11 +41,11 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
         .await
         .context("start gossip")?
         .handle();
-    let router = Router::new(
+    let router = Router::start(
         RouterConfig { cluster: config.cluster.name.clone(), name: config.node.name.clone() },
         membership.clone(),
         limits.clone(),
-        supervisor.clone(),
+        &supervisor,
         clock,
     );
     let links = Links::new(

@@ -15,7 +15,6 @@ mod reload;
 mod signals;
 
 use std::fmt;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,8 +93,8 @@ impl Node {
         Ok(())
     }
 
-    /// Until the node has ended: by a drain or leave, by a signal, or since a part that it needs has failed (`Err`, with the reason).
-    pub async fn run(self) -> anyhow::Result<ExitCode> {
+    /// Until the node has ended by a drain or leave. `Err`: a second signal ended it, or a part that it needs has failed.
+    pub async fn run(self) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         let parts = self.handle.parts.clone();
         let mut settings = parts.config.clone();
@@ -110,8 +109,7 @@ impl Node {
             match signal {
                 Signal::Reload => reload::reload(&parts, &self.log, &mut settings),
                 Signal::Stop if asked_to_stop => {
-                    tracing::warn!("a second signal: the node ends at once");
-                    return Ok(ExitCode::FAILURE);
+                    anyhow::bail!("a second signal ended the node before it had drained");
                 }
                 Signal::Stop => {
                     asked_to_stop = true;
@@ -122,7 +120,7 @@ impl Node {
         }
         match parts.supervisor.fatal() {
             Some(reason) => Err(anyhow::anyhow!("the node stopped: {reason}")),
-            None => Ok(ExitCode::SUCCESS),
+            None => Ok(()),
         }
     }
 }

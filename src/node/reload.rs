@@ -46,7 +46,10 @@ fn read(parts: &Parts, log: &LogLevels, current: &mut Config) -> Result<Vec<Stri
         changed.push(format!("{} cluster secrets", current.cluster.secrets.len()));
     }
     if !waiting.is_empty() {
-        tracing::warn!(settings = waiting.join(", "), "changed settings that wait for the next start");
+        tracing::warn!(
+            settings = waiting.join(", "),
+            "changed settings that wait for the next start"
+        );
     }
     Ok(changed)
 }

@@ -254,34 +254,3 @@ impl RouterHandle {
 async fn pace(slow: Arc<Mailbox>) {
     let _ = tokio::time::timeout(PACE_MAX, slow.half_empty()).await;
 }
-
-#[derive(Debug)]
-pub struct Router {
-    _skeleton: (),
-}
-
-#[derive(Debug, Clone)]
-pub struct RouterConfig {
-    pub cluster: crate::types::ClusterName,
-    pub name: NodeName,
-}
-
-#[allow(clippy::todo, clippy::new_ret_no_self, unused_variables, reason = "skeleton")]
-impl Router {
-    pub fn new(
-        config: RouterConfig,
-        membership: crate::membership::MembershipHandle,
-        limits: crate::config::limits::LimitsHandle,
-        supervisor: crate::supervise::Supervisor,
-        clock: crate::supervise::Clock,
-    ) -> RouterHandle {
-        todo!()
-    }
-}
-
-#[allow(clippy::todo, reason = "skeleton")]
-impl RouterHandle {
-    pub fn link_handler(&self) -> Arc<dyn crate::link::LinkHandler> {
-        todo!()
-    }
-}

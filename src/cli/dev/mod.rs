@@ -12,7 +12,6 @@ mod process;
 mod table;
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -20,6 +19,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::cli::output;
 use crate::supervise::{Clock, Shutdown, Supervisor};
 use cluster::Cluster;
 use keys::Key;
@@ -35,13 +35,13 @@ const KEY_LINE_MAX: u64 = 256;
 
 /// Starts a cluster on this machine, each node a process of its own, to try things and to break them.
 #[derive(Debug, Clone, Args)]
-pub struct DevArgs {
+pub(super) struct DevArgs {
     /// How many nodes
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=NODES_MAX as i64))]
-    pub nodes: u16,
+    nodes: u16,
     /// Node i listens on this + 10*i for gRPC, + 1 for other nodes, + 2 for HTTP
     #[arg(long, value_name = "PORT", default_value_t = 7400, value_parser = clap::value_parser!(u16).range(1..))]
-    pub base_port: u16,
+    base_port: u16,
 }
 
 /// What the person at the keys does.
@@ -51,7 +51,8 @@ enum Input {
     End,
 }
 
-pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
+/// `Err`: the cluster didn't come up, or a node failed.
+pub(super) async fn run(args: &DevArgs) -> anyhow::Result<()> {
     let plan = Plan::new(usize::from(args.nodes), args.base_port)?;
     plan.check_ports_free()?;
     let logs = Logs::create().context("make a directory for the logs")?;
@@ -67,7 +68,8 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         cluster.logs().remove();
     }
     outcome?;
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    anyhow::ensure!(!failed, "a node failed");
+    Ok(())
 }
 
 /// Until somebody ends it. `Err`: the cluster didn't come up.
@@ -128,11 +130,8 @@ async fn serve(cluster: &mut Cluster) -> anyhow::Result<()> {
     }
 }
 
-fn show(cluster: &Cluster) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    write!(out, "{}", table::render(&cluster.rows(), &program()))?;
-    out.flush()?;
-    Ok(())
+fn show(cluster: &Cluster) -> io::Result<()> {
+    output::line(&table::render(&cluster.rows(), &program()))
 }
 
 /// As it was called, so that lines with it can be pasted.

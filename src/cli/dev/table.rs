@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use crate::cli::output::{Mark, Table};
+
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) name: String,
@@ -14,16 +16,19 @@ pub(super) struct Row {
     pub(super) cut_from: Vec<String>,
 }
 
-const HEAD: [&str; 7] = ["#", "NAME", "PID", "GRPC", "PEER", "HTTP", "STATE"];
-
 pub(super) fn render(rows: &[Row], program: &str) -> String {
-    let mut lines = vec![HEAD.map(str::to_owned)];
+    let mut table = Table::new(&["#", "NAME", "PID", "GRPC", "PEER", "HTTP", "STATE"]);
     for (i, row) in rows.iter().enumerate() {
         let mut state = row.state.clone();
         if !row.cut_from.is_empty() {
             let _ = write!(state, ", cut from {}", row.cut_from.join(" "));
         }
-        lines.push([
+        let mark = match state.as_str() {
+            "ready" => Mark::Plain,
+            _ if row.pid.is_some() => Mark::Warn,
+            _ => Mark::Bad,
+        };
+        let cells = [
             (i + 1).to_string(),
             row.name.clone(),
             row.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
@@ -31,19 +36,13 @@ pub(super) fn render(rows: &[Row], program: &str) -> String {
             row.peer.to_string(),
             row.http.to_string(),
             state,
-        ]);
+        ];
+        table.row(cells, mark);
     }
-    let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
-    let mut out = String::new();
-    for line in &lines {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        let _ = writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
+    let mut out = table.render();
     if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
-        let _ = writeln!(out, "try:");
-        let _ = writeln!(out, "  {program} --node {} subscribe room:1", last.grpc);
-        let _ = writeln!(out, "  {program} --node {} publish room:1 hi", first.grpc);
+        let _ = write!(out, "\ntry:\n  {program} --node {} subscribe room:1", last.grpc);
+        let _ = write!(out, "\n  {program} --node {} publish room:1 hi", first.grpc);
     }
     out
 }
@@ -67,12 +66,12 @@ mod tests {
             [row("a", Some(12), 7400, "ready", &["b"]), row("b", None, 17410, "killed", &[])];
         let expected = "\
 #  NAME  PID  GRPC             PEER             HTTP             STATE
-1  a     12   127.0.0.1:7400   127.0.0.1:7401   127.0.0.1:7402   ready, cut from b
-2  b     -    127.0.0.1:17410  127.0.0.1:17411  127.0.0.1:17412  killed
+1  a      12  127.0.0.1:7400   127.0.0.1:7401   127.0.0.1:7402   ready, cut from b
+2  b       -  127.0.0.1:17410  127.0.0.1:17411  127.0.0.1:17412  killed
 try:
   waxwing --node 127.0.0.1:17410 subscribe room:1
-  waxwing --node 127.0.0.1:7400 publish room:1 hi
-";
-        assert_eq!(render(&rows, "waxwing"), expected);
+  waxwing --node 127.0.0.1:7400 publish room:1 hi";
+        let shown = anstream::adapter::strip_str(&render(&rows, "waxwing")).to_string();
+        assert_eq!(shown, expected);
     }
 }

@@ -69,6 +69,7 @@ impl From<BrokerError> for ApiError {
             | BrokerError::TooManyPatterns { .. }
             | BrokerError::TooManySessions { .. }
             | BrokerError::TooManyTopics { .. } => StatusCode::TOO_MANY_REQUESTS,
+            BrokerError::Superseded => StatusCode::CONFLICT,
             BrokerError::Publish(PublishError::UnknownNode(_)) | BrokerError::UnknownSession(_) => {
                 StatusCode::NOT_FOUND
             }
