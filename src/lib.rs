@@ -23,4 +23,10 @@ pub mod broker;
 
 pub mod status;
 
+pub mod front;
+
+pub mod proxy;
+
+pub mod node;
+
 pub mod cli;

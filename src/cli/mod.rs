@@ -3,6 +3,7 @@
 mod codec;
 mod complete;
 pub mod connect;
+mod dev;
 mod failure;
 mod globals;
 mod health;
@@ -51,6 +52,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a node until it is told to stop.
     Start(Box<start::StartArgs>),
+    /// Run a whole cluster on this machine, to try things and to break them.
+    Dev(dev::DevArgs),
     /// Judge a configuration without starting anything.
     CheckConfig(Box<settings::CheckArgs>),
     /// Show settings: the defaults, or what holds here and where it comes from.
@@ -103,6 +106,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let globals = &cli.globals;
     let done = match cli.command {
         Command::Start(args) => start::run(*args).await,
+        Command::Dev(args) => dev::run(&args).await,
         Command::CheckConfig(args) => settings::check(*args, globals),
         Command::Config(args) => settings::run(args, globals),
         Command::Completions(args) => complete::run(&args),

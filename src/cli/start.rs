@@ -4,7 +4,8 @@ use anyhow::Context as _;
 
 use super::settings::SettingArgs;
 use crate::config::{Config, Loaded};
-use crate::telemetry::{self, LogLevel};
+use crate::node::Node;
+use crate::telemetry;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -18,6 +19,9 @@ pub struct StartArgs {
     /// Worker threads; one a core unless said.
     #[arg(long, value_name = "N", env = "WAXWING_THREADS", value_parser = threads)]
     pub(super) threads: Option<usize>,
+    /// Ends when standard input, a pipe, is closed at its other end.
+    #[arg(long, hide = true)]
+    exit_with_parent: bool,
 }
 
 pub(super) async fn run(args: StartArgs) -> anyhow::Result<()> {
@@ -32,20 +36,11 @@ pub(super) async fn run(args: StartArgs) -> anyhow::Result<()> {
         });
         made.with_context(|| format!("make {}", dir.display()))?;
     }
-    if config.security.allow_plaintext || config.security.allow_anonymous {
-        tracing::warn!(
-            allow_plaintext = config.security.allow_plaintext,
-            allow_anonymous = config.security.allow_anonymous,
-            "insecure: whoever reaches the client ports is let in"
-        );
+    let node = Node::start(config, log).await?;
+    if args.exit_with_parent {
+        node.end_with_parent()?;
     }
-    serve(config, log).await
-}
-
-/// Until the node has ended.
-async fn serve(config: Config, log: LogLevel) -> anyhow::Result<()> {
-    let _ = log;
-    anyhow::bail!("start {}: this build holds no node", config.node.name)
+    node.run().await
 }
 
 fn threads(text: &str) -> Result<usize, String> {

@@ -38,7 +38,7 @@ pub(super) fn draw(report: &StatusReport) -> String {
         for limit in near {
             let cells = [
                 limit.name.clone(),
-                thousands(limit.used),
+                limit.used.map_or_else(|| "-".to_owned(), thousands),
                 thousands(limit.max),
                 limit.unit.clone(),
             ];
@@ -118,5 +118,6 @@ fn head(out: &mut String, report: &StatusReport) -> std::fmt::Result {
 
 /// Over four fifths of what is allowed.
 fn is_near(limit: &LimitStatus) -> bool {
-    0 < limit.max && u128::from(limit.max) * 4 <= u128::from(limit.used) * 5
+    let used = limit.used.unwrap_or(0);
+    0 < limit.max && u128::from(limit.max) * 4 <= u128::from(used) * 5
 }

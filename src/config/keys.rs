@@ -127,6 +127,16 @@ pub(super) fn find(section: &str, name: &str) -> Option<usize> {
     KEYS.iter().position(|key| key.section == section && key.name == name)
 }
 
+/// What a reload has changed, one line each.
+pub fn changed(before: &Config, after: &Config) -> Vec<String> {
+    let values =
+        KEYS.iter().filter(|key| key.live).map(|key| (key, (key.get)(before), (key.get)(after)));
+    values
+        .filter(|(_, before, after)| before != after)
+        .map(|(key, before, after)| format!("{} = {after}, before {before}", key.path()))
+        .collect()
+}
+
 /// The commented file that `waxwing config default` prints; loading it changes nothing.
 pub fn default_file(defaults: &Config) -> String {
     let mut out = String::from(

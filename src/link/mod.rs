@@ -121,4 +121,58 @@ impl LinksHandle {
     pub fn connected(&self, _peer: &NodeName, _incarnation: Incarnation) -> bool {
         todo!()
     }
+
+    /// From now on the first proves membership, all are accepted. Links that are up stay.
+    pub fn set_secrets(&self, _secrets: &[crate::config::Secret]) {
+        todo!()
+    }
+}
+
+#[derive(Debug)]
+pub struct Links {
+    _skeleton: (),
+}
+
+#[derive(Debug, Clone)]
+pub struct LinkConfig {
+    pub cluster: crate::types::ClusterName,
+    pub name: NodeName,
+    pub secrets: Vec<crate::config::Secret>,
+    pub versions: std::ops::RangeInclusive<u32>,
+    pub settings: std::collections::BTreeMap<String, String>,
+    pub limits: LinkLimits,
+}
+
+pub const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;
+
+#[derive(Debug, Clone, Default)]
+pub struct LinkLimits {}
+
+pub trait Roster: Send + Sync + 'static {}
+
+impl Roster for crate::membership::MembershipHandle {}
+
+#[allow(clippy::todo, clippy::unused_async, unused_variables, reason = "skeleton")]
+impl Links {
+    pub fn new(
+        config: LinkConfig,
+        roster: Arc<dyn Roster>,
+        supervisor: crate::supervise::Supervisor,
+        clock: crate::supervise::Clock,
+        handler: Arc<dyn LinkHandler>,
+    ) -> Self {
+        todo!()
+    }
+
+    pub fn handle(&self) -> LinksHandle {
+        todo!()
+    }
+
+    pub async fn run(
+        self,
+        listener: tokio::net::TcpListener,
+        shutdown: crate::supervise::Shutdown,
+    ) {
+        todo!()
+    }
 }
