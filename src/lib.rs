@@ -21,3 +21,9 @@ pub mod router;
 pub mod broker;
 
 pub mod status;
+
+pub mod node {
+    //! Puts the parts together.
+
+    pub mod identity;
+}
