@@ -1,0 +1,283 @@
+//! What the tasks and the handles of one node's membership share.
+//!
+//! Lock order: `core`, then any lock inside `wire`. None is held across an await.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::config::MembershipConfig;
+use super::envelope::{Answer, Control, Refusal};
+use super::gossip::{Inbox, Saved};
+use super::isolation;
+use super::member::{MemberState, SharedMembers};
+use super::problems::{self, Findings, Problem};
+use super::row::{self, Facts};
+use super::seeds::Own;
+use super::view::{Me, Row, View};
+use super::wire::Wire;
+use super::{Load, seeds};
+use crate::metrics::names;
+use crate::supervise::Clock;
+use crate::types::{Incarnation, NodeName, Time};
+
+/// A refusal holds for so long; whoever refuses says so once a second.
+const REFUSED_FOR: Duration = Duration::from_secs(4);
+/// When to ask again one that hasn't answered.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+const ASKED_MAX: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: MembershipConfig,
+    pub(super) clock: Clock,
+    pub(super) wire: Arc<Wire>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) own: Own,
+    pub(super) core: Mutex<Core>,
+    pub(super) members: watch::Sender<SharedMembers>,
+    /// The row has changed, or something else can't wait for the next tick.
+    pub(super) wake: Notify,
+    /// Look for seeds now.
+    pub(super) seek: Notify,
+    asked: Mutex<HashMap<u64, Asked>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) me: Me,
+    pub(super) view: View,
+    pub(super) seeds: Vec<String>,
+    pub(super) load: Load,
+    load_published: Option<Time>,
+    pub(super) isolated: Option<String>,
+    pub(super) problems: Vec<Problem>,
+    refused: Option<(Refusal, Time)>,
+    /// Somebody knows of an incarnation of this node that is as high as its own, or higher.
+    pub(super) outrun: Option<Incarnation>,
+    pub(super) left: bool,
+    pub(super) saved: Option<Saved>,
+    pub(super) not_stored: Option<String>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    address: SocketAddr,
+    reply: mpsc::Sender<Reply>,
+}
+
+/// What one seed answered.
+#[derive(Debug, Clone)]
+pub(super) struct Reply {
+    pub(super) asked: SocketAddr,
+    pub(super) name: NodeName,
+    pub(super) answer: Answer,
+}
+
+/// What a tick asks of the task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    GoOn,
+    Left,
+    /// Start anew above this incarnation.
+    Reincarnate(Incarnation),
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: MembershipConfig,
+        clock: Clock,
+        wire: Wire,
+        own: Own,
+        me: Me,
+        view: View,
+    ) -> Self {
+        let seeds = config.seeds.clone();
+        let core = Core {
+            me,
+            view,
+            seeds,
+            load: Load::default(),
+            load_published: None,
+            isolated: None,
+            problems: Vec::new(),
+            refused: None,
+            outrun: None,
+            left: false,
+            saved: None,
+            not_stored: None,
+        };
+        Self {
+            config,
+            clock,
+            wire: Arc::new(wire),
+            inbox: Arc::default(),
+            own,
+            core: Mutex::new(core),
+            members: watch::Sender::default(),
+            wake: Notify::new(),
+            seek: Notify::new(),
+            asked: Mutex::default(),
+        }
+    }
+
+    /// What this node says of itself now.
+    pub(super) fn own_facts(&self) -> Facts {
+        let now = self.clock.now();
+        let mut core = self.core.lock();
+        let coarse = row::quantised(core.load);
+        let due = core.load_published.is_none_or(|at| now.since(at) >= row::LOAD_EVERY);
+        if due && coarse != core.me.facts.load {
+            core.me.facts.load = coarse;
+            core.load_published = Some(now);
+        }
+        core.me.facts.clone()
+    }
+
+    /// Folds what chitchat knows into the view, and tells of it where it has changed.
+    pub(super) fn fold(&self, rows: &[Row], saved: Saved) -> Next {
+        let now = self.clock.now();
+        let mut core = self.core.lock();
+        let core = &mut *core;
+        core.saved = Some(saved);
+        let folded = core.view.tick(now, &core.me, rows);
+        self.wire.set_routes(core.view.all_addresses());
+        let before = self.live_peers();
+        let changed = self.members.send_if_modified(|members| {
+            let changed = **members != *folded.members;
+            *members = folded.members.clone();
+            changed
+        });
+        if changed {
+            count_members(&folded.members);
+            if before > 0 && self.live_peers() == 0 {
+                self.seek.notify_one();
+            }
+        }
+        core.refused = core.refused.filter(|(_, at)| now.since(*at) < REFUSED_FOR);
+        core.isolated = core
+            .refused
+            .map(|(refusal, _)| problems::refused(&core.me.replica.name, refusal))
+            .or_else(|| self.judge_isolation(&core.view, now));
+        let alone = self.live_peers() == 0;
+        let findings = Findings {
+            conflicts: &folded.conflicts,
+            left_out: &folded.left_out,
+            members_max: self.config.members_max,
+            isolated: core.isolated.as_deref(),
+            skewed: &self.wire.skewed(),
+            unknown_key: self.wire.unknown_key().filter(|_| alone),
+            not_stored: core.not_stored.as_deref(),
+        };
+        core.problems = problems::list(&findings, std::mem::take(&mut core.problems), now);
+        if core.left {
+            return Next::Left;
+        }
+        match core.outrun.take().max(folded.outrun) {
+            Some(other) if other >= core.me.replica.incarnation => Next::Reincarnate(other),
+            _ => Next::GoOn,
+        }
+    }
+
+    fn live_peers(&self) -> usize {
+        self.members.borrow().live_peers().count()
+    }
+
+    fn judge_isolation(&self, view: &View, now: Time) -> Option<String> {
+        // One that was asleep reads news from before it slept.
+        if view.muted(now) {
+            return None;
+        }
+        let peers = self.wire.peers().lock();
+        let (heard, links): (Vec<_>, Vec<_>) = view
+            .live_links(now)
+            .map(|(address, failing)| (peers.heard(address, now), failing))
+            .unzip();
+        let heard: Vec<_> = heard.into_iter().flatten().collect();
+        isolation::judge(&heard, &links, view.timing().detection)
+    }
+
+    /// Asks all of these who they are and what they know of this node's name; ends when `enough` have answered.
+    pub(super) async fn ask(
+        &self,
+        addresses: &[SocketAddr],
+        within: Duration,
+        enough: usize,
+    ) -> Vec<Reply> {
+        let (reply, mut replies) = mpsc::channel(ASKED_MAX);
+        let asked: Vec<_> = addresses
+            .iter()
+            .take(ASKED_MAX)
+            .filter_map(|address| Some((getrandom::u64().ok()?, *address)))
+            .collect();
+        self.asked.lock().extend(
+            asked.iter().map(|(nonce, address)| {
+                (*nonce, Asked { address: *address, reply: reply.clone() })
+            }),
+        );
+        let mut got: Vec<Reply> = Vec::new();
+        let asking = async {
+            let mut again = tokio::time::interval(ASK_AGAIN);
+            while got.len() < enough.min(asked.len()) {
+                tokio::select! {
+                    Some(reply) = replies.recv() => {
+                        if got.iter().all(|earlier| earlier.asked != reply.asked) {
+                            got.push(reply);
+                        }
+                    }
+                    _ = again.tick() => {
+                        for (nonce, address) in &asked {
+                            if got.iter().all(|reply| reply.asked != *address) {
+                                let query = Control::Query { nonce: *nonce };
+                                self.wire.send_control(*address, &query).await;
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        let _ = tokio::time::timeout(within, asking).await;
+        let mut all = self.asked.lock();
+        asked.iter().for_each(|(nonce, _)| drop(all.remove(nonce)));
+        drop(all);
+        got
+    }
+
+    pub(super) fn answered(&self, nonce: u64, name: &NodeName, answer: Answer) {
+        if let Some(asked) = self.asked.lock().get(&nonce) {
+            let reply = Reply { asked: asked.address, name: name.clone(), answer };
+            // Full: it has been answered often enough.
+            let _ = asked.reply.try_send(reply);
+        }
+    }
+
+    pub(super) fn refused(&self, incarnation: u64, refusal: Refusal) {
+        let now = self.clock.now();
+        let mut core = self.core.lock();
+        // What was said of an earlier run of this name at this address is no longer true.
+        if core.me.replica.incarnation.0 != incarnation || core.left {
+            return;
+        }
+        match refusal {
+            Refusal::Floor(floor) => core.outrun = core.outrun.max(Some(Incarnation(floor))),
+            Refusal::NameInUse(_) | Refusal::Full { .. } => core.refused = Some((refusal, now)),
+        }
+        self.wake.notify_one();
+    }
+
+    pub(super) async fn resolve(&self, seeds: &[String]) -> Vec<SocketAddr> {
+        seeds::resolve(seeds, self.own).await
+    }
+}
+
+fn count_members(members: &SharedMembers) {
+    use MemberState::{Down, Draining, Joining, Leaving, Ready};
+    for state in [Joining, Ready, Draining, Leaving, Down] {
+        let count = members.iter().filter(|member| member.state == state).count();
+        metrics::gauge!(names::MEMBERS, "state" => state.as_str()).set(count as f64);
+    }
+}

@@ -1,0 +1,504 @@
+//! The fold: from what chitchat knows, what was heard directly and what links report, to one row a name. Pure.
+//!
+//! Invariants: the incarnation shown under a name never falls, nor comes back once forgotten; a name stays with its holder while that
+//! one shows life, unless its own address starts anew; nobody is declared down by a node that was asleep itself.
+
+mod seen;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::seen::{Awake, Key, Seen};
+use super::LinkEvidence;
+use super::envelope::{Holder, Refusal};
+use super::member::{Member, MemberState, Members, SharedMembers};
+use super::row::Facts;
+use crate::types::{Incarnation, NodeName, Replica, Time};
+
+/// A tick that comes so much too late shows that this node was stopped or starved.
+const LATE: Duration = Duration::from_secs(1);
+const FLOORS_MAX: usize = 4_096;
+/// Incarnations of one name that are kept track of.
+const OF_ONE_NAME_MAX: usize = 8;
+
+/// A row of chitchat.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) replica: Replica,
+    pub(super) address: SocketAddr,
+    pub(super) heartbeat: u64,
+    pub(super) live: bool,
+    pub(super) facts: Option<Facts>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Timing {
+    /// How often `tick` is called.
+    pub(super) tick: Duration,
+    /// Without a sign of life for so long, and not live by phi: down. Phi alone would call a peer down that was not scheduled for
+    /// half a second.
+    pub(super) silence: Duration,
+    /// As long as detecting a failure takes at most, usually.
+    pub(super) detection: Duration,
+    /// A leaving member is gone after so long.
+    pub(super) leaving: Duration,
+    pub(super) forget_after: Duration,
+}
+
+impl Timing {
+    pub(super) fn new(gossip_interval: Duration, forget_after: Duration) -> Self {
+        let silence = (gossip_interval * 6).max(Duration::from_millis(1_200));
+        Self {
+            tick: (gossip_interval / 2)
+                .clamp(Duration::from_millis(10), Duration::from_millis(100)),
+            silence,
+            detection: silence * 5 / 2,
+            leaving: gossip_interval * 3,
+            forget_after,
+        }
+    }
+}
+
+/// This node, in its own view.
+#[derive(Debug, Clone)]
+pub(super) struct Me {
+    pub(super) replica: Replica,
+    pub(super) address: SocketAddr,
+    pub(super) facts: Facts,
+    pub(super) since: Time,
+}
+
+impl Me {
+    pub(super) fn member(&self) -> Member {
+        Member { me: true, ..member(&self.replica, &self.facts, self.since) }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct View {
+    timing: Timing,
+    members_max: usize,
+    seen: BTreeMap<NodeName, BTreeMap<Key, Seen>>,
+    shown: BTreeMap<NodeName, Shown>,
+    /// The highest incarnation that was forgotten, and when.
+    floors: BTreeMap<NodeName, (Incarnation, Time)>,
+    last_tick: Time,
+    awake: Awake,
+    muted_until: Option<Time>,
+}
+
+/// Who has a name.
+#[derive(Debug, Clone)]
+struct Shown {
+    key: Key,
+    down_since: Option<Time>,
+}
+
+/// What a tick found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Folded {
+    pub(super) members: SharedMembers,
+    /// A higher incarnation of this node's name at its own address: this node must rise above it.
+    pub(super) outrun: Option<Incarnation>,
+    pub(super) conflicts: Vec<Conflict>,
+    /// Names that found no room.
+    pub(super) left_out: Vec<NodeName>,
+}
+
+/// Two nodes with one name, both alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Conflict {
+    pub(super) name: NodeName,
+    pub(super) holder: SocketAddr,
+    pub(super) claimant: SocketAddr,
+}
+
+impl View {
+    pub(super) fn new(timing: Timing, members_max: usize, now: Time) -> Self {
+        Self {
+            timing,
+            members_max,
+            seen: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            last_tick: now,
+            awake: Awake::ZERO,
+            muted_until: None,
+        }
+    }
+
+    pub(super) const fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    fn awake(&self, now: Time) -> Awake {
+        self.awake + now.since(self.last_tick).min(self.timing.tick * 2)
+    }
+
+    /// This node has slept lately, so it knows too little of the others to judge them.
+    pub(super) fn muted(&self, now: Time) -> bool {
+        self.muted_until.is_some_and(|until| now < until)
+    }
+
+    fn seen_mut(&mut self, replica: &Replica, address: SocketAddr, now: Time) -> &mut Seen {
+        let awake = self.awake(now);
+        let of_name = self.seen.entry(replica.name.clone()).or_default();
+        let key = Key { incarnation: replica.incarnation, address };
+        if of_name.len() >= OF_ONE_NAME_MAX && !of_name.contains_key(&key) {
+            let shown = self.shown.get(&replica.name).map(|shown| &shown.key);
+            let oldest = of_name.keys().find(|key| Some(*key) != shown).cloned();
+            oldest.and_then(|oldest| of_name.remove(&oldest));
+        }
+        of_name.entry(key).or_insert_with(|| Seen::new(now, awake))
+    }
+
+    /// A datagram from that node itself was opened.
+    pub(super) fn opened(&mut self, replica: &Replica, address: SocketAddr, now: Time) {
+        let room = self.seen.len() < self.members_max * 4 || self.seen.contains_key(&replica.name);
+        if replica.incarnation.0 > 0 && room {
+            let awake = self.awake(now);
+            self.seen_mut(replica, address, now).opened(awake);
+        }
+    }
+
+    pub(super) fn farewell(&mut self, replica: &Replica, address: SocketAddr, now: Time) {
+        self.opened(replica, address, now);
+        let key = Key { incarnation: replica.incarnation, address };
+        let seen = self.seen.get_mut(&replica.name).and_then(|seen| seen.get_mut(&key));
+        if let Some(seen) = seen {
+            seen.departed = true;
+        }
+    }
+
+    pub(super) fn evidence(
+        &mut self,
+        name: &NodeName,
+        incarnation: Incarnation,
+        evidence: LinkEvidence,
+        now: Time,
+    ) {
+        for (key, seen) in self.seen.get_mut(name).into_iter().flatten() {
+            if key.incarnation == incarnation {
+                seen.evidence(evidence, now);
+            }
+        }
+    }
+
+    /// Dead early, or a newer incarnation has its place: it won't come back.
+    pub(super) fn confirmed_dead(&self, replica: &Replica, now: Time) -> bool {
+        if self.floor(&replica.name) >= replica.incarnation {
+            return true;
+        }
+        let Some(shown) = self.shown.get(&replica.name) else { return false };
+        if shown.key.incarnation != replica.incarnation {
+            return shown.key.incarnation > replica.incarnation;
+        }
+        let seen = self.seen.get(&replica.name).and_then(|seen| seen.get(&shown.key));
+        shown.down_since.is_some()
+            && seen.is_some_and(|seen| seen.dead_early(self.awake(now)).is_some())
+    }
+
+    /// Zero: none.
+    pub(super) fn floor(&self, name: &NodeName) -> Incarnation {
+        self.floors.get(name).map_or(Incarnation(0), |(floor, _)| *floor)
+    }
+
+    fn forget(&mut self, name: &NodeName, incarnation: Incarnation, now: Time) {
+        if self.floors.len() >= FLOORS_MAX && !self.floors.contains_key(name) {
+            let oldest = self.floors.iter().min_by_key(|(_, (_, at))| *at);
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                self.floors.remove(&oldest);
+            }
+        }
+        let floor = self.floor(name).max(incarnation);
+        self.floors.insert(name.clone(), (floor, now));
+        self.shown.remove(name);
+    }
+
+    pub(super) fn tick(&mut self, now: Time, me: &Me, rows: &[Row]) -> Folded {
+        self.wake_up(now);
+        self.take_rows(now, rows);
+        let mut folded = Folded {
+            members: SharedMembers::default(),
+            outrun: self.outrun(me),
+            conflicts: Vec::new(),
+            left_out: Vec::new(),
+        };
+        let mut members = Members::default();
+        members.by_name.insert(me.replica.name.clone(), self.my_row(me, &mut folded.conflicts));
+        let names: Vec<_> =
+            self.seen.keys().filter(|name| **name != me.replica.name).cloned().collect();
+        for name in names {
+            self.choose_holder(now, &name, &mut folded);
+            if let Some(member) = self.judge(now, &name, &folded.conflicts) {
+                members.by_name.insert(name, member);
+            }
+        }
+        self.prune();
+        folded.members = Arc::new(members);
+        folded
+    }
+
+    fn wake_up(&mut self, now: Time) {
+        let passed = now.since(self.last_tick);
+        if passed > self.timing.tick + LATE {
+            self.muted_until = Some(now + self.timing.detection);
+        }
+        self.awake = self.awake(now);
+        self.last_tick = now;
+    }
+
+    fn take_rows(&mut self, now: Time, rows: &[Row]) {
+        self.seen.values_mut().flat_map(BTreeMap::values_mut).for_each(|seen| seen.listed = false);
+        for row in rows {
+            let awake = self.awake;
+            self.seen_mut(&row.replica, row.address, now).row(row, awake);
+        }
+        let all = self.seen.values_mut().flat_map(BTreeMap::values_mut);
+        all.filter(|seen| !seen.listed).for_each(Seen::unlisted);
+    }
+
+    fn outrun(&self, me: &Me) -> Option<Incarnation> {
+        let mine = self.seen.get(&me.replica.name)?;
+        let higher =
+            |key: &&Key| key.address == me.address && key.incarnation > me.replica.incarnation;
+        mine.keys().filter(higher).map(|key| key.incarnation).max()
+    }
+
+    fn my_row(&self, me: &Me, conflicts: &mut Vec<Conflict>) -> Member {
+        let namesake = self.fresh_of(&me.replica.name).find(|key| key.address != me.address);
+        let mut member = me.member();
+        if let Some(other) = namesake {
+            conflicts.push(Conflict {
+                name: me.replica.name.clone(),
+                holder: me.address,
+                claimant: other.address,
+            });
+            member.problem = Some(format!("another node at {} has this name too", other.address));
+        }
+        member
+    }
+
+    fn fresh_of(&self, name: &NodeName) -> impl Iterator<Item = &Key> {
+        let floor = self.floor(name);
+        self.seen.get(name).into_iter().flatten().filter_map(move |(key, seen)| {
+            let alive = seen.facts.is_some() && !seen.departed && key.incarnation > floor;
+            (alive && seen.fresh(self.awake, &self.timing)).then_some(key)
+        })
+    }
+
+    /// Who has the name: the holder while it shows life, a newer run at its address at once, another address only after it.
+    fn choose_holder(&mut self, now: Time, name: &NodeName, folded: &mut Folded) {
+        let shown = self.shown.get(name);
+        let holder = match shown {
+            Some(shown) => {
+                let key = &shown.key;
+                let alive = self.fresh_of(name).any(|fresh| fresh == key);
+                let next = self.fresh_of(name).filter(|fresh| {
+                    fresh.incarnation > key.incarnation && (fresh.address == key.address || !alive)
+                });
+                let next = next.max().unwrap_or(key).clone();
+                if let Some(claimant) =
+                    self.fresh_of(name).find(|fresh| fresh.address != next.address)
+                    && (alive || next != *key)
+                {
+                    folded.conflicts.push(Conflict {
+                        name: name.clone(),
+                        holder: next.address,
+                        claimant: claimant.address,
+                    });
+                }
+                Some(next)
+            }
+            None => {
+                let oldest = self.oldest_fresh(name);
+                let holder = oldest.or_else(|| self.hearsay(name).filter(|_| !self.muted(now)));
+                let full = self.shown.len() + 1 >= self.members_max;
+                if holder.is_some() && full {
+                    folded.left_out.push(name.clone());
+                }
+                holder.filter(|_| !full)
+            }
+        };
+        if let Some(key) = holder
+            && shown.is_none_or(|shown| shown.key != key)
+        {
+            self.shown.insert(name.clone(), Shown { key, down_since: None });
+        }
+    }
+
+    /// Of a name not shown yet: among living namesakes the oldest came first; every node decides so.
+    fn oldest_fresh(&self, name: &NodeName) -> Option<Key> {
+        let address = self.fresh_of(name).min()?.address;
+        self.fresh_of(name).filter(|key| key.address == address).max().cloned()
+    }
+
+    /// One that others know and that has never shown life here is shown, as down, when it has had time to.
+    fn hearsay(&self, name: &NodeName) -> Option<Key> {
+        let floor = self.floor(name);
+        let hearsay = self.seen.get(name)?.iter().filter(|(key, seen)| {
+            let stays = seen.state().is_some_and(|state| state != MemberState::Leaving);
+            stays
+                && seen.listed
+                && !seen.departed
+                && key.incarnation > floor
+                && seen.silent(self.awake) >= self.timing.detection
+        });
+        hearsay.map(|(key, _)| key).max().cloned()
+    }
+
+    /// The row of a name, unless it is gone.
+    fn judge(&mut self, now: Time, name: &NodeName, conflicts: &[Conflict]) -> Option<Member> {
+        let key = self.shown.get(name)?.key.clone();
+        let seen = self.seen.get(name)?.get(&key)?;
+        let facts = seen.facts.as_ref()?;
+        let silent = seen.silent(self.awake);
+        let left = facts.state == MemberState::Leaving && silent >= self.timing.leaving;
+        if seen.departed || left {
+            self.forget(name, key.incarnation, now);
+            return None;
+        }
+        let muted = self.muted(now);
+        let was_down = self.shown.get(name).and_then(|shown| shown.down_since);
+        // A node that has just woken up declares nobody down, and lifts nothing without a sign of life.
+        let down = seen
+            .down(self.awake, &self.timing)
+            .filter(|_| facts.state != MemberState::Leaving && (!muted || was_down.is_some()));
+        let down_since = down.map(|_| was_down.unwrap_or(now));
+        let forgotten =
+            down_since.is_some_and(|since| now.since(since) >= self.timing.forget_after);
+        if forgotten && !muted {
+            self.forget(name, key.incarnation, now);
+            return None;
+        }
+        let replica = Replica { name: name.clone(), incarnation: key.incarnation };
+        let mut member = member(&replica, facts, seen.since);
+        if let Some(down) = down {
+            member.state = MemberState::Down;
+            member.problem = Some(down.as_str().to_owned());
+        } else if let Some(conflict) = conflicts.iter().find(|conflict| conflict.name == *name) {
+            member.problem = Some(format!("a node at {} wants this name too", conflict.claimant));
+        }
+        if let Some(shown) = self.shown.get_mut(name) {
+            shown.down_since = down_since;
+        }
+        Some(member)
+    }
+
+    /// Drops what is neither shown nor in chitchat nor fresh.
+    fn prune(&mut self) {
+        let (awake, keep_for) = (self.awake, self.timing.detection * 2);
+        let shown = &self.shown;
+        self.seen.retain(|name, of_name| {
+            let holder = shown.get(name).map(|shown| &shown.key);
+            of_name.retain(|key, seen| {
+                seen.listed || Some(key) == holder || seen.silent(awake) < keep_for
+            });
+            !of_name.is_empty()
+        });
+    }
+
+    /// What to tell one who asks for a name; `me` has its name for certain.
+    pub(super) fn holder(
+        &self,
+        name: &NodeName,
+        me: &Me,
+        now: Time,
+    ) -> (Incarnation, Option<Holder>) {
+        let heard = self.seen.get(name).into_iter().flatten().map(|(key, _)| key.incarnation);
+        let mut highest = heard.max().unwrap_or_default().max(self.floor(name));
+        if *name == me.replica.name {
+            highest = highest.max(me.replica.incarnation);
+            return (highest, Some(Holder { address: me.address, silent_ms: 0 }));
+        }
+        let awake = self.awake(now);
+        let holder = self.shown.get(name).and_then(|shown| {
+            let seen = self.seen.get(name)?.get(&shown.key)?;
+            seen.fresh(awake, &self.timing).then(|| Holder {
+                address: shown.key.address,
+                silent_ms: u32::try_from(seen.silent(awake).as_millis()).unwrap_or(u32::MAX),
+            })
+        });
+        (highest, holder)
+    }
+
+    /// Why the sender of a datagram isn't let in; none: it is, or will be.
+    pub(super) fn refusal(
+        &self,
+        replica: &Replica,
+        address: SocketAddr,
+        me: &Me,
+        now: Time,
+    ) -> Option<Refusal> {
+        let Replica { name, incarnation } = replica;
+        if *name == me.replica.name {
+            // Of two that meet, the older run keeps the name; so each knows which of them it is.
+            let older = (me.replica.incarnation, me.address) < (*incarnation, address);
+            return (older && address != me.address)
+                .then_some(Refusal::NameInUse(Holder { address: me.address, silent_ms: 0 }));
+        }
+        let floor = self.floor(name);
+        if *incarnation <= floor {
+            return Some(Refusal::Floor(floor.0));
+        }
+        let Some(shown) = self.shown.get(name) else {
+            let full = self.shown.len() + 1 >= self.members_max;
+            let max = u32::try_from(self.members_max).unwrap_or(u32::MAX);
+            return full.then_some(Refusal::Full { max });
+        };
+        if shown.key == (Key { incarnation: *incarnation, address }) {
+            return None;
+        }
+        match self.holder(name, me, now).1 {
+            Some(holder) if holder.address != address => Some(Refusal::NameInUse(holder)),
+            _ => (*incarnation < shown.key.incarnation)
+                .then_some(Refusal::Floor(shown.key.incarnation.0)),
+        }
+    }
+
+    /// Where the others are, down ones too; this node's own name left out.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (&NodeName, SocketAddr)> {
+        self.shown.iter().map(|(name, shown)| (name, shown.key.address))
+    }
+
+    /// All addresses that any row has, for routing.
+    pub(super) fn all_addresses(&self) -> impl Iterator<Item = (&NodeName, SocketAddr)> {
+        self.seen
+            .iter()
+            .flat_map(|(name, of_name)| of_name.keys().map(move |key| (name, key.address)))
+    }
+
+    /// The live peers: their address, and for how long every try to link to them has failed.
+    pub(super) fn live_links(
+        &self,
+        now: Time,
+    ) -> impl Iterator<Item = (SocketAddr, Option<Duration>)> {
+        self.shown.iter().filter_map(move |(name, shown)| {
+            let seen = self.seen.get(name)?.get(&shown.key)?;
+            let live = shown.down_since.is_none()
+                && seen.state().is_some_and(MemberState::is_live)
+                && seen.fresh(self.awake(now), &self.timing);
+            let failing = seen.failing_since().map(|since| now.since(since));
+            live.then_some((shown.key.address, failing))
+        })
+    }
+}
+
+fn member(replica: &Replica, facts: &Facts, since: Time) -> Member {
+    Member {
+        name: replica.name.clone(),
+        incarnation: replica.incarnation,
+        addresses: facts.addresses.clone(),
+        version: facts.version.clone(),
+        state: facts.state,
+        load: facts.load,
+        me: false,
+        since,
+        problem: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
