@@ -237,6 +237,7 @@ pub(super) async fn is_serving(connection: Connection, timeout: Duration) -> any
 }
 
 /// An answer's error in words; the code only where the words are missing.
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn plain(status: Status) -> anyhow::Error {
     let words = match status.message() {
         "" => status.code().description().to_owned(),

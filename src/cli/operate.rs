@@ -91,7 +91,7 @@ pub(super) async fn drain(args: DrainArgs, globals: &Globals) -> anyhow::Result<
     let admin = args.whom.admin(globals).await?;
     let whom = args.whom.shown(&admin);
     let mut steps = admin.drain(args.grace).await?;
-    let mut done = false;
+    let mut leaves = false;
     loop {
         match steps.next().await {
             Ok(Some(step)) => {
@@ -100,7 +100,7 @@ pub(super) async fn drain(args: DrainArgs, globals: &Globals) -> anyhow::Result<
                 } else {
                     talk(globals, &format!("{whom}: {} {}", step.step, step.detail));
                 }
-                done |= step.done;
+                leaves |= matches!(step.step.as_str(), "leave" | "close");
                 if !args.wait {
                     talk(globals, &format!("{whom} drains; look: waxwing members"));
                     return Ok(());
@@ -108,7 +108,7 @@ pub(super) async fn drain(args: DrainArgs, globals: &Globals) -> anyhow::Result<
             }
             Ok(None) => return Ok(()),
             // The node closes its connections last of all.
-            Err(_) if done => return Ok(()),
+            Err(_) if leaves => return Ok(()),
             Err(error) => return Err(error.context(format!("{whom} was lost while it drained"))),
         }
     }

@@ -24,8 +24,8 @@ pub(crate) struct SettingArgs {
     after_help = "Exit code 64 and one line a fault, when there is any.\n\nExample:\n  waxwing check-config /etc/waxwing.toml --insecure"
 )]
 pub struct CheckArgs {
-    /// The file to judge; the same as --config.
-    #[arg(value_name = "FILE", conflicts_with = "config")]
+    /// The file to judge, rather than that of --config.
+    #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingArgs,
@@ -141,7 +141,8 @@ impl Args for SettingArgs {
                     .hide(true)
                     .help("Dial and gossip to a member here instead of where it says it is"),
             );
-        KEYS.iter().fold(command, |command, key| command.arg(flag(key)))
+        let defaults = Config::defaults(Host::look().name);
+        KEYS.iter().fold(command, |command, key| command.arg(flag(key, &defaults)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -149,14 +150,24 @@ impl Args for SettingArgs {
     }
 }
 
-fn flag(key: &'static Key) -> Arg {
-    let at_limit = if key.at_limit.is_empty() { "" } else { " At the limit: " };
+fn flag(key: &'static Key, defaults: &Config) -> Arg {
+    let default = match key.value(defaults) {
+        toml::Value::String(text) => text,
+        toml::Value::Array(_) => String::new(),
+        other => other.to_string(),
+    };
+    let default = match default.as_str() {
+        // Found out where nobody says it.
+        _ if key.is_found_out() => String::new(),
+        "" => default,
+        _ => format!(" [default: {default}]"),
+    };
     let arg = Arg::new(key.path())
         .long(key.flag())
         .value_name(key.shape)
         .allow_negative_numbers(true)
         .help_heading(format!("[{}]", key.section))
-        .help(format!("{}{at_limit}{} [env: {}]", key.about, key.at_limit, key.env()))
+        .help(format!("{}{default} [env: {}]", key.meaning(), key.env()))
         // The common ones on the first screen, all of them with --help.
         .hide_short_help(!key.at_limit.is_empty());
     if key.is_switch() {

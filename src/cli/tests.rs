@@ -80,7 +80,7 @@ fn usage() {
         ("sessions kill", false),
         ("completions fish", true),
         ("check-config waxwing.toml --insecure", true),
-        ("check-config a --config b", false),
+        ("check-config a b", false),
         ("config show --name a", true),
         ("config default", true),
         ("config", false),

@@ -97,9 +97,20 @@ impl Key {
         }
     }
 
+    /// What it is, and what happens at the limit.
+    pub fn meaning(&self) -> String {
+        let at_limit = if self.at_limit.is_empty() { "" } else { " At the limit: " };
+        format!("{}{at_limit}{}", self.about, self.at_limit)
+    }
+
     /// As it would stand in a file.
     pub fn value(&self, config: &Config) -> Toml {
         (self.get)(config)
+    }
+
+    /// Where nobody says it, this host does.
+    pub fn is_found_out(&self) -> bool {
+        self.blank
     }
 
     pub fn is_switch(&self) -> bool {
@@ -140,8 +151,7 @@ pub fn default_file(defaults: &Config) -> String {
             let _ = write!(out, "\n[{section}]\n");
         }
         let value = if key.blank { Toml::String(String::new()) } else { (key.get)(defaults) };
-        let at_limit = if key.at_limit.is_empty() { "" } else { " At the limit: " };
-        let _ = writeln!(out, "# {}{at_limit}{}\n{} = {value}", key.about, key.at_limit, key.name);
+        let _ = writeln!(out, "# {}\n{} = {value}", key.meaning(), key.name);
     }
     out
 }

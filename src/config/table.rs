@@ -11,7 +11,7 @@ use super::{LogFormat, address};
 use crate::types::{ClusterName, NodeName};
 
 pub(super) const BOOL: &str = "BOOL";
-pub(super) const ADDRESSES: &str = "HOST:PORT";
+pub(super) const ADDRESSES: &str = "ADDR";
 
 /// In the order of the default file.
 pub static KEYS: &[Key] = &[
@@ -21,11 +21,13 @@ pub static KEYS: &[Key] = &[
         "NAME",
         "This node's name, unique in its cluster; empty: the host's name.",
         |c, v| {
-            let text = v.text()?;
-            if !text.is_empty() {
-                c.node.name = NodeName::parse(text).map_err(|bad| name_wrong(&bad.got))?;
+            match v {
+                // As the default file has it. Elsewhere it is an unset variable of some script.
+                Value::Text(text) if text.is_empty() => Ok(()),
+                _ => NodeName::parse(v.text()?)
+                    .map(|name| c.node.name = name)
+                    .map_err(|bad| name_wrong(&bad.got)),
             }
-            Ok(())
         },
         |c| text(c.node.name.as_str()),
     )
@@ -176,7 +178,7 @@ pub static KEYS: &[Key] = &[
         "sessions",
         "N",
         "Attachments at once on this node.",
-        "The next one is refused with `too_many_sessions`.",
+        "the next one is refused with `too_many_sessions`.",
         |c, v| v.count(1..=10_000_000).map(|n| c.limits.sessions = to_usize(n)),
         |c| number(c.limits.sessions),
     ),
@@ -184,7 +186,7 @@ pub static KEYS: &[Key] = &[
         "subscriptions",
         "N",
         "Subscriptions of one session.",
-        "The next one is refused with `too_many_subscriptions`.",
+        "the next one is refused with `too_many_subscriptions`.",
         |c, v| v.count(1..=10_000_000).map(|n| c.limits.subscriptions = to_usize(n)),
         |c| number(c.limits.subscriptions),
     ),
@@ -192,7 +194,7 @@ pub static KEYS: &[Key] = &[
         "patterns",
         "N",
         "Patterns among them.",
-        "The next one is refused with `too_many_patterns`.",
+        "the next one is refused with `too_many_patterns`.",
         |c, v| v.count(0..=10_000_000).map(|n| c.limits.patterns = to_usize(n)),
         |c| number(c.limits.patterns),
     ),
@@ -200,7 +202,7 @@ pub static KEYS: &[Key] = &[
         "topics",
         "N",
         "Topics with subscribers on this node.",
-        "The next one is refused with `too_many_topics`.",
+        "the next one is refused with `too_many_topics`.",
         |c, v| v.count(1..=1_000_000_000).map(|n| c.limits.topics = to_usize(n)),
         |c| number(c.limits.topics),
     ),
@@ -208,7 +210,7 @@ pub static KEYS: &[Key] = &[
         "topic",
         "SIZE",
         "Length of a topic or pattern.",
-        "Refused with `topic_too_long`.",
+        "refused with `topic_too_long`.",
         |c, v| v.size(1..=crate::types::topic::TOPIC_LEN_CEILING as u64).map(|n| c.limits.topic = to_usize(n)),
         |c| size(c.limits.topic),
     ),
@@ -216,7 +218,7 @@ pub static KEYS: &[Key] = &[
         "payload",
         "SIZE",
         "Payload of one message.",
-        "Refused with `payload_too_large`.",
+        "refused with `payload_too_large`.",
         |c, v| v.size(1..=PAYLOAD_MAX).map(|n| c.limits.payload = to_usize(n)),
         |c| size(c.limits.payload),
     ),
@@ -224,7 +226,7 @@ pub static KEYS: &[Key] = &[
         "headers",
         "SIZE",
         "Event name and headers of one message together.",
-        "Refused with `headers_too_large`.",
+        "refused with `headers_too_large`.",
         |c, v| v.size(0..=MIB).map(|n| c.limits.headers = to_usize(n)),
         |c| size(c.limits.headers),
     ),
@@ -232,7 +234,7 @@ pub static KEYS: &[Key] = &[
         "mailbox",
         "SIZE",
         "Bytes waiting for one attachment.",
-        "The newest are dropped until it is half empty; one gap stands in their place.",
+        "the newest are dropped until it is half empty; one gap stands in their place.",
         |c, v| v.size(64 * KIB..=16 * GIB).map(|n| c.limits.mailbox = to_usize(n)),
         |c| size(c.limits.mailbox),
     ),
@@ -240,7 +242,7 @@ pub static KEYS: &[Key] = &[
         "mailbox_stall",
         "TIME",
         "An attachment may take nothing for so long while messages wait.",
-        "It is closed, with the reason.",
+        "it is closed, with the reason.",
         |c, v| v.duration(Duration::from_secs(1)..=DAY).map(|it| c.limits.mailbox_stall = it),
         |c| duration(c.limits.mailbox_stall),
     ),
@@ -248,7 +250,7 @@ pub static KEYS: &[Key] = &[
         "link_window",
         "SIZE [TIME]",
         "Bytes waiting for one link, and for how long.",
-        "Dropped; the gap travels in the sequence.",
+        "dropped; the gap travels in the sequence.",
         |c, v| {
             let ages = Duration::from_secs(1)..=DAY;
             let (bytes, age) = v.size_and_age(64 * KIB..=64 * GIB, ages)?;
@@ -265,7 +267,7 @@ pub static KEYS: &[Key] = &[
         "frame",
         "SIZE",
         "One gRPC message from a client.",
-        "The stream ends with RESOURCE_EXHAUSTED.",
+        "the stream ends with RESOURCE_EXHAUSTED.",
         |c, v| v.size(4 * KIB..=2 * PAYLOAD_MAX).map(|n| c.limits.frame = to_usize(n)),
         |c| size(c.limits.frame),
     ),
@@ -284,7 +286,7 @@ pub static KEYS: &[Key] = &[
         "handshake",
         "TIME",
         "From connecting to the first request.",
-        "The connection is closed.",
+        "the connection is closed.",
         |c, v| v.duration(MS_100..=Duration::from_secs(600)).map(|it| c.limits.handshake = it),
         |c| duration(c.limits.handshake),
     ),
@@ -292,7 +294,7 @@ pub static KEYS: &[Key] = &[
         "idle",
         "TIME",
         "A client connection may answer no keepalive for so long.",
-        "It is closed.",
+        "it is closed.",
         |c, v| v.duration(Duration::from_secs(1)..=DAY).map(|it| c.limits.idle = it),
         |c| duration(c.limits.idle),
     ),
@@ -300,7 +302,7 @@ pub static KEYS: &[Key] = &[
         "linger",
         "TIME",
         "How long a session outlives its last attachment, unless its hello says otherwise.",
-        "The session ends.",
+        "the session ends.",
         |c, v| v.duration(Duration::ZERO..=DAY).map(|it| c.limits.linger = it),
         |c| duration(c.limits.linger),
     ),
@@ -308,7 +310,7 @@ pub static KEYS: &[Key] = &[
         "linger_max",
         "TIME",
         "The longest linger that a hello may ask for.",
-        "Longer ones are cut to it.",
+        "longer ones are cut to it.",
         |c, v| v.duration(Duration::ZERO..=DAY).map(|it| c.limits.linger_max = it),
         |c| duration(c.limits.linger_max),
     ),
@@ -316,7 +318,7 @@ pub static KEYS: &[Key] = &[
         "confirm",
         "TIME",
         "How long a subscribe waits for members to confirm, and a publish for its confirmation.",
-        "It is answered with the confirmations there are.",
+        "it is answered with the confirmations there are.",
         |c, v| v.duration(Duration::from_millis(10)..=Duration::from_secs(60)).map(|it| c.limits.confirm = it),
         |c| duration(c.limits.confirm),
     ),
@@ -324,7 +326,7 @@ pub static KEYS: &[Key] = &[
         "gossip_message",
         "SIZE",
         "Content of one gossip datagram, inflated.",
-        "Dropped and counted.",
+        "dropped and counted.",
         |c, v| v.size(4 * KIB..=MIB).map(|n| c.limits.gossip_message = to_usize(n)),
         |c| size(c.limits.gossip_message),
     ),
@@ -332,7 +334,7 @@ pub static KEYS: &[Key] = &[
         "members",
         "N",
         "Members of the cluster, down ones included.",
-        "A further one is not let in.",
+        "a further one is not let in.",
         |c, v| v.count(1..=MEMBERS_MAX).map(|n| c.limits.members = to_usize(n)),
         |c| number(c.limits.members),
     ),

@@ -257,12 +257,17 @@ fn bad_config_values() {
         ("[limits]\npatterns = 200000", "must be at most limits.subscriptions"),
         ("[limits]\nlinger = \"1h\"", "must be at most limits.linger_max"),
         ("[limits]\npayload = \"4MiB\"\nmailbox=\"16MiB\"", "can't hold the largest message"),
-        ("[limits]\nmailbox = \"1MiB\"", "must hold two of the largest message"),
+        ("[limits]\nlink_window = \"1MiB\"", "can't hold the largest message"),
+        ("[limits]\nmailbox = \"1MiB\"", "can't hold the largest message"),
         ("[cluster]\nexpect = 300", "must be at most limits.members"),
         ("[cluster]\nforget_after = \"1s\"", "at least ten times"),
         ("[node]\ndata_dir = \"/dev/null\"", "is no directory"),
         ("[node]\ndata_dir = \"/nonexistent/deep\"", "mkdir -p /nonexistent/deep"),
         ("[cluster]\nsecret_file = \"/nonexistent\"", "no such file"),
+        (
+            "[listen]\ngrpc = \"0.0.0.0:0\"\n[security]\nallow_plaintext = true\nallow_anonymous = true",
+            "names neither address nor port",
+        ),
         ("[limits\n", "waxwing.toml:1: "),
         ("[limits]\nidle = \"5s\"\nidle = \"6s\"", "waxwing.toml:3: "),
     ] {
@@ -271,6 +276,7 @@ fn bad_config_values() {
         assert!(!said.faults()[0].contains('\u{1b}'), "{text}: echoes raw bytes");
     }
     one_fault(&Said::file("a = 1"), "stands outside any section");
+    one_fault(&Said::default().flag("name", ""), "must be 1 to 64 characters");
     let missing = Sources { file: Some(PathBuf::from("/nonexistent.toml")), ..Sources::default() };
     one_fault(
         &Said { dir: None, sources: missing },

@@ -19,9 +19,9 @@ const OTHER_VARIABLES: [&str; 7] = [
     "WAXWING_CONFIG",
     "WAXWING_THREADS",
     SECRET_VARIABLE,
-    // Where the tests find the program.
+    // Where the tests find the program, and leave what they measured.
     "WAXWING_BIN",
-    "WAXWING_TEST_KEEP",
+    "WAXWING_FIGURES",
 ];
 
 pub(super) const SECRET_VARIABLE: &str = "WAXWING_CLUSTER_SECRET";

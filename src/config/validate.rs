@@ -34,7 +34,7 @@ fn relations(config: &Config, check: &mut Check<'_>) {
         "limits",
         "frame",
         format!(
-            "({}) can't hold the largest message: payload {}, headers {} and topic {}; raise it to {} or lower those",
+            "{} can't hold the largest message: payload {}, headers {} and topic {}; raise it to {} or lower those",
             size(limits.frame),
             size(limits.payload),
             size(limits.headers),
@@ -42,16 +42,19 @@ fn relations(config: &Config, check: &mut Check<'_>) {
             size(largest + FRAME_OVERHEAD),
         ),
     );
+    // What is larger than an empty queue is dropped, every time.
     for (name, bytes) in [("mailbox", limits.mailbox), ("link_window", limits.link_window)] {
         check(
-            2 * largest <= bytes,
+            largest + FRAME_OVERHEAD <= bytes,
             "limits",
             name,
             format!(
-                "({}) must hold two of the largest message (payload, headers, topic: {}); raise it to {} or lower those",
+                "{} can't hold the largest message: payload {}, headers {} and topic {}; raise it to {} or lower those",
                 size(bytes),
-                size(largest),
-                size(2 * largest),
+                size(limits.payload),
+                size(limits.headers),
+                size(limits.topic),
+                size(largest + FRAME_OVERHEAD),
             ),
         );
     }
@@ -60,7 +63,7 @@ fn relations(config: &Config, check: &mut Check<'_>) {
         "limits",
         "patterns",
         format!(
-            "({}) must be at most limits.subscriptions ({}), which counts patterns too",
+            "{} must be at most limits.subscriptions ({}), which counts patterns too",
             limits.patterns, limits.subscriptions
         ),
     );
@@ -69,7 +72,7 @@ fn relations(config: &Config, check: &mut Check<'_>) {
         "limits",
         "linger",
         format!(
-            "({}) must be at most limits.linger_max ({})",
+            "{} must be at most limits.linger_max ({})",
             show_duration(limits.linger),
             show_duration(limits.linger_max)
         ),
@@ -78,14 +81,14 @@ fn relations(config: &Config, check: &mut Check<'_>) {
         config.cluster.expect <= limits.members,
         "cluster",
         "expect",
-        format!("({}) must be at most limits.members ({})", config.cluster.expect, limits.members),
+        format!("{} must be at most limits.members ({})", config.cluster.expect, limits.members),
     );
     check(
         10 * config.cluster.gossip_interval <= config.cluster.forget_after,
         "cluster",
         "forget_after",
         format!(
-            "({}) must be at least ten times cluster.gossip_interval ({}), or living members are forgotten",
+            "{} must be at least ten times cluster.gossip_interval ({}), or living members are forgotten",
             show_duration(config.cluster.forget_after),
             show_duration(config.cluster.gossip_interval)
         ),
@@ -104,7 +107,7 @@ fn ports(config: &Config, check: &mut Check<'_>) {
                 "listen",
                 name,
                 format!(
-                    "({address}) is taken by listen.{other} ({taken}); give it a port of its own"
+                    "{address} is taken by listen.{other} ({taken}); give it a port of its own"
                 ),
             );
         }
@@ -134,10 +137,14 @@ fn advertised(config: &Config, check: &mut Check<'_>) {
             told.is_some() || !address.ip().is_unspecified(),
             "listen",
             name,
-            format!(
-                "({address}) is every address, and none of them could be found to tell {whom}; set advertise.{name} to HOST:{}",
-                address.port()
-            ),
+            match address.port() {
+                0 => format!(
+                    "{address} names neither address nor port to tell {whom}; name one of the two, or set advertise.{name}"
+                ),
+                port => format!(
+                    "{address} is every address, and none of them could be found to tell {whom}; set advertise.{name} to HOST:{port}"
+                ),
+            },
         );
     }
 }
@@ -158,7 +165,7 @@ fn protected(config: &Config, check: &mut Check<'_>) {
                 is_loopback(address.ip()),
                 "listen",
                 name,
-                format!("({address}) is open to other hosts with {missing}"),
+                format!("{address} is open to other hosts with {missing}"),
             );
         }
     }
@@ -168,7 +175,7 @@ fn protected(config: &Config, check: &mut Check<'_>) {
         "listen",
         "peer",
         format!(
-            "({peer}) is open to other hosts without a cluster secret, which --insecure does not waive; \
+            "{peer} is open to other hosts without a cluster secret, which --insecure does not waive; \
              make one and name it: {RECIPE}, then --secret-file gossip.keys on every node"
         ),
     );

@@ -299,6 +299,21 @@ impl Mailbox {
         }
     }
 
+    /// Gives up what has waited while nothing was taken for `age`: it becomes a gap in its place.
+    pub fn expire(&self, now: Time, age: Duration) {
+        let mut state = self.state.lock();
+        let idle = state.progress(now);
+        if state.queue.is_empty() {
+            state.seen.1 = now;
+        } else if idle >= age {
+            state.give_up();
+            state.seen.1 = now;
+        }
+        let waker = state.waker();
+        drop(state);
+        wake(waker);
+    }
+
     pub fn report(&self) -> MailboxReport {
         let state = self.state.lock();
         MailboxReport {
@@ -377,6 +392,25 @@ impl State {
                 {}
             None => self.append(Entry::Gap(gap)),
         }
+    }
+
+    /// Every batch that waits is dropped and counted; gaps and replies stay.
+    fn give_up(&mut self) {
+        let mut dropped = self.dropping.take().unwrap_or_default();
+        let held = std::mem::take(&mut dropped.gaps);
+        for entry in std::mem::take(&mut self.queue) {
+            match entry {
+                Entry::Batch(batch) => {
+                    self.bytes -= batch.cost();
+                    self.dropped += u64::from(batch.count());
+                    dropped.count(batch.topic(), batch.origin(), batch.count().into());
+                }
+                Entry::Gap(_) | Entry::Event(_) => self.queue.push_back(entry),
+            }
+        }
+        dropped.gaps = held;
+        self.dropping = Some(dropped);
+        self.end_dropping();
     }
 
     /// Half empty: the gap takes its place, and messages are taken again.

@@ -141,6 +141,16 @@ impl Router {
             subscriber.mailbox.close_if_stalled(now, limit);
         }
     }
+
+    /// What a link could not send for so long becomes a gap.
+    pub(super) fn expire_outboxes(&self, age: Duration) {
+        let now = self.clock.now();
+        for lane in self.lanes().iter() {
+            if let Some(outbox) = &*lane.outbox.read() {
+                outbox.expire(now, age);
+            }
+        }
+    }
 }
 
 impl RouterHandle {

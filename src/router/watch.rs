@@ -36,7 +36,9 @@ impl Router {
                     }
                     tick = tick.wrapping_add(1);
                     if tick.is_multiple_of(STALLED_EVERY_TICKS) {
-                        self.close_stalled(self.limits.get().mailbox_stall);
+                        let limits = self.limits.get();
+                        self.close_stalled(limits.mailbox_stall);
+                        self.expire_outboxes(limits.link_window_age);
                     }
                 }
             }

@@ -257,3 +257,24 @@ fn it_is_closed_when_nothing_is_taken_for_too_long() {
     );
     assert!(matches!(mailbox.poll_take(&mut cx, 1_000), Poll::Ready(Err(Closed::Stalled))));
 }
+
+#[test]
+fn what_waits_too_long_becomes_a_gap_in_its_place() {
+    let mailbox = Mailbox::outbox(1, 100_000);
+    let waker = Waker::from(Arc::new(Wakes::default()));
+    let mut cx = Context::from_waker(&waker);
+    let age = Duration::from_secs(30);
+    mailbox.expire(Time::from_millis(1), age);
+    for number in 0..5 {
+        mailbox.push(&batch(0, number, 10), Time::from_millis(1_000));
+    }
+    mailbox.expire(Time::from_millis(30_000), age);
+    assert_eq!(mailbox.report().dropped, 0);
+    mailbox.expire(Time::from_millis(31_001), age);
+    mailbox.push(&batch(0, 5, 10), Time::from_millis(31_002));
+    let Poll::Ready(Ok(run)) = mailbox.poll_take(&mut cx, 10_000) else { panic!("there is a gap") };
+    assert_eq!(
+        outs(events(&run)),
+        [Out::Missing("t0".to_owned(), 5), Out::Message("t0".to_owned(), 5)]
+    );
+}
