@@ -85,8 +85,7 @@ impl Cluster {
     pub(super) fn failed_to_start(&self) -> Option<anyhow::Error> {
         let (i, node) = self.nodes.iter().enumerate().find(|(_, node)| node.process.is_none())?;
         let name = self.name(i);
-        let how = node.state();
-        Some(anyhow::anyhow!("node {name} did not start: {how}\n{}", self.logs.tail(name)))
+        Some(anyhow::anyhow!("node {name} did not start: {}", node.state()))
     }
 
     pub(super) fn not_up_in_time(&self, time: Duration) -> anyhow::Error {
@@ -106,7 +105,8 @@ impl Cluster {
                 let end = End::of(status);
                 news.push(match &end {
                     End::Failed(how) => {
-                        format!("node {name} failed: {how}\n{}", self.logs.tail(name))
+                        let tail = self.logs.tail(name);
+                        format!("node {name} failed: {how}\n{}", tail.trim_end())
                     }
                     _ => format!("node {name} has left"),
                 });

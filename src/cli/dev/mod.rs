@@ -35,7 +35,7 @@ const KEY_LINE_MAX: u64 = 256;
 
 /// Starts a cluster on this machine, each node a process of its own, to try things and to break them.
 #[derive(Debug, Clone, Args)]
-pub(super) struct DevArgs {
+pub struct DevArgs {
     /// How many nodes
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=NODES_MAX as i64))]
     nodes: u16,
