@@ -60,10 +60,9 @@ pub(super) fn decode(bytes: Bytes) -> Result<Frame, BadFrame> {
             settings: proof.settings.into_iter().collect(),
             acceptor_incarnation: Incarnation(proof.acceptor_incarnation),
         }),
-        Kind::Accepted(accepted) => Frame::Accepted(Accepted {
-            position: accepted.position,
-            had_epoch: accepted.had_epoch,
-        }),
+        Kind::Accepted(accepted) => {
+            Frame::Accepted(Accepted { position: accepted.position, had_epoch: accepted.had_epoch })
+        }
         Kind::Refused(refused) => {
             let reason = refused.reason.chars().filter(|c| !c.is_control()).take(REASON_LEN_MAX);
             Frame::Refused(Refusal {

@@ -144,13 +144,10 @@ async fn try_link(shared: &Arc<Shared>, peer: &NodeName, target: Target) -> Link
     life.read(&mut session, &mut frames).await
 }
 
-async fn connect(
-    shared: &Shared,
-    peer: &NodeName,
-    target: Target,
-) -> Result<TcpStream, LinkError> {
+async fn connect(shared: &Shared, peer: &NodeName, target: Target) -> Result<TcpStream, LinkError> {
     let address = shared.roster.dial_address(peer).ok_or(LinkError::NoAddress)?;
-    let connecting = tokio::time::timeout(shared.config.limits.silence, TcpStream::connect(&address));
+    let connecting =
+        tokio::time::timeout(shared.config.limits.silence, TcpStream::connect(&address));
     let connected = connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let connected = connected.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp));
     connected.map_err(|source| {

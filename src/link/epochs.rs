@@ -37,7 +37,9 @@ impl Epochs {
                 return Err(Refusal::new(RefusalCode::NotAMember, reason));
             }
             Some(current) if sender < current => {
-                return stale(format!("incarnation {sender} of {peer} has been followed by {current}"));
+                return stale(format!(
+                    "incarnation {sender} of {peer} has been followed by {current}"
+                ));
             }
             Some(current) if sender > current => {
                 let reason = format!("incarnation {sender} of {peer} is not known here (yet)");

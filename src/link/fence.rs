@@ -68,7 +68,11 @@ impl Fence {
     }
 
     /// Ends every reader whose epoch is not current, and forgets peers that are no members.
-    pub(super) fn retain(&self, current: impl Fn(&NodeName, LinkEpoch) -> bool, member: impl Fn(&NodeName) -> bool) {
+    pub(super) fn retain(
+        &self,
+        current: impl Fn(&NodeName, LinkEpoch) -> bool,
+        member: impl Fn(&NodeName) -> bool,
+    ) {
         let mut state = self.state.lock();
         state.epochs.retain(&member);
         state.newest.retain(|peer, held| {
@@ -87,11 +91,7 @@ impl Claim {
         }
     }
 
-    /// Ends when a newer epoch wants to begin, this one is outdated, or the node stops.
-    pub(super) async fn must_end(&self) {
-        self.end.cancelled().await;
-    }
-
+    /// Cancelled when a newer epoch wants to begin, this one is outdated, or the node stops.
     pub(super) fn end(&self) -> Shutdown {
         self.end.clone()
     }

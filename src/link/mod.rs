@@ -35,8 +35,8 @@ use bytes::Bytes;
 use crate::config::Secret;
 use crate::types::{ClusterName, Incarnation, LinkEpoch, NodeName};
 pub use frame::{Refusal, RefusalCode};
-use links::{Shared, nonce};
 pub use links::{Links, LinksHandle};
+use links::{Shared, nonce};
 pub use roster::Roster;
 
 /// The longest frame that a proven peer may send. Longer ones end the link, so no source may give a payload or an item near it.

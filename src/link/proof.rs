@@ -111,8 +111,7 @@ impl Transcript {
     }
 
     fn mac(&self, key: &[u8; 32]) -> Hmac<Sha256> {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of every length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of every length");
         mac.update(&self.bytes);
         mac
     }

@@ -113,9 +113,8 @@ impl Received {
             self.expected = end;
             return Some(Taken { items, jumped: true });
         }
-        let known = usize::try_from(self.expected - first).map_or(items.len(), |known| {
-            known.min(items.len())
-        });
+        let known = usize::try_from(self.expected - first)
+            .map_or(items.len(), |known| known.min(items.len()));
         if known > 0 {
             items.drain(..known);
         }

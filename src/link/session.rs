@@ -52,15 +52,30 @@ pub(super) struct Session {
 #[derive(Debug)]
 enum Phase {
     /// Dialer: hello sent.
-    AwaitChallenge { dial: Dial, hello: Hello },
+    AwaitChallenge {
+        dial: Dial,
+        hello: Hello,
+    },
     /// Dialer: proof sent.
-    AwaitAccepted { peer: NodeName, epoch: LinkEpoch },
+    AwaitAccepted {
+        peer: NodeName,
+        epoch: LinkEpoch,
+    },
     /// Acceptor: connected.
-    AwaitHello { own: Incarnation, nonce: Nonce },
+    AwaitHello {
+        own: Incarnation,
+        nonce: Nonce,
+    },
     /// Acceptor: challenge sent.
-    AwaitProof { hello: Hello, challenge: Challenge },
+    AwaitProof {
+        hello: Hello,
+        challenge: Challenge,
+    },
     /// Acceptor: the peer has proved itself; the shell fences off its older epoch.
-    AwaitClaim { peer: NodeName, epoch: LinkEpoch },
+    AwaitClaim {
+        peer: NodeName,
+        epoch: LinkEpoch,
+    },
     Up(Role),
     Ended,
 }
@@ -82,15 +97,32 @@ pub(super) enum Input {
 pub(super) enum Output {
     Send(Frame),
     /// Acceptor: may this epoch begin? Nothing is read until `Input::Claimed`.
-    Claim { peer: NodeName, epoch: LinkEpoch },
+    Claim {
+        peer: NodeName,
+        epoch: LinkEpoch,
+    },
     Up(Up),
     Control(Bytes),
-    Content { items: Vec<Bytes>, jumped: bool },
-    Ping { sent_us: u64, control: Bytes },
-    Pong { sent_us: u64 },
-    Acknowledged { upto: u64 },
+    Content {
+        items: Vec<Bytes>,
+        jumped: bool,
+    },
+    Ping {
+        sent_us: u64,
+        control: Bytes,
+    },
+    Pong {
+        sent_us: u64,
+    },
+    Acknowledged {
+        upto: u64,
+    },
     /// Send the refusal as the last frame. `greeted`: who answered in place of the incarnation that was meant, proof given.
-    Refuse { refusal: Refusal, peer: Option<NodeName>, greeted: Option<Incarnation> },
+    Refuse {
+        refusal: Refusal,
+        peer: Option<NodeName>,
+        greeted: Option<Incarnation>,
+    },
     /// The peer's last frame.
     Refused(Refusal),
 }
@@ -185,10 +217,8 @@ impl Session {
             return refuse(RefusalCode::WrongCluster, reason, Some(hello.from));
         }
         if hello.to != me.name || hello.from == me.name {
-            let reason = format!(
-                "{} means to reach {}, and this node is {}",
-                hello.from, hello.to, me.name
-            );
+            let reason =
+                format!("{} means to reach {}, and this node is {}", hello.from, hello.to, me.name);
             return refuse(RefusalCode::WrongNode, reason, Some(hello.from));
         }
         let version = hello.version_max.min(*me.versions.end());
@@ -369,6 +399,10 @@ fn disagreement(
         settings.get(key).map_or(absent, String::as_str).chars().take(64).collect()
     };
     ours.keys().chain(theirs.keys()).find(|key| ours.get(*key) != theirs.get(*key)).map(|key| {
-        format!("{key} must agree: {me} has {:?}, {peer} has {:?}", value(ours, key), value(theirs, key))
+        format!(
+            "{key} must agree: {me} has {:?}, {peer} has {:?}",
+            value(ours, key),
+            value(theirs, key)
+        )
     })
 }

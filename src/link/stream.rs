@@ -50,8 +50,7 @@ impl Life {
         let Up { peer, incarnation, epoch, had_epoch, position, answer } = up;
         let link = LinkInfo { peer, incarnation, direction, epoch, had_epoch };
         let rtt = Rtt::default();
-        let rtt_gauge =
-            metrics::gauge!(names::LINK_RTT, "peer" => link.peer.as_str().to_owned());
+        let rtt_gauge = metrics::gauge!(names::LINK_RTT, "peer" => link.peer.as_str().to_owned());
         tracing::info!(
             peer = %link.peer, %incarnation, attempt = epoch.attempt,
             direction = super::board::direction_word(direction), "link up"
@@ -98,10 +97,11 @@ impl Life {
             };
             let now = self.shared.clock.now();
             silence.heard(now);
-            let pause = match message.and_then(|message| self.handle(session, message, now, &mut pauses)) {
-                Ok(pause) => pause,
-                Err(error) => return error,
-            };
+            let pause =
+                match message.and_then(|message| self.handle(session, message, now, &mut pauses)) {
+                    Ok(pause) => pause,
+                    Err(error) => return error,
+                };
             match pause {
                 Some(pause) => tokio::time::sleep(pause).await,
                 // A peer that always has more must not keep this task from being told to end.
@@ -126,8 +126,7 @@ impl Life {
                     handler.jump(&self.link);
                 }
                 if !items.is_empty() {
-                    let pace =
-                        handler.content(&self.link, items).map_err(LinkError::Malformed)?;
+                    let pace = handler.content(&self.link, items).map_err(LinkError::Malformed)?;
                     self.outbox.handed_on(session.expected(), len);
                     return Ok(pauses.after(pace, len));
                 }
