@@ -18,6 +18,9 @@ use crate::types::{Incarnation, LinkEpoch, NodeName, Time};
 /// The same problem of one link is logged again after so long.
 const LOG_AGAIN: Duration = Duration::from_secs(30);
 
+/// While a link is up, what somebody else tried in its peer's name is shown for so long.
+const PROBLEM_SHOWN: Duration = Duration::from_secs(60);
+
 /// One peer's problems, or those of all strangers together, are logged once in so long.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
@@ -37,7 +40,7 @@ struct PeerRows {
 struct Row {
     state: State,
     ups: u64,
-    problem: Option<String>,
+    problem: Option<(Time, String)>,
     logged: Option<Time>,
 }
 
@@ -158,18 +161,17 @@ impl Board {
             row.state = if error.is_refusal() { State::Refused } else { State::Down };
         }
         // The text may have words of a stranger in it, so that even a new one waits a little.
-        let wait = if row.problem.as_ref() == Some(&text) { LOG_AGAIN } else { LOG_EVERY };
-        let again = row.logged.is_none_or(|logged| now.since(logged) >= wait);
-        row.problem = Some(text);
-        if again {
+        let same = row.problem.as_ref().is_some_and(|(_, before)| *before == text);
+        let wait = if same { LOG_AGAIN } else { LOG_EVERY };
+        if row.logged.is_none_or(|logged| now.since(logged) >= wait) {
             row.logged = Some(now);
-            let problem = row.problem.as_deref();
             if error.reason().is_some() {
-                tracing::warn!(%peer, direction = direction_word, problem, "no link");
+                tracing::warn!(%peer, direction = direction_word, problem = text, "link refused");
             } else {
-                tracing::info!(%peer, direction = direction_word, problem, "no link");
+                tracing::info!(%peer, direction = direction_word, problem = text, "link down");
             }
         }
+        row.problem = Some((now, text));
     }
 
     /// The dialer tries again.
@@ -199,6 +201,12 @@ impl Board {
 }
 
 impl Row {
+    fn problem(&self, now: Time) -> Option<&str> {
+        let (at, text) = self.problem.as_ref()?;
+        let shown = !matches!(self.state, State::Up(_)) || now.since(*at) < PROBLEM_SHOWN;
+        shown.then_some(text)
+    }
+
     fn report(&self, peer: NodeName, direction: Direction, now: Time) -> LinkReport {
         let (state, vitals) = match &self.state {
             State::Connecting => (LinkState::Connecting, None),
@@ -215,7 +223,7 @@ impl Row {
             unacked_bytes,
             lag,
             reconnects: self.ups.saturating_sub(1),
-            problem: self.problem.clone(),
+            problem: self.problem(now).map(str::to_owned),
         }
     }
 }

@@ -112,7 +112,7 @@ impl Default for LinkLimits {
             connections: 1_024,
             stream_window: 8 << 20,
             connection_window: 16 << 20,
-            http2_frame: (1 << 20) - 1,
+            http2_frame: 1 << 20,
             http2_streams: 4,
             http2_headers: 8 << 10,
             http2_resets: 20,

@@ -171,6 +171,9 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         self.outbox.close(None);
+        if self.link.direction == Direction::Out {
+            unacked_gauge(&self.link.peer).set(0.0);
+        }
         self.shared.board.down(&self.link);
         self.shared.handler.down(&self.link);
         self.evidence(LinkEvidence::Ended);

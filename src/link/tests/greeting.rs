@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+
 use crate::config::Secret;
 use crate::link::epochs::{Epochs, Known};
+use crate::link::fence::Fence;
 use crate::link::frame::{Frame, NONCE_LEN, RefusalCode};
 use crate::link::proof::Keys;
 use crate::link::session::{Credentials, Dial, Input, Output, Session, Violation};
+use crate::supervise::Shutdown;
 use crate::types::{ClusterName, Incarnation, LinkEpoch, NodeName};
 
 fn node(text: &str) -> NodeName {
@@ -140,7 +144,7 @@ impl Case {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Up { had_epoch: bool },
     Refused(&'static str, RefusalCode),
@@ -354,4 +358,29 @@ fn nothing_but_the_greeting_is_heard_before_it_is_over() {
         a.handle(Input::Frame(challenge.clone())).unwrap();
         out_of_place(&mut a, frame);
     }
+}
+
+#[tokio::test]
+async fn a_third_hello_waits_for_the_first_reader_too() {
+    let fence = Fence::default();
+    let shutdown = Shutdown::new();
+    let claim = |attempt| {
+        let epoch = LinkEpoch { sender: Incarnation(10), receiver: Incarnation(20), attempt };
+        let known = Known { own: epoch.receiver, peer: Some(epoch.sender) };
+        fence.claim(&node("a"), epoch, known, &shutdown).unwrap()
+    };
+    let first = claim(1);
+    assert_eq!(first.older_ended().now_or_never(), Some(()));
+    let second = claim(2);
+    assert!(first.is_over() && !second.is_over());
+    let third = claim(3);
+    assert!(second.is_over());
+    assert_eq!(second.older_ended().now_or_never(), None);
+    drop(second);
+    assert_eq!(third.older_ended().now_or_never(), None, "the first still reads");
+    drop(first);
+    assert_eq!(third.older_ended().now_or_never(), Some(()));
+    assert!(!third.is_over());
+    shutdown.cancel();
+    assert!(third.is_over());
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::world::{Event, Node, Plan, Proxy, connected, eventually, mesh, name, start};
+use super::proxy::Proxy;
+use super::recorder::Event;
+use super::world::{Node, Plan, connected, eventually, mesh, name, start};
 use crate::config::Secret;
 use crate::link::{Direction, LinkState, Roster};
 use crate::membership::{LinkEvidence, Member, MemberState};
@@ -373,14 +375,21 @@ async fn a_leaving_member_keeps_its_link_but_is_not_dialed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frame_that_the_handler_calls_nonsense_ends_its_link_only() {
+async fn a_frame_that_the_handler_calls_nonsense_or_dies_of_ends_its_link_only() {
     let [a, b, c] = mesh(["a", "b", "c"]).await;
-    a.told.source("b", OUT).unwrap().control("nonsense");
-    eventually("a new epoch", || {
-        (b.told.count("a", IN, &Event::Up { had_epoch: true }) == 1).then_some(())
-    })
-    .await;
-    assert_eq!(b.told.count("a", OUT, &Event::Down), 0);
+    for (direction, other, ups) in [(OUT, IN, 1), (IN, OUT, 1), (OUT, IN, 2), (IN, OUT, 2)] {
+        let payload = if ups == 1 { "nonsense" } else { "panic" };
+        a.told.source("b", direction).unwrap().control(payload);
+        let again = Event::Up { had_epoch: true };
+        eventually("a new epoch", || {
+            let both = a.told.count("b", direction, &again) == ups
+                && b.told.count("a", other, &again) == ups;
+            both.then_some(())
+        })
+        .await;
+    }
+    assert_eq!(b.told.count("a", OUT, &Event::Down), 2);
+    assert_eq!(b.told.count("a", IN, &Event::Down), 2);
     assert_eq!(c.told.of("a", IN).iter().filter(|told| told.event == Event::Down).count(), 0);
     assert_eq!(a.row("c", OUT).reconnects, 0);
     assert_eq!(a.links.report().iter().filter(|row| row.peer == name("b")).count(), 2);

@@ -3,5 +3,7 @@
 mod greeting;
 mod live;
 mod numbers;
+mod proxy;
+mod recorder;
 mod strangers;
 mod world;

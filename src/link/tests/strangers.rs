@@ -9,7 +9,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::world::{Event, Node, PATIENCE, Plan, connected, eventually, mesh, name, start};
+use super::recorder::Event;
+use super::world::{Node, PATIENCE, Plan, connected, eventually, mesh, name, start};
 use crate::link::codec;
 use crate::link::frame::{Frame, Hello, NONCE_LEN};
 use crate::link::{Direction, OPEN_PATH};
