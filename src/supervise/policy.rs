@@ -11,7 +11,11 @@ pub enum Task {
     Membership,
     GossipReceiver,
     LinkAcceptor,
+    /// A caller of the peer port who has not proved who it is.
+    LinkGreeting,
     LinkDialer(NodeName),
+    /// The HTTP/2 side of a dialed link.
+    LinkConnection(NodeName),
     /// What a link's far end sends, for one link in either direction.
     LinkReader(NodeName),
     InterestAnnouncer,
@@ -68,9 +72,12 @@ impl Task {
             | Self::Signals
             | Self::Departure
             | Self::ParentWatch => OnExit::StopNode,
-            Self::LinkReader(_) | Self::Session(_) | Self::LogLevel | Self::Client(_) => {
-                OnExit::Forget
-            }
+            Self::LinkGreeting
+            | Self::LinkConnection(_)
+            | Self::LinkReader(_)
+            | Self::Session(_)
+            | Self::LogLevel
+            | Self::Client(_) => OnExit::Forget,
         }
     }
 
@@ -80,7 +87,9 @@ impl Task {
             Self::Membership => "membership",
             Self::GossipReceiver => "gossip-receiver",
             Self::LinkAcceptor => "link-acceptor",
+            Self::LinkGreeting => "link-greeting",
             Self::LinkDialer(_) => "link-dialer",
+            Self::LinkConnection(_) => "link-connection",
             Self::LinkReader(_) => "link-reader",
             Self::InterestAnnouncer => "interest-announcer",
             Self::FrontGrpc => "front-grpc",
@@ -103,7 +112,9 @@ impl Task {
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LinkDialer(peer) | Self::LinkReader(peer) => write!(f, "{} {peer}", self.kind()),
+            Self::LinkDialer(peer) | Self::LinkConnection(peer) | Self::LinkReader(peer) => {
+                write!(f, "{} {peer}", self.kind())
+            }
             Self::Session(label) | Self::Client(label) => write!(f, "{} {label}", self.kind()),
             _ => f.write_str(self.kind()),
         }
