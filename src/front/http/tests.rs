@@ -153,10 +153,10 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 
-    fn is_error(&self, status: u16, code: &str) {
-        assert_eq!(self.status, status, "{self:?}");
+    fn is_error(&self, status: u16, code: &str, what: &str) {
+        assert_eq!(self.status, status, "{what}: {self:?}");
         let error = &self.json()["error"];
-        assert_eq!(error["code"], code, "{self:?}");
+        assert_eq!(error["code"], code, "{what}: {self:?}");
         assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{self:?}");
         assert!(error["hint"].is_string(), "{self:?}");
     }
@@ -182,7 +182,7 @@ async fn observers_read_their_pages() {
     }
     *server.node.not_ready.lock() = Some("not linked yet with b".into());
     let answer = server.get("/readyz").await;
-    answer.is_error(503, "not_ready");
+    answer.is_error(503, "not_ready", "");
     assert!(answer.body.contains("not linked yet with b"), "{answer:?}");
     assert_eq!(server.get("/healthz").await.status, 200);
 }
@@ -286,7 +286,8 @@ async fn bad_http_requests_get_a_clear_error_on_every_path() {
         ("DELETE", "/metrics", "", b"", 405, "method_not_allowed"),
         ("GET", one, "", b"", 405, "method_not_allowed"),
         ("GET", "/v1/publish", "", b"", 405, "method_not_allowed"),
-        ("POST", "/v1/topics//publish", "", b"", 404, "not_found"),
+        ("POST", "/v1/topics//publish", "", b"", 400, "topic_empty"),
+        ("POST", "/v1/topics/publish", "", b"", 404, "not_found"),
         ("POST", "/v1/topics/a%00b/publish", "", b"", 400, "topic_control_character"),
         ("POST", "/v1/topics/a%0d%0ab/publish", "", b"", 400, "topic_control_character"),
         ("POST", "/v1/topics/a%/publish", "", b"", 400, "bad_topic_encoding"),
@@ -326,22 +327,24 @@ async fn bad_http_requests_get_a_clear_error_on_every_path() {
     ];
     for (method, path, headers, body, status, code) in cases {
         let answer = server.ask(method, path, headers, body).await;
-        println!("{method} {} -> {status} {code}", &path[..path.len().min(60)]);
-        answer.is_error(*status, code);
+        answer.is_error(*status, code, &format!("{method} {}", &path[..path.len().min(60)]));
     }
     assert_eq!(server.published().len(), 0);
     let allow = server.ask("POST", "/status", "", b"").await.head;
     assert!(allow.contains("allow: get,head"), "{allow}");
 
     let server = serve(limited(|limits| limits.frame = 1 << 20)).await;
-    server.ask("POST", "/v1/publish", json, too_many.as_bytes()).await.is_error(400, "bad_json");
+    server
+        .ask("POST", "/v1/publish", json, too_many.as_bytes())
+        .await
+        .is_error(400, "bad_json", "");
 }
 
 #[tokio::test]
 async fn a_refusal_by_the_node_has_its_code() {
     let draining = serve(FakeNode { draining: true, ..FakeNode::default() }).await;
     let answer = draining.ask("POST", "/v1/topics/a/publish", "", b"x").await;
-    answer.is_error(503, "draining");
+    answer.is_error(503, "draining", "");
     assert!(answer.head.contains("retry-after: 1"), "{answer:?}");
     for (error, status) in [
         (BrokerError::Topic(BadTopic::Empty), 400),
@@ -369,7 +372,7 @@ async fn a_body_that_is_too_large_is_refused_though_it_comes_in_chunks() {
         request.extend_from_slice(b"\r\n");
     }
     request.extend_from_slice(b"0\r\n\r\n");
-    Answer::parse(&server.raw(request).await).is_error(413, "payload_too_large");
+    Answer::parse(&server.raw(request).await).is_error(413, "payload_too_large", "");
 }
 
 #[tokio::test]
@@ -383,7 +386,7 @@ async fn slow_and_silent_clients_are_closed() {
     assert_eq!(server.raw(b"").await, "");
     assert_eq!(server.raw(b"GET /status HT").await, "");
     let half = b"POST /v1/topics/a/publish HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf";
-    Answer::parse(&server.raw(half).await).is_error(408, "request_timeout");
+    Answer::parse(&server.raw(half).await).is_error(408, "request_timeout", "");
     let answer = server.raw(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ok\n"), "{answer:?}");
     assert_eq!(server.published().len(), 0);
@@ -391,7 +394,7 @@ async fn slow_and_silent_clients_are_closed() {
 
 #[tokio::test]
 async fn junk_costs_only_its_sender() {
-    let server = serve(FakeNode::default()).await;
+    let server = serve(limited(|limits| limits.handshake = Duration::from_millis(200))).await;
     let binary: Vec<u8> = (0..10_000u32).map(|i| (i * 31 % 251) as u8).collect();
     let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(500));
     let huge_head = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(100_000));
@@ -419,8 +422,11 @@ async fn a_connection_too_many_is_told_so_and_room_comes_back() {
     for _ in 0..CONNECTIONS_MAX {
         held.push(server.connect().await);
     }
-    Answer::parse(&server.raw(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await)
-        .is_error(503, "too_many_connections");
+    Answer::parse(&server.raw(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await).is_error(
+        503,
+        "too_many_connections",
+        "",
+    );
     held.clear();
     // The server notices the closed ones in its own time.
     let again = async {
