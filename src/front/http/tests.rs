@@ -277,7 +277,8 @@ async fn bad_http_requests_get_a_clear_error_on_every_path() {
     let big_header = format!("x-big: {}\r\n", "y".repeat(20_000));
     let too_many = format!("[{}]", vec!["{\"topic\":\"\"}"; ITEMS_MAX + 1].join(","));
     let one = "/v1/topics/a/publish";
-    let cases: &[(&str, &str, &str, &[u8], u16, &str)] = &[
+    type Case<'a> = (&'a str, &'a str, &'a str, &'a [u8], u16, &'a str);
+    let cases: &[Case<'_>] = &[
         ("GET", "/nowhere", "", b"", 404, "not_found"),
         ("POST", "/../etc/passwd", "", b"", 404, "not_found"),
         ("GET", "/v1/topics/a", "", b"", 404, "not_found"),
