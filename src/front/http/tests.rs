@@ -28,6 +28,7 @@ struct FakeNode {
     limits: LimitsHandle,
     not_ready: Mutex<Option<String>>,
     draining: bool,
+    page_bytes: usize,
     published: Mutex<Vec<(String, String, Messages, Confirm)>>,
 }
 
@@ -42,7 +43,7 @@ impl Backend for FakeNode {
     }
 
     fn metrics(&self) -> String {
-        "waxwing_topics 1\n".to_owned()
+        format!("waxwing_topics 1\n{}", "#".repeat(self.page_bytes))
     }
 
     fn limits(&self) -> Arc<Limits> {
@@ -374,6 +375,34 @@ async fn a_body_that_is_too_large_is_refused_though_it_comes_in_chunks() {
     }
     request.extend_from_slice(b"0\r\n\r\n");
     Answer::parse(&server.raw(request).await).is_error(413, "payload_too_large", "");
+}
+
+#[tokio::test]
+async fn a_body_far_too_large_still_gets_its_answer() {
+    let server = serve(FakeNode::default()).await;
+    let answer = server.ask("POST", "/v1/topics/a/publish", "", &vec![b'x'; 5 << 20]).await;
+    answer.is_error(413, "payload_too_large", "");
+    assert!(answer.body.contains("limits.payload"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_its_answer_is_closed() {
+    let mut node = limited(|limits| limits.idle = Duration::from_millis(200));
+    // More than the kernel takes for both ends.
+    node.page_bytes = 64 << 20;
+    let server = serve(node).await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let sessions = || server.supervisor.report().iter().filter(|t| t.kind == "session").count();
+    let closed = async {
+        let mut seen = false;
+        while !seen || sessions() > 0 {
+            seen |= sessions() > 0;
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("it is closed");
+    drop(stream);
 }
 
 #[tokio::test]
