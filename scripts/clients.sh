@@ -18,7 +18,12 @@ nodes=
 stop() {
     if [ -n "$nodes" ]; then
         kill "$nodes" 2>/dev/null || true
-        wait "$nodes" 2>/dev/null || true
+        for _ in $(seq 100); do
+            kill -0 "$nodes" 2>/dev/null || break
+            sleep 0.1
+        done
+        # The nodes end with the program that started them.
+        kill -9 "$nodes" 2>/dev/null || true
     fi
     rm -rf "$work"
 }

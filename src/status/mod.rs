@@ -105,9 +105,15 @@ impl StatusHandle {
         gauges::set(&facts, &self.report_of(&facts));
     }
 
-    /// The router can't tell fronts apart; the one that has no sessions says what was its own.
+    /// The router can't tell fronts apart; the one that has no sessions says what is its own. Before it publishes, so that no look in
+    /// between takes it for another's.
     pub fn count_published_by_http(&self, messages: u64) {
         self.shared.published_by_http.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// It was refused after all.
+    pub fn uncount_published_by_http(&self, messages: u64) {
+        self.shared.published_by_http.fetch_sub(messages, Ordering::Relaxed);
     }
 
     /// Looks, so that a problem's beginning is known though nobody asks for the report.

@@ -40,16 +40,13 @@ pub struct ProbeDeps {
 /// What the probe has done so far; status reads it.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    published: AtomicU64,
-    forwarded: AtomicU64,
+    sent: AtomicU64,
 }
 
 impl Tally {
     pub(super) fn traffic(&self) -> OwnTraffic {
-        OwnTraffic {
-            published: self.published.load(Ordering::Relaxed),
-            forwarded: self.forwarded.load(Ordering::Relaxed),
-        }
+        let sent = self.sent.load(Ordering::Relaxed);
+        OwnTraffic { published: sent, forwarded: sent }
     }
 }
 
@@ -102,16 +99,17 @@ impl Probe {
             reach: Reach::Node(peer.clone()),
             confirm: Confirm::Cluster,
         };
+        // Before it is sent, so that no look in between takes it for a client's.
+        let tally = self.deps.status.tally();
+        tally.sent.fetch_add(1, Ordering::Relaxed);
         let published = match self.deps.router.publish(publish, self.deps.clock.now()).await {
             Ok(published) => published,
             Err(error) => {
+                tally.sent.fetch_sub(1, Ordering::Relaxed);
                 tracing::debug!(%peer, %error, "a probe was not sent");
                 return;
             }
         };
-        let tally = self.deps.status.tally();
-        tally.published.fetch_add(1, Ordering::Relaxed);
-        tally.forwarded.fetch_add(1, Ordering::Relaxed);
         match published.trace.iter().find(|trace| trace.node == *peer).and_then(|trace| trace.took)
         {
             Some(took) => metrics::histogram!(names::PROBE, "peer" => peer.to_string())

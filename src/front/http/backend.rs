@@ -73,9 +73,12 @@ impl Backend for NodeBackend {
         confirm: Confirm,
     ) -> Result<Receipt, BrokerError> {
         let count = messages.len() as u64;
-        let published =
-            self.broker.publish_once(namespace, topic, messages, Reach::Cluster, confirm).await?;
         self.status.count_published_by_http(count);
+        let published = self
+            .broker
+            .publish_once(namespace, topic, messages, Reach::Cluster, confirm)
+            .await
+            .inspect_err(|_| self.status.uncount_published_by_http(count))?;
         if let Some(slow) = &published.slow {
             self.router.pace(slow).await;
         }
