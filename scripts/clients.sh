@@ -106,8 +106,12 @@ curl_to_subscriber() {
 export WAXWING_BIN work c http
 export -f curl_to_subscriber
 
-run python "$python" examples/python/client.py --smoke "$a" "$b"
-run node node examples/node/client.js --smoke "$b" "$c"
+# The one file of an example that can be run as a smoke test.
+smoke() {
+    grep -l -e --smoke "$@" 2>/dev/null | head -n 1
+}
+run python "$python" "$(smoke examples/python/*.py)" --smoke "$a" "$b"
+run node node "$(smoke examples/node/*.js examples/node/*.mjs)" --smoke "$b" "$c"
 run reflection "$python" scripts/reflection_client.py "$c" "$a"
 run http bash -euo pipefail -c curl_to_subscriber
 
