@@ -79,12 +79,14 @@ failed=0
 run() {
     local name=$1
     shift
-    if timeout 120 "$@" >"$work/out.log" 2>&1; then
+    local code=0
+    timeout 120 "$@" >"$work/out.log" 2>&1 || code=$?
+    if [ "$code" -eq 0 ]; then
         passed=$((passed + 1))
         echo "client $name: passed"
     else
         failed=$((failed + 1))
-        echo "client $name: FAILED (exit $?)"
+        echo "client $name: FAILED (exit $code)"
         sed 's/^/    /' "$work/out.log" | tail -n 40
     fi
 }
@@ -106,12 +108,12 @@ curl_to_subscriber() {
 export WAXWING_BIN work c http
 export -f curl_to_subscriber
 
-# The one file of an example that can be run as a smoke test.
+# The one file of an example that can be run as a smoke test. None: a path that does not exist, so that its client fails.
 smoke() {
-    grep -l -e --smoke "$@" 2>/dev/null | head -n 1
+    grep -l -e --smoke "$1"/*.py "$1"/*.js "$1"/*.mjs 2>/dev/null | head -n 1 | grep . || echo "$1/(no file with --smoke)"
 }
-run python "$python" "$(smoke examples/python/*.py)" --smoke "$a" "$b"
-run node node "$(smoke examples/node/*.js examples/node/*.mjs)" --smoke "$b" "$c"
+run python "$python" "$(smoke examples/python)" --smoke "$a" "$b"
+run node node "$(smoke examples/node)" --smoke "$b" "$c"
 run reflection "$python" scripts/reflection_client.py "$c" "$a"
 run http bash -euo pipefail -c curl_to_subscriber
 
