@@ -122,7 +122,7 @@ pub const TABLE: &[Metric] = {
             n::PROBE,
             Histogram,
             &["peer"],
-            "Seconds from publishing a probe to a peer's subscription until its delivery was confirmed here.",
+            "Seconds from publishing a probe to a peer until its confirmation was here.",
         ),
         row(n::LINK_UP, Gauge, &["peer"], "1 while the links to and from the peer are both up."),
         row(n::LINK_RTT, Gauge, &["peer"], "Seconds of the last ping's round trip."),

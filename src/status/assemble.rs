@@ -119,11 +119,11 @@ fn ms(duration: Duration) -> f64 {
 fn pubsub(facts: &Facts) -> PubsubStatus {
     let (router, own) = (&facts.router, &facts.own);
     PubsubStatus {
-        topics: router.topics.saturating_sub(own.topics),
-        subscriptions: router.subscriptions.saturating_sub(own.subscriptions),
+        topics: router.topics,
+        subscriptions: router.subscriptions,
         patterns: router.patterns,
         published_total: router.published.saturating_sub(own.published),
-        delivered_total: router.delivered.saturating_sub(own.delivered),
+        delivered_total: router.delivered,
         forwarded_total: router.forwarded.saturating_sub(own.forwarded),
         dropped_total: router.dropped,
         gaps_total: router.gaps,

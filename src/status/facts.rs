@@ -59,6 +59,8 @@ pub(super) struct Facts {
     pub membership_problems: Vec<Problem>,
     pub router: RouterReport,
     pub own: OwnTraffic,
+    /// Messages, a part of what the router counts.
+    pub published_by_http: u64,
     pub sessions: SessionCounts,
     pub limits: Arc<Limits>,
     pub tasks: Vec<TaskReport>,
@@ -67,14 +69,11 @@ pub(super) struct Facts {
     pub process: ProcessFacts,
 }
 
-/// What the node itself subscribed, published and received, to be taken off what clients see.
+/// What the node itself published, to be taken off what clients see.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct OwnTraffic {
-    pub topics: u64,
-    pub subscriptions: u64,
     pub published: u64,
     pub forwarded: u64,
-    pub delivered: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,8 +1,9 @@
-//! Sets the gauges of `/metrics` from what the report is made of, at the moment of being asked.
+//! Sets the gauges of `/metrics` from what the report is made of, at the moment of being asked; and the counters of messages, so that
+//! the data path counts each message once and not for every reader.
 
 use std::collections::BTreeMap;
 
-use metrics::gauge;
+use metrics::{counter, gauge};
 
 use super::document::StatusReport;
 use super::facts::Facts;
@@ -37,6 +38,15 @@ pub(super) fn set(facts: &Facts, report: &StatusReport) {
     gauge!(names::SUBSCRIPTIONS, "kind" => "pattern").set(report.pubsub.patterns as f64);
     gauge!(names::MAILBOX_BYTES).set(facts.router.mailbox_bytes as f64);
     gauge!(names::SLOW_SESSIONS).set(facts.router.slow_mailboxes as f64);
+
+    // Only gRPC has mailboxes, and HTTP counts what it publishes.
+    let by_http = facts.published_by_http;
+    let by_grpc = report.pubsub.published_total.saturating_sub(by_http);
+    counter!(names::MESSAGES_PUBLISHED, "front" => "http").absolute(by_http);
+    counter!(names::MESSAGES_PUBLISHED, "front" => "grpc").absolute(by_grpc);
+    counter!(names::MESSAGES_DELIVERED, "front" => "grpc").absolute(report.pubsub.delivered_total);
+    counter!(names::MESSAGES_DROPPED, "reason" => "slow_subscriber")
+        .absolute(report.pubsub.dropped_total);
 
     for member in facts.members.iter().filter(|member| !member.me) {
         let peer = member.name.to_string();

@@ -31,12 +31,11 @@ pub(super) fn rows(facts: &Facts) -> Vec<LimitStatus> {
         members,
     } = *facts.limits;
     let fullest_link = facts.links.iter().map(|link| link.unacked_bytes).max().unwrap_or(0);
-    let topics_used = facts.router.topics.saturating_sub(facts.own.topics);
     vec![
         row("sessions", Some(facts.sessions.attached), count(sessions), "sessions"),
         row("subscriptions", None, count(subscriptions), "subscriptions a session"),
         row("patterns", None, count(patterns), "patterns a session"),
-        row("topics", Some(topics_used), count(topics), "topics"),
+        row("topics", Some(facts.router.topics), count(topics), "topics"),
         row("topic", None, count(topic), "bytes"),
         row("payload", None, count(payload), "bytes"),
         row("headers", None, count(headers), "bytes"),

@@ -14,6 +14,7 @@ mod problems;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -60,6 +61,7 @@ struct Shared {
     started: Time,
     problems: Mutex<ProblemLog>,
     tally: probe::Tally,
+    published_by_http: AtomicU64,
 }
 
 impl StatusHandle {
@@ -68,7 +70,9 @@ impl StatusHandle {
         let started = deps.clock.now();
         let problems = Mutex::default();
         let tally = probe::Tally::default();
-        Self { shared: Arc::new(Shared { deps, started, problems, tally }) }
+        let published_by_http = AtomicU64::new(0);
+        let shared = Shared { deps, started, problems, tally, published_by_http };
+        Self { shared: Arc::new(shared) }
     }
 
     pub fn report(&self) -> StatusReport {
@@ -99,6 +103,17 @@ impl StatusHandle {
     pub fn set_gauges(&self) {
         let facts = self.gather();
         gauges::set(&facts, &self.report_of(&facts));
+    }
+
+    /// The router can't tell fronts apart; the one that has no sessions says what is its own. Before it publishes, so that no look in
+    /// between takes it for another's.
+    pub fn count_published_by_http(&self, messages: u64) {
+        self.shared.published_by_http.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// It was refused after all.
+    pub fn uncount_published_by_http(&self, messages: u64) {
+        self.shared.published_by_http.fetch_sub(messages, Ordering::Relaxed);
     }
 
     /// Looks, so that a problem's beginning is known though nobody asks for the report.
@@ -138,6 +153,7 @@ impl StatusHandle {
             membership_problems: deps.membership.problems(),
             // The own traffic first: what comes in between shows for a moment as a client's, and never less than nothing.
             own: self.shared.tally.traffic(),
+            published_by_http: self.shared.published_by_http.load(Ordering::Relaxed),
             router: deps.router.report(),
             sessions: deps.broker.session_counts(),
             limits: deps.limits.get(),

@@ -147,9 +147,9 @@ fn of_members(facts: &Facts, all: &mut Vec<Found>) {
     }
 }
 
-/// At most one problem a peer: the worse of its two links.
+/// At most one problem a peer: the worse of its two links; of two equals the one that this node dials.
 fn of_link(facts: &Facts, peer: &NodeName, all: &mut Vec<Found>) {
-    let worst = [(Direction::Out, "to"), (Direction::In, "from")]
+    let worst = [(Direction::In, "from"), (Direction::Out, "to")]
         .into_iter()
         .map(|(direction, word)| {
             let link = facts.link(peer, direction);

@@ -76,6 +76,7 @@ fn healthy() -> Facts {
         membership_problems: Vec::new(),
         router: RouterReport::default(),
         own: OwnTraffic::default(),
+        published_by_http: 0,
         sessions: SessionCounts { attached: 3, lingering: 1 },
         limits: Arc::new(Limits::default()),
         tasks: Vec::new(),
@@ -226,8 +227,7 @@ fn the_report_tells_the_facts() {
         gaps: 1,
         ..RouterReport::default()
     };
-    facts.own =
-        OwnTraffic { topics: 1, subscriptions: 1, published: 4, forwarded: 4, delivered: 2 };
+    facts.own = OwnTraffic { published: 4, forwarded: 4 };
     set_state(&mut facts, "c", MemberState::Down);
     let report = report(&facts);
 
@@ -249,8 +249,8 @@ fn the_report_tells_the_facts() {
     assert_eq!(rows, expected);
     assert_eq!(report.members[1].link.rtt_ms, Some(1.5));
     let p = &report.pubsub;
-    assert_eq!((p.topics, p.subscriptions, p.patterns), (10, 20, 2));
-    assert_eq!((p.published_total, p.delivered_total, p.forwarded_total), (96, 48, 26));
+    assert_eq!((p.topics, p.subscriptions, p.patterns), (11, 21, 2));
+    assert_eq!((p.published_total, p.delivered_total, p.forwarded_total), (96, 50, 26));
     assert_eq!((report.sessions.grpc, report.sessions.lingering), (3, 1));
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::broker::{Broker, BrokerError};
 use crate::config::Limits;
 use crate::config::limits::LimitsHandle;
-use crate::metrics::{Exporter, names};
+use crate::metrics::Exporter;
 use crate::pubsub::Messages;
 use crate::router::{Confirm, Reach, RouterHandle};
 use crate::status::{StatusHandle, StatusReport};
@@ -73,9 +73,12 @@ impl Backend for NodeBackend {
         confirm: Confirm,
     ) -> Result<Receipt, BrokerError> {
         let count = messages.len() as u64;
-        let published =
-            self.broker.publish_once(namespace, topic, messages, Reach::Cluster, confirm).await?;
-        metrics::counter!(names::MESSAGES_PUBLISHED, "front" => super::FRONT).increment(count);
+        self.status.count_published_by_http(count);
+        let published = self
+            .broker
+            .publish_once(namespace, topic, messages, Reach::Cluster, confirm)
+            .await
+            .inspect_err(|_| self.status.uncount_published_by_http(count))?;
         if let Some(slow) = &published.slow {
             self.router.pace(slow).await;
         }

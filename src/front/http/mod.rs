@@ -25,10 +25,9 @@ use crate::config::limits::LimitsHandle;
 use crate::metrics::Exporter;
 use crate::router::RouterHandle;
 use crate::status::StatusHandle;
-use crate::supervise::{Clock, Shutdown, Supervisor};
+use crate::supervise::{Shutdown, Supervisor};
 
 use backend::{Backend, NodeBackend};
-use error::ApiError;
 
 pub(super) const FRONT: &str = "http";
 
@@ -53,7 +52,6 @@ pub struct HttpDeps {
     pub limits: LimitsHandle,
     pub supervisor: Supervisor,
     pub exporter: Arc<Exporter>,
-    pub clock: Clock,
 }
 
 #[derive(Debug)]
@@ -65,7 +63,7 @@ pub struct HttpFront {
 
 impl HttpFront {
     pub fn new(deps: HttpDeps) -> Self {
-        let HttpDeps { status, broker, router, limits, supervisor, exporter, clock: _ } = deps;
+        let HttpDeps { status, broker, router, limits, supervisor, exporter } = deps;
         let backend =
             Arc::new(NodeBackend { status, broker, router, limits: limits.clone(), exporter });
         Self { supervisor, limits, backend }

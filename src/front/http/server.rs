@@ -72,7 +72,7 @@ pub(super) async fn run(
                     connection(stream, from, routes, &limits, shutdown, permit).await;
                 });
             }
-            Err(_) => turn_away(stream),
+            Err(_) => turn_away(&stream),
         }
     }
     drop(listener);
@@ -93,7 +93,7 @@ fn is_the_clients(error: &io::Error) -> bool {
 }
 
 /// Says why in one write without waiting; who does not get it sees a closed connection.
-fn turn_away(stream: TcpStream) {
+fn turn_away(stream: &TcpStream) {
     metrics::counter!(names::LIMIT_REJECTIONS, "limit" => "http_connections").increment(1);
     let body = format!(
         "{{\"error\":{{\"code\":\"too_many_connections\",\"message\":\"this node has its {CONNECTIONS_MAX} HTTP connections\",\
