@@ -22,4 +22,5 @@ pub mod broker;
 
 pub mod status;
 
+pub mod cli;
 pub mod client;

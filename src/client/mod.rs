@@ -224,6 +224,13 @@ pub struct Confirmation {
     answer: Option<oneshot::Receiver<Result<Outcome, ClientError>>>,
 }
 
+impl Confirmation {
+    /// Awaiting it would not wait.
+    pub fn is_there(&self) -> bool {
+        self.answer.as_ref().is_none_or(|answer| !answer.is_empty() || answer.is_terminated())
+    }
+}
+
 impl Future for Confirmation {
     type Output = Result<Outcome, ClientError>;
 
