@@ -158,8 +158,10 @@ impl Driver {
         if let Poll::Ready(command) = self.poll_command(cx) {
             return Poll::Ready(Signal::Command(command));
         }
-        let may_wait = !self.session.is_busy() && !self.outbox.is_waiting();
-        let full = may_wait && self.inbox.poll_room(cx).is_pending();
+        // Nobody takes events, and nobody awaits anything that may stand behind them.
+        let full = self.inbox.poll_room(cx).is_pending()
+            && !self.session.is_busy()
+            && self.outbox.poll_waiting(cx).is_pending();
         for attachment in &mut self.attachments {
             let paused = if attachment.delivers {
                 full
@@ -294,6 +296,7 @@ impl Driver {
     }
 
     fn perform(&mut self, output: Output) {
+        if !matches!(output, Output::Answer { .. }) {}
         match output {
             Output::Connect { attachment, address } => {
                 self.attachments.push(Attachment::new(attachment, address));

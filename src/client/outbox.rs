@@ -36,6 +36,8 @@ struct State {
     /// The owner's writer, if it waits.
     waker: Option<Waker>,
     waiting: HashMap<u64, Waiting>,
+    /// Whoever reads on only while answers are awaited.
+    reader: Option<Waker>,
     /// Publishes taken and not answered, by who took them.
     unanswered: BTreeMap<AttachmentId, usize>,
     ids: u64,
@@ -74,6 +76,7 @@ impl Outbox {
             owner: None,
             waker: None,
             waiting: HashMap::new(),
+            reader: None,
             unanswered: BTreeMap::new(),
             ids: 1,
             closed: false,
@@ -109,11 +112,10 @@ impl Outbox {
             Queued::Awaits(awaited)
         };
         state.bytes += len.total;
-        let waker = state.waker.take();
+        let reader = if id == 0 { None } else { state.reader.take() };
+        let wakers = [state.waker.take(), reader];
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wakers.into_iter().flatten().for_each(Waker::wake);
         Ok(queued)
     }
 
@@ -194,9 +196,14 @@ impl Outbox {
         self.state.lock().unanswered.get(&by).copied().unwrap_or(0)
     }
 
-    /// Some publish awaits its answer.
-    pub(crate) fn is_waiting(&self) -> bool {
-        !self.state.lock().waiting.is_empty()
+    /// Ready: some publish awaits its answer. Pending: `cx` is woken when one does.
+    pub(crate) fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if !state.waiting.is_empty() {
+            return Poll::Ready(());
+        }
+        state.reader = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// The attachment is gone: what it took and did not answer may have been published or not.

@@ -383,3 +383,6 @@ fn text(bytes: &[u8], at: Range<usize>) -> Result<Range<usize>, Unusual> {
 fn str_at<'a>(bytes: &'a [u8], at: &Range<usize>) -> &'a str {
     std::str::from_utf8(&bytes[at.clone()]).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;
