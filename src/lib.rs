@@ -23,6 +23,8 @@ pub mod broker;
 
 pub mod status;
 
+pub mod client;
+
 pub mod front;
 
 pub mod proxy;

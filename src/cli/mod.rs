@@ -1,5 +1,6 @@
 //! The command line: data to stdout, talk to stderr, meaning in the exit code (0 done, 1 failed or timed out, 64 usage).
 
+mod attach;
 mod codec;
 mod complete;
 pub mod connect;
@@ -10,10 +11,12 @@ mod health;
 mod members;
 mod operate;
 pub mod output;
+mod publish;
 mod sessions;
 mod settings;
 mod start;
 mod status;
+mod subscribe;
 mod topics;
 mod wait;
 mod watch;
@@ -76,6 +79,12 @@ pub enum Command {
     Wait(wait::WaitArgs),
     /// Change the log level of a running node.
     LogLevel(operate::LogLevelArgs),
+    /// Publish messages to a topic.
+    #[command(visible_alias = "pub")]
+    Publish(publish::PublishArgs),
+    /// Subscribe to topics and print what comes.
+    #[command(visible_alias = "sub")]
+    Subscribe(subscribe::SubscribeArgs),
     /// Look at topics that have subscribers.
     Topics(topics::TopicsArgs),
     /// Look at the sessions of a node, or end one.
@@ -118,6 +127,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Status(args) => status::run(&args, globals).await,
         Command::Wait(args) => wait::run(&args, globals).await,
         Command::LogLevel(args) => operate::log_level(args, globals).await,
+        Command::Publish(args) => publish::run(args, globals).await,
+        Command::Subscribe(args) => subscribe::run(args, globals).await,
         Command::Topics(args) => topics::run(args, globals).await,
         Command::Sessions(args) => sessions::run(args, globals).await,
     };

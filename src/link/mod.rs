@@ -26,6 +26,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
@@ -159,11 +160,23 @@ pub trait LinkSource: Send + Sync + 'static {
     fn register(&self, cx: &mut Context<'_>);
 }
 
-/// What to do after handing on content: read on, or wait (at most 5 ms) so that receivers can drain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is awaited before reading on.
+pub type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What to do after handing on content.
 pub enum Pace {
     ReadOn,
-    Slow,
+    /// Receivers are to drain, or the content is still being handed on. At most a few milliseconds.
+    Wait(Pause),
+}
+
+impl std::fmt::Debug for Pace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ReadOn => "ReadOn",
+            Self::Wait(_) => "Wait",
+        })
+    }
 }
 
 /// Who gives frames their meaning. Called from the link's own tasks; must not block.

@@ -83,7 +83,6 @@ impl Life {
         let mut silence = Silence::new(most, self.shared.clock.now());
         let mut look = tokio::time::interval(most / 6);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut pauses = Pauses::default();
         loop {
             let message = tokio::select! {
                 biased;
@@ -98,12 +97,12 @@ impl Life {
             let now = self.shared.clock.now();
             silence.heard(now);
             let pause =
-                match message.and_then(|message| self.handle(session, message, now, &mut pauses)) {
+                match message.and_then(|message| self.handle(session, message, now)) {
                     Ok(pause) => pause,
                     Err(error) => return error,
                 };
             match pause {
-                Some(pause) => tokio::time::sleep(pause).await,
+                Some(pause) => pause.await,
                 // A peer that always has more must not keep this task from being told to end.
                 None => tokio::task::coop::consume_budget().await,
             }
@@ -115,8 +114,7 @@ impl Life {
         session: &mut Session,
         message: Bytes,
         now: Time,
-        pauses: &mut Pauses,
-    ) -> Result<Option<Duration>, LinkError> {
+    ) -> Result<Option<Pause>, LinkError> {
         let len = message.len();
         let frame = decode(message)?;
         let handler = &self.shared.handler;
@@ -187,33 +185,5 @@ pub(super) fn decode(message: Bytes) -> Result<Frame, LinkError> {
 impl From<Violation> for LinkError {
     fn from(violation: Violation) -> Self {
         Self::Malformed(violation.to_string())
-    }
-}
-
-/// How long to rest before reading on: longer the longer a handler asks for it, and by bytes, so that small frames are not each
-/// punished.
-#[derive(Debug, Default)]
-struct Pauses {
-    last: Duration,
-    bytes: usize,
-}
-
-impl Pauses {
-    fn after(&mut self, pace: Pace, bytes: usize) -> Option<Duration> {
-        match pace {
-            Pace::ReadOn => {
-                *self = Self::default();
-                None
-            }
-            Pace::Slow => {
-                self.bytes += bytes;
-                if self.bytes < PAUSE_BYTES {
-                    return None;
-                }
-                self.bytes = 0;
-                self.last = (self.last + PAUSE_STEP).min(PAUSE_MAX);
-                Some(self.last)
-            }
-        }
     }
 }

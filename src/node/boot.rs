@@ -9,6 +9,7 @@ use anyhow::Context as _;
 
 use super::commands::Commands;
 use super::drain::Departure;
+use super::identity::IncarnationFile;
 use super::log_level::LogLevels;
 use super::ports::{Bound, Ports};
 use super::{Node, NodeHandle, Parts, notices, readiness};
@@ -18,7 +19,7 @@ use crate::config::limits::LimitsHandle;
 use crate::front::grpc::{GrpcDeps, GrpcFront};
 use crate::front::http::{HttpDeps, HttpFront};
 use crate::link::{self, LinkConfig, LinkLimits, Links};
-use crate::membership::{Addresses, Membership, MembershipConfig};
+use crate::membership::{Addresses, IncarnationStore, Membership, MembershipConfig};
 use crate::metrics::Exporter;
 use crate::router::{Router, RouterConfig};
 use crate::status::{NodeFacts, Probe, ProbeDeps, StatusDeps, StatusHandle};
@@ -36,8 +37,10 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
     let limits = LimitsHandle::new(config.limits.clone());
     let addresses = advertised(&config, bound);
 
-    let membership = MembershipConfig::of(&config, addresses.clone());
-    let membership = Membership::start(membership, gossip, supervisor.clone(), clock)
+    let store = config.node.data_dir.as_deref().map(IncarnationFile::open).transpose()?;
+    let store = store.map(|store| Arc::new(store) as Arc<dyn IncarnationStore>);
+    let membership = MembershipConfig::new(&config, addresses.clone(), store);
+    let membership = Membership::start(membership, gossip, &supervisor, clock)
         .await
         .context("start gossip")?
         .handle();
@@ -122,7 +125,6 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
             limits,
             supervisor: supervisor.clone(),
             exporter: exporter.clone(),
-            clock,
         });
         supervisor.spawn(Task::FrontHttp, front.run(listener, shutdown.clone()));
     }

@@ -6,6 +6,7 @@
 mod boot;
 mod commands;
 mod drain;
+pub mod identity;
 mod log_level;
 mod notices;
 mod parent;

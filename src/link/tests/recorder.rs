@@ -187,7 +187,8 @@ impl LinkHandler for Recorder {
 
     fn content(&self, link: &LinkInfo, items: Vec<Bytes>) -> Result<Pace, String> {
         self.tell(link, Event::Content(items));
-        Ok(if self.slow.load(Ordering::Relaxed) { Pace::Slow } else { Pace::ReadOn })
+        let slow = self.slow.load(Ordering::Relaxed);
+        Ok(if slow { Pace::Wait(Box::pin(tokio::time::sleep(Duration::from_millis(5)))) } else { Pace::ReadOn })
     }
 
     fn jump(&self, link: &LinkInfo) {
