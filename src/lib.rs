@@ -21,3 +21,5 @@ pub mod router;
 pub mod broker;
 
 pub mod status;
+
+pub mod front;

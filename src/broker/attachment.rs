@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -74,8 +73,9 @@ impl Attachment {
     }
 
     /// Ends when the mailbox is below its limit, or closed.
-    pub fn room(&self) -> impl Future<Output = ()> + Send + use<'_> {
-        self.seat.mailbox.room()
+    pub fn room(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mailbox = self.seat.mailbox.clone();
+        async move { mailbox.room().await }
     }
 
     pub fn add_credit(&self, messages: u32) {
@@ -152,7 +152,10 @@ impl Attachment {
     }
 
     /// Ends when every live member has confirmed, or after the confirm limit.
-    pub fn confirmed(&self, asked: Asked) -> impl Future<Output = (Asked, Confirmed)> + Send + 'static {
+    pub fn confirmed(
+        &self,
+        asked: Asked,
+    ) -> impl Future<Output = (Asked, Confirmed)> + Send + 'static {
         let (router, clock) = (self.shared.router.clone(), self.shared.clock);
         async move {
             let confirmed = router.confirmed(asked.subscribing.version).await;
@@ -227,8 +230,9 @@ impl Attachment {
     }
 
     /// Ends when the slow receiver has drained below half, or after 5 ms.
-    pub async fn pace(&self, slow: &Arc<Mailbox>) {
-        self.shared.router.pace(slow).await;
+    pub fn pace(&self, slow: Arc<Mailbox>) -> impl Future<Output = ()> + Send + 'static {
+        let router = self.shared.router.clone();
+        async move { router.pace(&slow).await }
     }
 
     /// Ends the attachment, and the session unless it is kept or has a newer attachment.
@@ -262,10 +266,5 @@ impl Asked {
     /// Nothing of it was granted: there is nothing to wait for.
     pub fn is_refused(&self) -> bool {
         self.results.iter().all(Result::is_err)
-    }
-
-    /// How long it has been since it was asked.
-    pub fn waited(&self, now: Time) -> Duration {
-        now - self.since
     }
 }

@@ -1,0 +1,3 @@
+//! Client protocols. Each front holds broker sessions and nothing else; no front imports another.
+
+pub mod grpc;
