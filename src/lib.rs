@@ -11,6 +11,7 @@ pub mod wire;
 pub mod config;
 pub mod metrics;
 pub mod supervise;
+pub mod telemetry;
 
 pub mod membership;
 
@@ -23,3 +24,9 @@ pub mod broker;
 pub mod status;
 
 pub mod front;
+
+pub mod proxy;
+
+pub mod node;
+
+pub mod cli;

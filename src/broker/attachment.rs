@@ -102,7 +102,8 @@ impl Attachment {
         results.iter().filter_map(|result| result.as_ref().err()).for_each(BrokerError::count);
         let since = self.shared.clock.now();
         // Even if all are old: its version is what they are confirmed by.
-        let subscribing = self.shared.router.subscribe(&self.seat.mailbox, new_topics, new_patterns);
+        let subscribing =
+            self.shared.router.subscribe(&self.seat.mailbox, new_topics, new_patterns);
         Ok(Asked { results, subscribing, since })
     }
 
@@ -248,11 +249,7 @@ impl Attachment {
 }
 
 /// As many as a session may have at all, so that the answer to one request is bounded.
-fn check_count(
-    topics: &[String],
-    patterns: &[String],
-    limits: &Limits,
-) -> Result<(), BrokerError> {
+fn check_count(topics: &[String], patterns: &[String], limits: &Limits) -> Result<(), BrokerError> {
     if topics.is_empty() && patterns.is_empty() {
         return Err(BrokerError::Invalid("neither a topic nor a pattern is named".to_owned()));
     }

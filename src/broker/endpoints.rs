@@ -40,8 +40,7 @@ pub(super) fn all(members: &Members) -> Vec<String> {
 }
 
 pub(super) fn others(members: &Members, random: &mut Random) -> Vec<String> {
-    let takes_clients =
-        |member: &&Member| !member.me && member.state == MemberState::Ready;
+    let takes_clients = |member: &&Member| !member.me && member.state == MemberState::Ready;
     let mut others: Vec<_> = members
         .iter()
         .filter(takes_clients)

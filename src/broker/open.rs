@@ -68,7 +68,10 @@ impl Broker {
         let fresh = opening.token.is_empty();
         let token = if fresh { new_token() } else { parse_token(&opening.token)? };
         if opening.epoch > EPOCH_MAX {
-            return Err(BrokerError::Invalid(format!("no session has the epoch {}", opening.epoch)));
+            return Err(BrokerError::Invalid(format!(
+                "no session has the epoch {}",
+                opening.epoch
+            )));
         }
         let limits = shared.limits.get();
         let session = token.session_id(&opening.namespace);

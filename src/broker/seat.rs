@@ -46,7 +46,10 @@ pub enum Ending {
     /// What the client sent can't be understood, so that nothing after it can.
     Malformed(String),
     /// One message from the client was over this limit.
-    FrameTooLarge { size: usize, max: usize },
+    FrameTooLarge {
+        size: usize,
+        max: usize,
+    },
     /// A fault of ours, which took this session only.
     Failed,
 }

@@ -71,13 +71,24 @@ pub(crate) struct Hello {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Output {
     /// Tell the peers, wait for what they know, and come back with `Input::Answered`.
-    Ask { attachment: AttachmentId, moved: SessionMoved },
+    Ask {
+        attachment: AttachmentId,
+        moved: SessionMoved,
+    },
     /// Tell the peers.
     Announce(SessionMoved),
-    Welcome { attachment: AttachmentId, epoch: u64, resumed: bool, overlapping: bool },
+    Welcome {
+        attachment: AttachmentId,
+        epoch: u64,
+        resumed: bool,
+        overlapping: bool,
+    },
     /// It goes on receiving, and may do nothing else but say bye.
     ReceiveOnly(AttachmentId),
-    Close { attachment: AttachmentId, why: CloseReason },
+    Close {
+        attachment: AttachmentId,
+        why: CloseReason,
+    },
     /// Nothing of the session is left on this node.
     Gone(SessionId),
     /// The answer to `Input::Moved`.
@@ -355,12 +366,7 @@ impl Sessions {
     }
 
     /// Its epoch, if there was such a session.
-    fn end(
-        &mut self,
-        session: SessionId,
-        why: CloseReason,
-        out: &mut Vec<Output>,
-    ) -> Option<u64> {
+    fn end(&mut self, session: SessionId, why: CloseReason, out: &mut Vec<Output>) -> Option<u64> {
         let entry = self.take(session)?;
         self.close_all(&entry, why, out);
         out.push(Output::Gone(session));

@@ -1,3 +1,4 @@
-//! Client protocols. Each front holds broker sessions and nothing else; no front imports another.
+//! How clients speak. Each front is a folder of its own and imports no other.
 
 pub mod grpc;
+pub mod http;

@@ -30,9 +30,8 @@ struct Model {
 
 impl Model {
     fn attached(&self) -> usize {
-        let of = |told: &Told| {
-            usize::from(told.current.is_some()) + usize::from(told.older.is_some())
-        };
+        let of =
+            |told: &Told| usize::from(told.current.is_some()) + usize::from(told.older.is_some());
         self.sessions.values().map(of).sum()
     }
 
