@@ -14,7 +14,7 @@ use crate::config::Limits;
 use crate::metrics::names;
 use crate::pubsub::Messages;
 use crate::pubsub::mailbox::Mailbox;
-use crate::router::{Confirm, Confirmed, Publish, PublishError, Published, Reach, Subscribing};
+use crate::router::{Confirm, Confirmed, HandedOn, Publish, PublishError, Reach, Subscribing};
 use crate::supervise::Shutdown;
 use crate::types::{Pattern, SessionId, Time, Topic};
 
@@ -212,22 +212,22 @@ impl Attachment {
         Ok(results)
     }
 
-    /// Messages whose sizes have been judged already. It must be polled once before the next publish is made, which then comes behind
-    /// it; with `Confirm::Cluster` it may go on for a while.
+    /// Messages whose sizes have been judged already. When it ends, what is published next comes behind them, even while members are
+    /// still waited for to confirm.
     pub fn publish(
         &self,
         topic: Topic,
         messages: Messages,
         options: PublishOptions,
         now: Time,
-    ) -> Result<impl Future<Output = Result<Published, PublishError>> + Send + 'static, BrokerError>
+    ) -> Result<impl Future<Output = Result<HandedOn, PublishError>> + Send + 'static, BrokerError>
     {
         self.seat.may_ask()?;
         let PublishOptions { exclude_self, reach, confirm } = options;
         let exclude = exclude_self.then_some(self.seat.session);
         let publish = Publish { topic, messages, exclude, reach, confirm };
         let router = self.shared.router.clone();
-        Ok(async move { router.publish(publish, now).await })
+        Ok(async move { router.hand_on(publish, now).await })
     }
 
     /// Ends when the slow receiver has drained below half, or after 5 ms.

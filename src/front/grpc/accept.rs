@@ -100,7 +100,10 @@ impl Connection {
             return Ok(());
         }
         if deadline.as_mut().poll(cx).is_ready() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "no request within limits.handshake"));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no request within limits.handshake",
+            ));
         }
         Ok(())
     }

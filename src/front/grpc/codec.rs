@@ -108,7 +108,10 @@ pub(super) fn names(asked: v1::SubscribeRequest) -> Names {
 pub(super) fn publish(asked: v1::PublishRequest) -> Result<PublishAsk, BrokerError> {
     let confirm = i32::from(v1::Confirm::None)..=i32::from(v1::Confirm::Cluster);
     if !confirm.contains(&asked.confirm) {
-        return Err(BrokerError::Invalid(format!("no confirmation has the number {}", asked.confirm)));
+        return Err(BrokerError::Invalid(format!(
+            "no confirmation has the number {}",
+            asked.confirm
+        )));
     }
     let flags = PublishFlags {
         confirm: confirm_of(asked.confirm()),
@@ -116,8 +119,7 @@ pub(super) fn publish(asked: v1::PublishRequest) -> Result<PublishAsk, BrokerErr
         only_node: asked.only_node,
         trace: asked.trace,
     };
-    let payload =
-        if asked.payload.is_empty() { Bytes::from(asked.text) } else { asked.payload };
+    let payload = if asked.payload.is_empty() { Bytes::from(asked.text) } else { asked.payload };
     let mut messages = MessagesBuilder::default();
     let headers = asked.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     messages.push(&payload, &asked.event, headers);

@@ -119,10 +119,10 @@ pub(super) fn session_info(report: SessionReport, node: &NodeName) -> v1::Sessio
 
 pub(super) fn topic_info(report: TopicReport, details: bool) -> v1::TopicInfo {
     let elsewhere: u64 = report.members.iter().map(|(_, subscriptions)| subscriptions).sum();
-    let members = report.members.into_iter().map(|(node, subscriptions)| v1::TopicMember {
-        node: node.to_string(),
-        subscriptions,
-    });
+    let members = report
+        .members
+        .into_iter()
+        .map(|(node, subscriptions)| v1::TopicMember { node: node.to_string(), subscriptions });
     v1::TopicInfo {
         topic: report.topic,
         local_subscriptions: report.local_subscriptions,

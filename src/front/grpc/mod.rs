@@ -174,16 +174,11 @@ async fn watch_health(deps: &GrpcDeps, reporter: &HealthReporter) {
             continue;
         }
         said = Some(is_serving);
-        let serving =
-            if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let serving = if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         for service in services {
             reporter.set_service_status(service, serving).await;
         }
     }
-}
-
-fn count_published(messages: u64) {
-    metrics::counter!(names::MESSAGES_PUBLISHED, "front" => FRONT).increment(messages);
 }
 
 fn count_limit(limit: &'static str) {

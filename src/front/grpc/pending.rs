@@ -15,7 +15,7 @@ use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use super::codec::{self, Events, Names, PublishFlags};
 use crate::broker::{Asked, Attachment, BrokerError};
 use crate::pubsub::mailbox::Mailbox;
-use crate::router::{Confirmed, PublishError, Published, RouterHandle};
+use crate::router::{Confirm, Confirmed, HandedOn, Published, RouterHandle};
 
 /// So many may wait for confirmation; then nothing more is read.
 const PENDING_MAX: usize = 1_024;
@@ -48,7 +48,7 @@ pub(super) struct Asker {
     pub(super) flags: PublishFlags,
 }
 
-type PublishOutcome = (Asker, Result<Published, PublishError>);
+type PublishOutcome = (Asker, Published);
 
 /// The attachment has ended: nothing more is to be done for it.
 #[derive(Debug)]
@@ -157,34 +157,26 @@ impl Pending {
         }));
     }
 
-    /// A publish that waits for members. It is polled at once: after that it stands in its place in the order.
-    pub(super) async fn publish<F>(&mut self, asker: Asker, publish: F)
-    where
-        F: Future<Output = Result<Published, PublishError>> + Send + 'static,
-    {
-        let mut waiting: Pin<Box<dyn Future<Output = PublishOutcome> + Send>> =
-            Box::pin(async move { (asker, publish.await) });
-        match poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx))).await {
-            Poll::Ready((asker, outcome)) => self.published(&asker, outcome),
-            Poll::Pending => self.publishes.push(waiting),
-        }
+    /// A publish that stands in its place; its members are waited for on the side.
+    pub(super) fn confirm(&mut self, asker: Asker, handed_on: HandedOn) {
+        self.publishes.push(Box::pin(async move { (asker, handed_on.confirmed().await) }));
     }
 
-    pub(super) fn published(&mut self, asker: &Asker, outcome: Result<Published, PublishError>) {
-        let published = match outcome {
-            Ok(published) => published,
-            Err(error) => return self.refuse(&asker.ids, &error.into()),
-        };
-        if asker.flags.confirm != crate::router::Confirm::None {
+    pub(super) fn published(&mut self, asker: &Asker, published: &Published) {
+        if asker.flags.confirm != Confirm::None {
             for (number, id) in (published.first..).zip(&asker.ids) {
                 if *id != 0 {
                     let message_id = self.router.message_id(number);
-                    self.events.published(*id, message_id, &published, asker.flags.trace);
+                    self.events.published(*id, message_id, published, asker.flags.trace);
                 }
             }
         }
-        if published.slow.is_some() {
-            self.slow = published.slow;
+    }
+
+    /// A receiver asked to be spared a little; once a read is enough.
+    pub(super) fn note_slow(&mut self, slow: Option<Arc<Mailbox>>) {
+        if slow.is_some() {
+            self.slow = slow;
         }
     }
 
@@ -207,8 +199,8 @@ impl Pending {
         while let Poll::Ready(Some(subscribe)) = self.subscribes.poll_next_unpin(cx) {
             self.subscribed(subscribe);
         }
-        while let Poll::Ready(Some((asker, outcome))) = self.publishes.poll_next_unpin(cx) {
-            self.published(&asker, outcome);
+        while let Poll::Ready(Some((asker, published))) = self.publishes.poll_next_unpin(cx) {
+            self.published(&asker, &published);
         }
         self.flush();
     }

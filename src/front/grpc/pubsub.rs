@@ -90,16 +90,9 @@ impl UnaryService<v1::PublishRequest> for PublishCall {
             let reach = deps.broker.reach(&asked.flags.only_node).map_err(refuse)?;
             let published = deps
                 .broker
-                .publish_once(
-                    &namespace,
-                    &asked.topic,
-                    asked.messages,
-                    reach,
-                    asked.flags.confirm,
-                )
+                .publish_once(&namespace, &asked.topic, asked.messages, reach, asked.flags.confirm)
                 .await
                 .map_err(refuse)?;
-            super::count_published(1);
             let id = deps.router.message_id(published.first);
             Ok(tonic::Response::new(codec::publish_response(id, &published, asked.flags.trace)))
         })
@@ -158,8 +151,7 @@ async fn subscribe(
         status(Code::FailedPrecondition, "no_request", "no request within limits.handshake")
     })?;
     let missing = || status(Code::InvalidArgument, "malformed", "the request is missing");
-    let frames =
-        first.map_err(|error| status_of_reading(&error))?.ok_or_else(missing)?;
+    let frames = first.map_err(|error| status_of_reading(&error))?.ok_or_else(missing)?;
     let names = decode(&frames)?;
 
     let refuse = |error| convert::status_of(&error);

@@ -54,7 +54,10 @@ enum Over {
     /// Somebody ended the attachment, and has said why.
     Ended,
     Because(Ending),
-    Bye { id: u64, keep_session: bool },
+    Bye {
+        id: u64,
+        keep_session: bool,
+    },
 }
 
 impl From<Ended> for Over {
@@ -142,12 +145,7 @@ async fn talk(
     }
 }
 
-async fn publish(
-    deps: &GrpcDeps,
-    pending: &mut Pending,
-    run: Run,
-    now: Time,
-) -> Result<(), Over> {
+async fn publish(deps: &GrpcDeps, pending: &mut Pending, run: Run, now: Time) -> Result<(), Over> {
     if !deps.broker.is_ready() {
         pending.wait(deps.broker.until_ready()).await?;
     }
@@ -160,21 +158,24 @@ async fn publish(
             return Ok(());
         }
     };
-    let (count, confirm) = (messages.len() as u64, asker.flags.confirm);
+    let confirm = asker.flags.confirm;
     let options = PublishOptions { exclude_self: asker.flags.exclude_self, reach, confirm };
-    let published = match pending.attachment.publish(topic, messages, options, now) {
-        Ok(published) => published,
-        Err(error) => {
-            pending.refuse(&asker.ids, &error);
-            return Ok(());
-        }
+    let handed_on = match pending.attachment.publish(topic, messages, options, now) {
+        Ok(handed_on) => pending.wait(handed_on).await?.map_err(BrokerError::from),
+        Err(error) => Err(error),
     };
-    super::count_published(count);
-    if confirm == Confirm::Cluster {
-        pending.publish(asker, published).await;
-    } else {
-        let outcome = pending.wait(published).await?;
-        pending.published(&asker, outcome);
+    match handed_on {
+        Err(error) => pending.refuse(&asker.ids, &error),
+        Ok(mut handed_on) => {
+            pending.note_slow(handed_on.take_slow());
+            if confirm == Confirm::Cluster {
+                pending.confirm(asker, handed_on);
+            } else {
+                // Nobody is waited for.
+                let published = handed_on.confirmed().await;
+                pending.published(&asker, &published);
+            }
+        }
     }
     Ok(())
 }
@@ -209,7 +210,8 @@ async fn answer(pending: &mut Pending, id: u64, ask: Ask) -> Result<(), Over> {
             pending.events.refused(id, &error);
         }
         Ask::Unknown => {
-            let error = BrokerError::Invalid("no request of a kind that this node knows".to_owned());
+            let error =
+                BrokerError::Invalid("no request of a kind that this node knows".to_owned());
             pending.events.refused(id, &error);
         }
     }
