@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -15,7 +14,7 @@ use crate::config::Limits;
 use crate::metrics::names;
 use crate::pubsub::Messages;
 use crate::pubsub::mailbox::Mailbox;
-use crate::router::{Confirm, Confirmed, Publish, PublishError, Published, Reach, Subscribing};
+use crate::router::{Confirm, Confirmed, HandedOn, Publish, PublishError, Reach, Subscribing};
 use crate::supervise::Shutdown;
 use crate::types::{Pattern, SessionId, Time, Topic};
 
@@ -74,8 +73,9 @@ impl Attachment {
     }
 
     /// Ends when the mailbox is below its limit, or closed.
-    pub fn room(&self) -> impl Future<Output = ()> + Send + use<'_> {
-        self.seat.mailbox.room()
+    pub fn room(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mailbox = self.seat.mailbox.clone();
+        async move { mailbox.room().await }
     }
 
     pub fn add_credit(&self, messages: u32) {
@@ -212,27 +212,28 @@ impl Attachment {
         Ok(results)
     }
 
-    /// Messages whose sizes have been judged already. It must be polled once before the next publish is made, which then comes behind
-    /// it; with `Confirm::Cluster` it may go on for a while.
+    /// Messages whose sizes have been judged already. When it ends, what is published next comes behind them, even while members are
+    /// still waited for to confirm.
     pub fn publish(
         &self,
         topic: Topic,
         messages: Messages,
         options: PublishOptions,
         now: Time,
-    ) -> Result<impl Future<Output = Result<Published, PublishError>> + Send + 'static, BrokerError>
+    ) -> Result<impl Future<Output = Result<HandedOn, PublishError>> + Send + 'static, BrokerError>
     {
         self.seat.may_ask()?;
         let PublishOptions { exclude_self, reach, confirm } = options;
         let exclude = exclude_self.then_some(self.seat.session);
         let publish = Publish { topic, messages, exclude, reach, confirm };
         let router = self.shared.router.clone();
-        Ok(async move { router.publish(publish, now).await })
+        Ok(async move { router.hand_on(publish, now).await })
     }
 
     /// Ends when the slow receiver has drained below half, or after 5 ms.
-    pub async fn pace(&self, slow: &Arc<Mailbox>) {
-        self.shared.router.pace(slow).await;
+    pub fn pace(&self, slow: Arc<Mailbox>) -> impl Future<Output = ()> + Send + 'static {
+        let router = self.shared.router.clone();
+        async move { router.pace(&slow).await }
     }
 
     /// Ends the attachment, and the session unless it is kept or has a newer attachment.
@@ -262,10 +263,5 @@ impl Asked {
     /// Nothing of it was granted: there is nothing to wait for.
     pub fn is_refused(&self) -> bool {
         self.results.iter().all(Result::is_err)
-    }
-
-    /// How long it has been since it was asked.
-    pub fn waited(&self, now: Time) -> Duration {
-        now - self.since
     }
 }

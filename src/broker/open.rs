@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use metrics::gauge;
-
 use super::attachment::Attachment;
 use super::seat::{Card, Seat, Voice};
 use super::sessions::{AttachmentId, Hello, Input, Output};
@@ -155,7 +153,6 @@ impl Broker {
         let affected = table.affected(&outputs);
         drop(table);
         super::obey(affected);
-        gauge!(names::SESSIONS, "front" => opening.front).increment(1.0);
         let attachment =
             Attachment { shared: shared.clone(), seat, gap_due: AtomicBool::new(false) };
         Ok((attachment, outputs))
@@ -219,7 +216,6 @@ impl Drop for Attachment {
         shared.table.lock().seats.remove(&self.seat.id);
         shared.decide(Input::Lost { attachment: self.seat.id });
         let front = self.seat.card.front;
-        gauge!(names::SESSIONS, "front" => front).decrement(1.0);
         let reason = self.seat.ending().map_or("failed", Ending::label);
         metrics::counter!(names::SESSIONS_CLOSED, "front" => front, "reason" => reason)
             .increment(1);

@@ -1,4 +1,4 @@
-//! What time does to sessions: lingers and overlaps end, who takes nothing is closed, who has to go is told.
+//! What time does to sessions: lingers and overlaps end, who has to go is told, who takes nothing is let go.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -55,7 +55,8 @@ impl Shared {
             }
         }
         if round {
-            for seat in seats.iter().filter(|seat| seat.is_stalled(limits.mailbox_stall, now)) {
+            // The router closes the mailbox of whoever takes nothing; a client that doesn't read has no writer to notice it.
+            for seat in seats.iter().filter(|seat| seat.mailbox.is_closed()) {
                 seat.end(Ending::Stalled(limits.mailbox_stall));
             }
             self.topics.store(self.router.report().topics, Ordering::Relaxed);

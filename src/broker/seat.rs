@@ -16,7 +16,7 @@ use super::{BrokerError, GoAway};
 use crate::config::limits::LimitsHandle;
 use crate::pubsub::mailbox::{Closed, Mailbox};
 use crate::supervise::Shutdown;
-use crate::types::{Namespace, Pattern, SessionId, Time, Topic};
+use crate::types::{Namespace, Pattern, SessionId, Topic};
 
 /// How a front says what the broker has to say by itself.
 pub trait Voice: Sync {
@@ -127,7 +127,6 @@ pub(super) struct Seat {
     welcomed: AtomicBool,
     receive_only: AtomicBool,
     ending: OnceLock<Ending>,
-    progress: Mutex<Progress>,
 }
 
 #[derive(Debug, Default)]
@@ -140,12 +139,6 @@ impl Subscriptions {
     pub(super) fn len(&self) -> usize {
         self.topics.len() + self.patterns.len()
     }
-}
-
-#[derive(Debug, Default)]
-struct Progress {
-    delivered: u64,
-    at: Time,
 }
 
 impl fmt::Debug for Seat {
@@ -177,7 +170,6 @@ impl Seat {
             welcomed: AtomicBool::new(false),
             receive_only: AtomicBool::new(false),
             ending: OnceLock::new(),
-            progress: Mutex::default(),
         }
     }
 
@@ -214,18 +206,6 @@ impl Seat {
             return Err(BrokerError::Superseded);
         }
         Ok(())
-    }
-
-    /// Has it taken nothing for `after` while something waited? Asked about once a second.
-    pub(super) fn is_stalled(&self, after: Duration, now: Time) -> bool {
-        let report = self.mailbox.report();
-        let mut progress = self.progress.lock();
-        if report.bytes == 0 || report.delivered != progress.delivered || progress.at == Time::ZERO
-        {
-            *progress = Progress { delivered: report.delivered, at: now };
-            return false;
-        }
-        now - progress.at >= after
     }
 }
 

@@ -157,6 +157,7 @@ pub(crate) struct SessionView {
 }
 
 impl Sessions {
+    #[cfg(test)]
     pub(crate) fn attached(&self) -> usize {
         self.attachments.len()
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::lane::Lane;
-use super::tickets::Answer;
+use super::tickets::{Answer, Ticket};
 use super::{Router, RouterHandle};
 use crate::pubsub::batch::Head;
 use crate::pubsub::mailbox::Pushed;
@@ -86,7 +86,45 @@ const SLACK_BYTES: usize = 4 * 1024;
 /// Peers with interest, and the outboxes of those among them that are linked, in the same order.
 type Wanted = (SmallVec<[Wanting; 8]>, SmallVec<[Arc<Mailbox>; 8]>);
 
+/// A publish that stands in its place in everybody's order. Whatever is handed on after it comes behind it, whether its confirmation
+/// is waited for or not.
+#[derive(Debug)]
+pub struct HandedOn {
+    router: Arc<Router>,
+    published: Published,
+    waiting: Option<Waiting>,
+}
+
+/// Members that are asked how many got it.
+#[derive(Debug)]
+struct Waiting {
+    wanting: SmallVec<[Wanting; 8]>,
+    asked: Vec<NodeName>,
+    ticket: Option<Ticket<u64>>,
+    since: Time,
+}
+
+impl HandedOn {
+    /// `Published::slow`, which is known by now.
+    pub fn take_slow(&mut self) -> Option<Arc<Mailbox>> {
+        self.published.slow.take()
+    }
+
+    /// With `Confirm::Cluster` it ends when all interested members have answered or the confirm limit has passed; else at once.
+    pub async fn confirmed(self) -> Published {
+        let Self { router, mut published, waiting } = self;
+        let Some(Waiting { wanting, asked, ticket, since }) = waiting else { return published };
+        let answers = match ticket {
+            Some(ticket) => ticket.answers(&asked, router.limits.get().confirm).await,
+            None => SmallVec::new(),
+        };
+        router.count_answers(&mut published, &wanting, &answers, since);
+        published
+    }
+}
+
 /// One peer that wants it.
+#[derive(Debug)]
 struct Wanting {
     lane: Arc<Lane>,
     announced: u64,
@@ -130,7 +168,11 @@ impl Router {
         Ok((wanting, outboxes))
     }
 
-    async fn publish(&self, publish: Publish, now: Time) -> Result<Published, PublishError> {
+    async fn hand_on(
+        self: &Arc<Self>,
+        publish: Publish,
+        now: Time,
+    ) -> Result<HandedOn, PublishError> {
         let Publish { topic, messages, exclude, mut reach, confirm } = publish;
         self.took_publish.store(true, Ordering::Release);
         if matches!(&reach, Reach::Node(name) if *name == self.config.name) {
@@ -190,14 +232,9 @@ impl Router {
                 published.subscriptions += one.announced;
             }
         }
-        if confirm == Confirm::Cluster {
-            let answers = match ticket {
-                Some(ticket) => ticket.answers(&asked, self.limits.get().confirm).await,
-                None => SmallVec::new(),
-            };
-            self.count_answers(&mut published, &wanting, &answers, now);
-        }
-        Ok(published)
+        let waiting =
+            (confirm == Confirm::Cluster).then(|| Waiting { wanting, asked, ticket, since: now });
+        Ok(HandedOn { router: self.clone(), published, waiting })
     }
 
     fn count_answers(
@@ -236,6 +273,11 @@ impl RouterHandle {
     /// Numbers the messages and hands them to local mailboxes and links, in one order for everybody. `now` feeds pacing.
     /// With `Confirm::Cluster` it ends when all interested members have answered or the confirm limit has passed; else at once.
     pub async fn publish(&self, publish: Publish, now: Time) -> Result<Published, PublishError> {
-        self.0.publish(publish, now).await
+        Ok(self.hand_on(publish, now).await?.confirmed().await)
+    }
+
+    /// The first half of `publish`: when it ends, what is handed on next comes behind it.
+    pub async fn hand_on(&self, publish: Publish, now: Time) -> Result<HandedOn, PublishError> {
+        self.0.hand_on(publish, now).await
     }
 }
