@@ -24,6 +24,7 @@ use waxwing::wire::v1::{
 
 use crate::history::{Kind, Numbered, Op, Recorder, Who};
 pub use error::ClientError;
+pub(crate) use frames::channel;
 pub use frames::{Gap, Got, Message, connect, reason_name};
 
 /// How long an answer may take in a debug build on a busy machine; no promise.
@@ -282,10 +283,21 @@ impl Client {
         Ok(all)
     }
 
-    /// Leaves; the session ends unless it is kept. Then it still reads until the node has ended the stream.
+    /// Leaves; the session ends unless it is kept. What was on its way may still be read.
     pub async fn bye(&mut self, keep_session: bool) -> Result<(), ClientError> {
         self.send(RequestKind::Bye(Bye { keep_session })).await?;
         Ok(())
+    }
+
+    /// Reads until the node has ended the stream.
+    pub async fn read_to_end(&mut self) -> Result<(), ClientError> {
+        loop {
+            match self.event(PATIENCE).await {
+                Ok(_) => {}
+                Err(ClientError::Ended(_) | ClientError::Refused(_)) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn why_ended(&mut self) -> ClientError {

@@ -74,7 +74,9 @@ impl Cluster {
             tempfile::Builder::new().prefix("waxwing-cluster-").tempdir().expect("a directory");
         let clock = Clock::new();
         let supervisor = Supervisor::new(Shutdown::new());
-        let ports: Vec<Ports> = (0..n).map(|_| Ports::reserve()).collect();
+        let given = options.ports.into_iter();
+        let ports: Vec<Ports> =
+            given.chain(std::iter::repeat_with(Ports::reserve)).take(n).collect();
         let peers: Vec<_> = ports.iter().map(|ports| ports.peer).collect();
         let mesh = options.proxied.then(|| ProxyMesh::start(&supervisor, clock, &peers));
         let cluster_name = options.cluster_name();
@@ -124,7 +126,7 @@ impl Cluster {
         assert!(self.mesh.is_none(), "proxies are made for the nodes of the start");
         let i = self.nodes.len();
         let mut ports: Vec<Ports> = self.nodes.iter().map(|node| node.ports).collect();
-        ports.push(Ports::reserve());
+        ports.push(options.ports.unwrap_or_else(Ports::reserve));
         let dir = self.dir.as_ref().expect("still there").path();
         let cluster_name = options.cluster_name.as_ref().unwrap_or(&self.name);
         let args = options.args(i, cluster_name, &ports, None, dir);

@@ -17,6 +17,7 @@ pub mod gate;
 pub mod proxy_mesh;
 
 pub mod client;
+pub mod raw;
 pub mod roaming;
 pub mod witness;
 

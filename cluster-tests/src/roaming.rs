@@ -113,6 +113,7 @@ impl RoamingPublisher {
         let new = Client::attach(endpoint(away)?, &name, attachment, hello, &self.recorder).await?;
         let mut old = std::mem::replace(&mut self.client, new);
         old.bye(true).await?;
+        old.read_to_end().await?;
         self.moves += 1;
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Pieces of the wire in the shape in which tests look at them.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use tonic::transport::{Channel, Endpoint};
 use waxwing::wire::v1::gap::Reason;
@@ -29,6 +31,7 @@ pub struct Message {
     pub origin: String,
     pub id: String,
     pub event: String,
+    pub headers: HashMap<String, String>,
     pub payload: Bytes,
 }
 
@@ -40,6 +43,7 @@ impl Message {
             origin: origin.clone(),
             id: message.id,
             event: message.event,
+            headers: message.headers,
             payload: message.payload,
         })
     }
@@ -49,12 +53,12 @@ impl Message {
     }
 }
 
-/// A connection of its own, so that clients don't share flow control.
 pub async fn connect(node: &str) -> Result<SessionClient<Channel>, ClientError> {
     Ok(SessionClient::new(channel(node).await?).max_decoding_message_size(FRAME_BYTES_MAX))
 }
 
-async fn channel(node: &str) -> Result<Channel, ClientError> {
+/// A connection of its own, so that clients don't share flow control.
+pub(crate) async fn channel(node: &str) -> Result<Channel, ClientError> {
     let endpoint = Endpoint::from_shared(format!("http://{node}"))?.connect_timeout(PATIENCE);
     Ok(endpoint.connect().await?)
 }

@@ -18,6 +18,10 @@ pub struct Options {
     pub cluster_name: Option<String>,
     /// Instead of the letter of the index.
     pub node_name: Option<String>,
+    /// Joined too, by every node.
+    pub seeds: Vec<String>,
+    /// Of the first node started with these options; the others, and by default all, get free ones.
+    pub ports: Option<Ports>,
     /// Added to every node's command line.
     pub flags: Vec<String>,
     /// How many files a node may have open.
@@ -82,10 +86,14 @@ impl Options {
         flag("--cluster-name", cluster_name.to_owned());
         flag("--log-level", "info".to_owned());
         let seed = if i == 0 { 1 } else { 0 };
+        let mut seeds = self.seeds.clone();
         if seed < ports.len() {
             // A seed is gossiped to by address: through the proxy too, or a cut would leave a hole.
             let address = mesh.map_or(ports[seed].peer, |mesh| mesh.pair(i, seed).addr());
-            flag("--join", address.to_string());
+            seeds.push(address.to_string());
+        }
+        if !seeds.is_empty() {
+            flag("--join", seeds.join(","));
         }
         if let Some(mesh) = mesh {
             for to in (0..ports.len()).filter(|to| *to != i) {
