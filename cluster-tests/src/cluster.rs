@@ -107,7 +107,8 @@ impl Cluster {
         let answered = eventually::poll(self.clock, FORM_PATIENCE, async || {
             for node in &self.nodes {
                 if let Some(status) = node.exited() {
-                    let taken = process::tail(&node.log, 20).to_lowercase().contains("in use");
+                    let taken =
+                        process::tail(&node.log, 20).to_lowercase().contains("port is in use");
                     let why = format!("{} ended with {status}", node.name);
                     return Ok(Err(if taken { NoAnswer::PortTaken } else { NoAnswer::Other(why) }));
                 }

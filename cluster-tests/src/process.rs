@@ -1,4 +1,5 @@
-//! One `waxwing start` as a child process. It never outlives the value that stands for it.
+//! One `waxwing start` as a child process. It never outlives the value that stands for it; when this whole process is killed, the
+//! child's standard input closes, and it ends by itself.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -31,7 +32,7 @@ impl Process {
             }
         };
         without_our_environment(&mut command);
-        let child = command.args(args).stdin(Stdio::null()).stdout(out).stderr(err).spawn()?;
+        let child = command.args(args).stdin(Stdio::piped()).stdout(out).stderr(err).spawn()?;
         Ok(Self { child })
     }
 
@@ -78,7 +79,8 @@ pub fn without_our_environment(command: &mut Command) {
             command.env_remove(name);
         }
     }
-    command.env("NO_COLOR", "1").env_remove("RUST_LOG");
+    // Backtraces would push the message out of the end of the log that a failed test shows.
+    command.env("NO_COLOR", "1").env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
 }
 
 /// The last `lines` lines of a file, or why there are none.

@@ -67,7 +67,7 @@ async fn five_nodes_form_and_notice_a_kill_a_restart_and_a_leave() {
     }
 
     let started = cluster.clock().now();
-    let left = cluster.cli(2, &["leave"]);
+    let left = cluster.cli(2, &["leave", "--self"]);
     let gone = |state: Option<&str>| matches!(state, None | Some("leaving"));
     let seen = all_but_show(&cluster, 2, "the leave shows", LEFT_MAX, gone);
     let (left, _) = tokio::join!(left, seen);

@@ -77,7 +77,7 @@ impl Options {
         mesh: Option<&ProxyMesh>,
         dir: &Path,
     ) -> Vec<String> {
-        let mut args = vec!["start".to_owned()];
+        let mut args = vec!["start".to_owned(), "--exit-with-parent".to_owned()];
         let mut flag = |name: &str, value: String| args.extend([name.to_owned(), value]);
         flag("--name", self.node_name.clone().unwrap_or_else(|| node::name(i)));
         flag("--listen-grpc", ports[i].grpc.to_string());
