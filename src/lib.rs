@@ -11,6 +11,7 @@ pub mod wire;
 pub mod config;
 pub mod metrics;
 pub mod supervise;
+pub mod telemetry;
 
 pub mod membership;
 
@@ -22,4 +23,10 @@ pub mod broker;
 
 pub mod status;
 
+pub mod front;
+
 pub mod proxy;
+
+pub mod node;
+
+pub mod cli;

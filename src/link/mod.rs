@@ -2,6 +2,7 @@
 //!
 //! SKELETON: signatures that the router relies on; bodies to be written.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 
@@ -48,11 +49,20 @@ pub trait LinkSource: Send + Sync + 'static {
     fn register(&self, cx: &mut Context<'_>);
 }
 
-/// What to do after handing on content: read on, or wait (at most 5 ms) so that receivers can drain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What to do after handing on content.
 pub enum Pace {
     ReadOn,
-    Slow,
+    /// Await this before reading on: receivers are to drain, or the content is still being handed on.
+    Wait(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+impl std::fmt::Debug for Pace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ReadOn => "ReadOn",
+            Self::Wait(_) => "Wait",
+        })
+    }
 }
 
 /// Who gives frames their meaning. Called from the link's own tasks; must not block.
@@ -109,6 +119,60 @@ impl LinksHandle {
 
     /// Up in both directions with this incarnation.
     pub fn connected(&self, _peer: &NodeName, _incarnation: Incarnation) -> bool {
+        todo!()
+    }
+
+    /// From now on the first proves membership, all are accepted. Links that are up stay.
+    pub fn set_secrets(&self, _secrets: &[crate::config::Secret]) {
+        todo!()
+    }
+}
+
+#[derive(Debug)]
+pub struct Links {
+    _skeleton: (),
+}
+
+#[derive(Debug, Clone)]
+pub struct LinkConfig {
+    pub cluster: crate::types::ClusterName,
+    pub name: NodeName,
+    pub secrets: Vec<crate::config::Secret>,
+    pub versions: std::ops::RangeInclusive<u32>,
+    pub settings: std::collections::BTreeMap<String, String>,
+    pub limits: LinkLimits,
+}
+
+pub const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;
+
+#[derive(Debug, Clone, Default)]
+pub struct LinkLimits {}
+
+pub trait Roster: Send + Sync + 'static {}
+
+impl Roster for crate::membership::MembershipHandle {}
+
+#[allow(clippy::todo, clippy::unused_async, unused_variables, reason = "skeleton")]
+impl Links {
+    pub fn new(
+        config: LinkConfig,
+        roster: Arc<dyn Roster>,
+        supervisor: crate::supervise::Supervisor,
+        clock: crate::supervise::Clock,
+        handler: Arc<dyn LinkHandler>,
+    ) -> Self {
+        todo!()
+    }
+
+    pub fn handle(&self) -> LinksHandle {
+        todo!()
+    }
+
+    pub async fn run(
+        self,
+        listener: tokio::net::TcpListener,
+        shutdown: crate::supervise::Shutdown,
+    ) {
         todo!()
     }
 }

@@ -134,7 +134,8 @@ async fn without_faults_all_passes_in_order_and_is_counted() {
     let (mut reader, mut writer) = socket.split();
     let (wrote, read) =
         within(async { tokio::join!(writer.write_all(&sent), reader.read_exact(&mut back)) }).await;
-    (wrote.unwrap(), read.unwrap());
+    wrote.unwrap();
+    read.unwrap();
     assert!(back == sent, "the bytes differ");
     let report = world.proxy.report();
     assert_eq!(report.connections, 1);

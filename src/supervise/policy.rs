@@ -23,6 +23,16 @@ pub enum Task {
     Probe,
     Signals,
     LoadReport,
+    /// From joining to ready.
+    Readiness,
+    /// Draining and leaving; its end is the node's.
+    Departure,
+    /// Says again what people should not forget.
+    Notices,
+    /// Sets the log level back after its time.
+    LogLevel,
+    /// Ends the node with the process that started it.
+    ParentWatch,
     /// A client inside this process: the command line, a bench, a test.
     Client(String),
 }
@@ -47,13 +57,20 @@ impl Task {
             | Self::InterestAnnouncer
             | Self::Probe
             | Self::SessionReaper
-            | Self::LoadReport => {
+            | Self::LoadReport
+            | Self::Readiness
+            | Self::Notices => {
                 OnExit::Restart { first: Duration::from_millis(100), most: Duration::from_secs(5) }
             }
-            Self::LinkAcceptor | Self::FrontGrpc | Self::FrontHttp | Self::Signals => {
-                OnExit::StopNode
+            Self::LinkAcceptor
+            | Self::FrontGrpc
+            | Self::FrontHttp
+            | Self::Signals
+            | Self::Departure
+            | Self::ParentWatch => OnExit::StopNode,
+            Self::LinkReader(_) | Self::Session(_) | Self::LogLevel | Self::Client(_) => {
+                OnExit::Forget
             }
-            Self::LinkReader(_) | Self::Session(_) | Self::Client(_) => OnExit::Forget,
         }
     }
 
@@ -73,6 +90,11 @@ impl Task {
             Self::Probe => "probe",
             Self::Signals => "signals",
             Self::LoadReport => "load-report",
+            Self::Readiness => "readiness",
+            Self::Departure => "departure",
+            Self::Notices => "notices",
+            Self::LogLevel => "log-level",
+            Self::ParentWatch => "parent-watch",
             Self::Client(_) => "client",
         }
     }
