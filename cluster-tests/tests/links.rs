@@ -33,6 +33,28 @@ async fn until_delivery_goes_on(
     gaps
 }
 
+/// Ends when everything published has been read by everybody who is subscribed to `topic`, so that the history can be judged. What each
+/// of them read meanwhile.
+async fn settle(
+    cluster: &Cluster,
+    publishers: Vec<&mut Client>,
+    subscribers: Vec<&mut Client>,
+    topic: &str,
+) -> Vec<Vec<Got>> {
+    for publisher in publishers {
+        let over = async || match publisher.all_handed_over(topic).await {
+            Ok(true) => Ok(()),
+            other => Err(format!("{other:?}")),
+        };
+        cluster.eventually("all is handed over", Duration::from_secs(10), over).await;
+    }
+    let mut read = Vec::new();
+    for subscriber in subscribers {
+        read.push(subscriber.events_until_own_marker().await.unwrap());
+    }
+    read
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_link_is_one_possible_gap_for_those_behind_it() {
     let _quiet = gate::measuring().await;
@@ -69,14 +91,9 @@ async fn a_cut_link_is_one_possible_gap_for_those_behind_it() {
     }
     let told = idle.events_until_own_marker().await.unwrap();
     assert!(told.is_empty(), "{told:?}");
-    assert!(
-        behind
-            .events_until_own_marker()
-            .await
-            .unwrap()
-            .iter()
-            .all(|got| !matches!(got, Got::Gap(_)))
-    );
+    let subscribers = vec![&mut behind, &mut elsewhere, &mut beside];
+    let rest = settle(&cluster, vec![&mut publisher], subscribers, "t").await.concat();
+    assert!(!rest.iter().any(|got| matches!(got, Got::Gap(_))), "{rest:?}");
     check::expect_promises_kept(cluster.recorder(), &cluster.dir());
 }
 
@@ -120,10 +137,9 @@ async fn links_cut_again_and_again_under_load_lose_nothing_in_silence() {
             until_delivery_goes_on(&cluster, publisher, subscriber, "t").await;
         }
     }
-    // What one got while another was waited for.
-    for subscriber in &mut subscribers {
-        subscriber.events_until_own_marker().await.unwrap();
-    }
+    let (publishers, subscribers) =
+        (publishers.iter_mut().collect(), subscribers.iter_mut().collect());
+    settle(&cluster, publishers, subscribers, "t").await;
     let resets: u64 = cluster.mesh().all().map(|proxy| proxy.report().resets).sum();
     assert!(resets >= CUTS as u64 / 2, "only {resets} connections were cut");
     check::expect_promises_kept(cluster.recorder(), &cluster.dir());
@@ -181,6 +197,7 @@ async fn a_half_open_link_is_noticed_and_made_anew() {
     link.heal();
     let gaps = until_delivery_goes_on(&cluster, &mut publisher, &mut subscriber, "t").await;
     assert_eq!(gaps.len(), 1, "{gaps:?}");
+    settle(&cluster, vec![&mut publisher], vec![&mut subscriber], "t").await;
     check::expect_promises_kept(cluster.recorder(), &cluster.dir());
 }
 
@@ -235,9 +252,8 @@ async fn a_node_that_is_cut_off_goes_on_and_comes_back() {
         until_delivery_goes_on(&cluster, &mut alone, subscriber, "t").await;
         until_delivery_goes_on(&cluster, &mut majority, subscriber, "t").await;
     }
-    for subscriber in &mut subscribers {
-        subscriber.events_until_own_marker().await.unwrap();
-    }
+    let publishers = vec![&mut alone, &mut majority];
+    settle(&cluster, publishers, subscribers.iter_mut().collect(), "t").await;
     check::expect_promises_kept(cluster.recorder(), &cluster.dir());
 }
 
@@ -267,5 +283,6 @@ async fn a_killed_publisher_node_is_a_possible_gap() {
     cluster.eventually_all_see("b is back", Duration::from_secs(20), &["a", "b", "c"]).await;
     let mut again = cluster.client(1, "publisher-again").await;
     until_delivery_goes_on(&cluster, &mut again, &mut subscriber, "t").await;
+    settle(&cluster, vec![&mut other, &mut again], vec![&mut subscriber], "t").await;
     check::expect_promises_kept(cluster.recorder(), &cluster.dir());
 }

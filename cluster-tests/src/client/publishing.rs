@@ -44,6 +44,18 @@ impl Client {
         Ok(())
     }
 
+    /// True when everything that this attachment published, to whatever topic, has been put into every mailbox on the nodes that are
+    /// interested in `topic`: links and mailboxes keep the order.
+    pub async fn all_handed_over(&mut self, topic: &str) -> Result<bool, ClientError> {
+        let request = PublishRequest {
+            topic: topic.to_owned(),
+            text: "barrier".to_owned(),
+            confirm: Confirm::Cluster.into(),
+            ..PublishRequest::default()
+        };
+        Ok(self.publish_request(request).await?.unknown == 0)
+    }
+
     /// One message of this text, not numbered, confirmed by the node.
     pub async fn publish_once(
         &mut self,
