@@ -48,7 +48,7 @@ pub struct PublishArgs {
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Pause between two messages.
-    #[arg(long, value_name = "TIME", value_parser = super::duration, default_value = "0s")]
+    #[arg(long, value_name = "TIME", value_parser = super::globals::duration, default_value = "0s")]
     interval: Duration,
 }
 

@@ -19,7 +19,7 @@ use super::frame::Frame;
 use super::outbox::{Outbox, UpState};
 use super::sequence::Silence;
 use super::session::{Input, Output, Session, Up, Violation};
-use super::{Direction, LinkInfo, Pace, Shared};
+use super::{Direction, LinkInfo, Pace, Pause, Shared};
 use crate::membership::LinkEvidence;
 use crate::metrics::names;
 use crate::types::Time;
@@ -96,11 +96,10 @@ impl Life {
             };
             let now = self.shared.clock.now();
             silence.heard(now);
-            let pause =
-                match message.and_then(|message| self.handle(session, message, now)) {
-                    Ok(pause) => pause,
-                    Err(error) => return error,
-                };
+            let pause = match message.and_then(|message| self.handle(session, message, now)) {
+                Ok(pause) => pause,
+                Err(error) => return error,
+            };
             match pause {
                 Some(pause) => pause.await,
                 // A peer that always has more must not keep this task from being told to end.
@@ -125,8 +124,16 @@ impl Life {
                 }
                 if !items.is_empty() {
                     let pace = handler.content(&self.link, items).map_err(LinkError::Malformed)?;
-                    self.outbox.handed_on(session.expected(), len);
-                    return Ok(pauses.after(pace, len));
+                    let (upto, outbox) = (session.expected(), self.outbox.clone());
+                    match pace {
+                        Pace::ReadOn => outbox.handed_on(upto, len),
+                        Pace::Wait(pause) => {
+                            return Ok(Some(Box::pin(async move {
+                                pause.await;
+                                outbox.handed_on(upto, len);
+                            })));
+                        }
+                    }
                 }
             }
             Output::Control(payload) => {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Context;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
@@ -188,7 +189,11 @@ impl LinkHandler for Recorder {
     fn content(&self, link: &LinkInfo, items: Vec<Bytes>) -> Result<Pace, String> {
         self.tell(link, Event::Content(items));
         let slow = self.slow.load(Ordering::Relaxed);
-        Ok(if slow { Pace::Wait(Box::pin(tokio::time::sleep(Duration::from_millis(5)))) } else { Pace::ReadOn })
+        Ok(if slow {
+            Pace::Wait(Box::pin(tokio::time::sleep(Duration::from_millis(5))))
+        } else {
+            Pace::ReadOn
+        })
     }
 
     fn jump(&self, link: &LinkInfo) {
