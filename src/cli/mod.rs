@@ -80,10 +80,8 @@ pub enum Command {
     /// Change the log level of a running node.
     LogLevel(operate::LogLevelArgs),
     /// Publish messages to a topic.
-    #[command(visible_alias = "pub")]
     Publish(publish::PublishArgs),
     /// Subscribe to topics and print what comes.
-    #[command(visible_alias = "sub")]
     Subscribe(subscribe::SubscribeArgs),
     /// Look at topics that have subscribers.
     Topics(topics::TopicsArgs),

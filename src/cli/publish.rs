@@ -59,7 +59,7 @@ enum ConfirmArg {
     Cluster,
 }
 
-pub async fn run(args: PublishArgs, globals: &Globals) -> anyhow::Result<()> {
+pub(super) async fn run(args: PublishArgs, globals: &Globals) -> anyhow::Result<()> {
     let source = Source::of(&args).await?;
     let confirm = args.confirm()?;
     let (client, events) = attach(globals, "publish").await?;

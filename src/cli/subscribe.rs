@@ -32,7 +32,7 @@ pub struct SubscribeArgs {
     with_meta: bool,
 }
 
-pub async fn run(args: SubscribeArgs, globals: &Globals) -> anyhow::Result<()> {
+pub(super) async fn run(args: SubscribeArgs, globals: &Globals) -> anyhow::Result<()> {
     if args.topics.is_empty() && args.patterns.is_empty() {
         return Err(Usage("subscribe to what? TOPIC.. or --pattern GLOB".to_owned()).into());
     }
