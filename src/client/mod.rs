@@ -19,7 +19,7 @@ mod scan;
 mod seen;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::future::{Future, poll_fn};

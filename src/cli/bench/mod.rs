@@ -11,6 +11,8 @@ mod ledger;
 mod pubsub;
 mod receivers;
 mod report;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use std::time::Duration;
