@@ -4,7 +4,6 @@
 //! another from one task. It claims its epoch until then, so the next epoch's `up` comes after this one's `down`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;

@@ -43,7 +43,7 @@ enum What {
     Idle(idle::IdleArgs),
 }
 
-pub async fn run(args: BenchArgs, globals: &Globals) -> anyhow::Result<()> {
+pub(super) async fn run(args: BenchArgs, globals: &Globals) -> anyhow::Result<()> {
     usage::raise_file_limit();
     match args.what {
         What::Pubsub(args) => pubsub::run(args, globals).await,
