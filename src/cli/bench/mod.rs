@@ -82,7 +82,7 @@ impl PlaceArgs {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    match super::duration(text)? {
+    match super::globals::duration(text)? {
         Duration::ZERO => Err("must be more than nothing".to_owned()),
         duration => Ok(duration),
     }

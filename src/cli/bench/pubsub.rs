@@ -51,7 +51,7 @@ pub(super) struct PubsubArgs {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     duration: Duration,
     /// Before the measuring begins.
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = super::super::duration)]
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = crate::cli::globals::duration)]
     warmup: Duration,
     #[command(flatten)]
     place: PlaceArgs,
