@@ -116,8 +116,8 @@ async fn seek(shared: &Shared, gossip: &Gossip) -> End {
         let (seeds, live) = {
             let core = shared.core.lock();
             let now = shared.clock.now();
-            let live: Vec<_> = core.view.live_links(now).map(|(address, _)| address).collect();
-            (core.seeds.clone(), live)
+            let live = core.view.sights(now).filter(|sight| sight.live);
+            (core.seeds.clone(), live.map(|sight| sight.address).collect::<Vec<_>>())
         };
         let found = shared.resolve(&seeds).await;
         found.into_iter().filter(|seed| !live.contains(seed)).for_each(|seed| gossip.with(seed));

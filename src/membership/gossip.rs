@@ -44,6 +44,12 @@ impl Inbox {
         receiver
     }
 
+    /// Takes the channel away from the chitchat that runs now, which ends it.
+    #[cfg(test)]
+    pub(super) fn break_for_test(&self) {
+        self.to.lock().take();
+    }
+
     /// `from` is the sealed sender's advertised address: chitchat answers there.
     pub(super) fn put(
         &self,

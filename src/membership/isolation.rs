@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-/// A live peer whose datagrams arrive.
+/// A peer whose datagrams have arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Heard {
     /// Since its first datagram, of this run of it.

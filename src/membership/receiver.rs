@@ -9,19 +9,27 @@ use super::envelope::{Answer, Control, Kind, Sender};
 use super::seal::DATAGRAM_MAX;
 use super::shared::Shared;
 use super::wire::Opened;
+use crate::supervise::Shutdown;
 use crate::types::{Incarnation, Replica};
 
 /// A broken socket is tried again after a while, not in a hot loop.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
 
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = receive(&shared) => {}
+    }
+}
+
+async fn receive(shared: &Shared) {
     // Longer datagrams are cut, and refused for being too long.
     let mut buffer = [0; DATAGRAM_MAX + 1];
     loop {
         match shared.wire.receive(&mut buffer).await {
             Ok((len, source)) => {
                 if let Some(opened) = shared.wire.open(&buffer[..len], source) {
-                    take(&shared, opened).await;
+                    take(shared, opened).await;
                 }
             }
             Err(error) => {

@@ -192,12 +192,14 @@ impl Shared {
         if view.muted(now) {
             return None;
         }
+        let sights: Vec<_> = view.sights(now).collect();
         let peers = self.wire.peers().lock();
-        let (heard, links): (Vec<_>, Vec<_>) = view
-            .live_links(now)
-            .map(|(address, failing)| (peers.heard(address, now), failing))
-            .unzip();
-        let heard: Vec<_> = heard.into_iter().flatten().collect();
+        // One that calls this node down, and so seems down from here, may still be heard.
+        let heard: Vec<_> =
+            sights.iter().filter_map(|sight| peers.heard(sight.address, now)).collect();
+        drop(peers);
+        let links: Vec<_> =
+            sights.iter().filter(|sight| sight.live).map(|sight| sight.failing).collect();
         isolation::judge(&heard, &links, view.timing().detection)
     }
 

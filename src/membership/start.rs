@@ -41,20 +41,15 @@ impl Membership {
     ) -> Result<Self, MembershipError> {
         config.check()?;
         let shared = Arc::new(prepare(config, socket, clock).await?);
-        let receiver = {
-            let shared = shared.clone();
-            let make = move || receiver::run(shared.clone());
-            supervisor.spawn_restarting(Task::GossipReceiver, make)
-        };
-        match settle(&shared).await {
-            Ok(()) => {}
-            Err(error) => {
-                receiver.abort();
-                return Err(error);
-            }
+        let (taken, shutdown) = (shared.clone(), supervisor.shutdown().clone());
+        let make = move || receiver::run(taken.clone(), shutdown.clone());
+        let receiver = supervisor.spawn_restarting(Task::GossipReceiver, make);
+        if let Err(error) = settle(&shared).await {
+            receiver.abort();
+            return Err(error);
         }
-        let (tasks, shutdown) = (shared.clone(), supervisor.shutdown().clone());
-        let make = move || driver::run(tasks.clone(), shutdown.clone());
+        let (driven, shutdown) = (shared.clone(), supervisor.shutdown().clone());
+        let make = move || driver::run(driven.clone(), shutdown.clone());
         supervisor.spawn_restarting(Task::Membership, make);
         Ok(Self { handle: MembershipHandle::new(shared) })
     }

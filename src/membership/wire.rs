@@ -109,10 +109,6 @@ impl Wire {
         self.address
     }
 
-    pub(super) fn socket_address(&self) -> std::io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-
     pub(super) fn set_incarnation(&self, incarnation: Incarnation) {
         self.incarnation.store(incarnation.0, Ordering::Release);
     }

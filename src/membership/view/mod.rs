@@ -96,6 +96,15 @@ struct Shown {
     down_since: Option<Time>,
 }
 
+/// A peer, as isolation looks at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sight {
+    pub(super) address: SocketAddr,
+    pub(super) live: bool,
+    /// For how long every try to link to it has failed.
+    pub(super) failing: Option<Duration>,
+}
+
 /// What a tick found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Folded {
@@ -470,18 +479,13 @@ impl View {
             .flat_map(|(name, of_name)| of_name.keys().map(move |key| (name, key.address)))
     }
 
-    /// The live peers: their address, and for how long every try to link to them has failed.
-    pub(super) fn live_links(
-        &self,
-        now: Time,
-    ) -> impl Iterator<Item = (SocketAddr, Option<Duration>)> {
+    /// The peers, down ones too.
+    pub(super) fn sights(&self, now: Time) -> impl Iterator<Item = Sight> {
         self.shown.iter().filter_map(move |(name, shown)| {
             let seen = self.seen.get(name)?.get(&shown.key)?;
-            let live = shown.down_since.is_none()
-                && seen.state().is_some_and(MemberState::is_live)
-                && seen.fresh(self.awake(now), &self.timing);
+            let live = shown.down_since.is_none() && seen.state().is_some_and(MemberState::is_live);
             let failing = seen.failing_since().map(|since| now.since(since));
-            live.then_some((shown.key.address, failing))
+            Some(Sight { address: shown.key.address, live, failing })
         })
     }
 }
