@@ -22,7 +22,11 @@ async fn texts(client: &mut Client, count: usize) -> Vec<String> {
 
 /// Nothing more has come to it.
 async fn nothing_more(client: &mut Client) {
-    let more = client.events_until_own_marker().await.unwrap();
+    let mut more = client.events_until_own_marker().await.unwrap();
+    // A client subscribed to everything gets the markers of others too.
+    more.retain(
+        |got| !matches!(got, Got::Message(message) if message.topic.starts_with("marker:")),
+    );
     assert!(more.is_empty(), "{} also got {more:?}", client.name());
 }
 
@@ -209,7 +213,8 @@ async fn an_acknowledged_subscription_gets_what_is_published_right_after() {
             // All nine pairs of nodes, in an order of its own for each lane.
             let pair = (round * 7 + lane * 5) % 9;
             let (subscriber, publisher) = (pair / 3, pair % 3);
-            let topic = format!("p1:{lane}:{round}");
+            // With an end, so that no round's pattern takes another's messages.
+            let topic = format!("p1:{lane}:{round}.");
             if round % 3 == 0 {
                 let pattern = format!("{topic}*");
                 clients[subscriber].subscribe_everywhere(&[], &[&pattern]).await.unwrap();

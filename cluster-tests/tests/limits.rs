@@ -97,7 +97,11 @@ async fn a_slow_reader_accounts_for_everything() {
     const ROUNDS: usize = 8;
     const MESSAGES: usize = 2_000;
     let _alone = gate::flooding().await;
-    let cluster = Cluster::start(2, Options::with_flags(&["--limits-mailbox", "256KiB"])).await;
+    let cluster = Cluster::start(
+        2,
+        Options::with_flags(&["--limits-mailbox", "256KiB", "--limits-payload", "64KiB"]),
+    )
+    .await;
     let mut slow = cluster.client(0, "slow").await;
     slow.subscribe_everywhere(&["a", "b"], &["*"]).await.unwrap();
     let mut publisher = cluster.client(1, "publisher").await;

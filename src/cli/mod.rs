@@ -1,6 +1,7 @@
 //! The command line: data to stdout, talk to stderr, meaning in the exit code (0 done, 1 failed or timed out, 64 usage).
 
 mod attach;
+mod bench;
 mod codec;
 mod complete;
 pub mod connect;
@@ -83,6 +84,8 @@ pub enum Command {
     Publish(publish::PublishArgs),
     /// Subscribe to topics and print what comes.
     Subscribe(subscribe::SubscribeArgs),
+    /// Measure a running cluster; order and loss are always checked.
+    Bench(bench::BenchArgs),
     /// Look at topics that have subscribers.
     Topics(topics::TopicsArgs),
     /// Look at the sessions of a node, or end one.
@@ -127,6 +130,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::LogLevel(args) => operate::log_level(args, globals).await,
         Command::Publish(args) => publish::run(args, globals).await,
         Command::Subscribe(args) => subscribe::run(args, globals).await,
+        Command::Bench(args) => bench::run(args, globals).await,
         Command::Topics(args) => topics::run(args, globals).await,
         Command::Sessions(args) => sessions::run(args, globals).await,
     };

@@ -47,7 +47,12 @@ pub(super) async fn run(args: SubscribeArgs, globals: &Globals) -> anyhow::Resul
     };
     let Ok(results) = results else { anyhow::bail!("no answer in time to the subscription") };
     tell_subscribed(globals, results.map_err(refused)?)?;
-    let mut listener = Listener { args: &args, globals, events, came: 0 };
+    let form = match args.with_meta {
+        _ if args.raw => Form::Raw,
+        with_meta if globals.wants_json() => Form::Json { with_meta },
+        with_meta => Form::Text { with_meta },
+    };
+    let mut listener = Listener { count: args.count, form, globals, events, came: 0 };
     let done = tokio::select! {
         done = listener.listen() => done,
         _ = tokio::signal::ctrl_c() => Ok(()),
@@ -76,8 +81,17 @@ fn tell_subscribed(globals: &Globals, results: Vec<TopicResult>) -> anyhow::Resu
     Ok(())
 }
 
+/// How a message is written.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Text { with_meta: bool },
+    Json { with_meta: bool },
+    Raw,
+}
+
 struct Listener<'a> {
-    args: &'a SubscribeArgs,
+    count: Option<u64>,
+    form: Form,
     globals: &'a Globals,
     events: Events,
     came: u64,
@@ -106,9 +120,9 @@ impl Listener<'_> {
         match event {
             Event::Messages(batch) => {
                 for message in batch.messages() {
-                    self.write(&batch, &message, out)?;
+                    write(self.form, &batch, &message, out)?;
                     self.came += 1;
-                    if self.args.count == Some(self.came) {
+                    if self.count == Some(self.came) {
                         return Ok(true);
                     }
                 }
@@ -141,37 +155,35 @@ impl Listener<'_> {
         }
         Ok(false)
     }
+}
 
-    fn write(&self, batch: &Batch, message: &Message<'_>, out: &mut impl Write) -> io::Result<()> {
-        if self.args.raw {
-            out.write_all(message.payload())?;
-            return out.write_all(b"\n");
+fn write(form: Form, batch: &Batch, message: &Message<'_>, out: &mut impl Write) -> io::Result<()> {
+    match form {
+        Form::Raw => out.write_all(message.payload())?,
+        Form::Json { with_meta } => {
+            serde_json::to_writer(&mut *out, &object(batch, message, with_meta))?;
         }
-        if self.globals.wants_json() {
-            serde_json::to_writer(&mut *out, &object(batch, message, self.args.with_meta))?;
-            return out.write_all(b"\n");
-        }
-        if self.args.with_meta {
-            let time = message.time().map(humantime::format_rfc3339_millis);
-            let time = time.map_or_else(|| "-".to_owned(), |time| time.to_string());
-            write!(
-                out,
-                "{time}  {}  {}  ",
-                harmless_line(message.id()),
-                harmless_line(batch.origin())
-            )?;
-        }
-        write!(out, "{}  ", harmless_line(batch.topic()))?;
-        if self.args.with_meta {
-            if !message.event().is_empty() {
-                write!(out, "event={}  ", harmless_line(message.event()))?;
+        Form::Text { with_meta } => {
+            if with_meta {
+                let time = message.time().map(humantime::format_rfc3339_millis);
+                let time = time.map_or_else(|| "-".to_owned(), |time| time.to_string());
+                let (id, origin) = (harmless_line(message.id()), harmless_line(batch.origin()));
+                write!(out, "{time}  {id}  {origin}  ")?;
             }
-            for (name, value) in message.headers() {
-                write!(out, "{}={}  ", harmless_line(name), harmless_line(value))?;
+            write!(out, "{}  ", harmless_line(batch.topic()))?;
+            if with_meta {
+                if !message.event().is_empty() {
+                    write!(out, "event={}  ", harmless_line(message.event()))?;
+                }
+                for (name, value) in message.headers() {
+                    write!(out, "{}={}  ", harmless_line(name), harmless_line(value))?;
+                }
             }
+            let payload = String::from_utf8_lossy(message.payload());
+            write!(out, "{}", harmless_line(&payload))?;
         }
-        writeln!(out, "{}", harmless_line(&String::from_utf8_lossy(message.payload())))
     }
+    out.write_all(b"\n")
 }
 
 fn object(batch: &Batch, message: &Message<'_>, with_meta: bool) -> Value {
@@ -252,6 +264,35 @@ mod tests {
             gap_sentence(&possible),
             "gap: messages of any topic perhaps lost (reconnected)"
         );
+    }
+
+    #[test]
+    fn what_is_written_of_a_message() {
+        let batch = crate::client::tests::batch("room:1", "b", "7", "said", ("k", "v"), b"hi\x1b");
+        let (plain, meta) = (false, true);
+        for (form, text) in [
+            (Form::Raw, "hi\x1b\n"),
+            (Form::Text { with_meta: plain }, "room:1  hi\\u{1b}\n"),
+            (
+                Form::Text { with_meta: meta },
+                "1970-01-01T00:00:01.500Z  7  b  room:1  event=said  k=v  hi\\u{1b}\n",
+            ),
+            (
+                Form::Json { with_meta: plain },
+                "{\"event\":\"said\",\"payload\":\"hi\\u001b\",\"topic\":\"room:1\"}\n",
+            ),
+            (
+                Form::Json { with_meta: meta },
+                "{\"event\":\"said\",\"headers\":{\"k\":\"v\"},\"id\":\"7\",\"origin\":\"b\",\"payload\":\"hi\\u001b\",\"seq\":7,\
+                 \"time\":\"1970-01-01T00:00:01.500Z\",\"topic\":\"room:1\"}\n",
+            ),
+        ] {
+            let mut out = Vec::new();
+            for message in batch.messages() {
+                write(form, &batch, &message, &mut out).unwrap();
+            }
+            assert_eq!(String::from_utf8(out).unwrap(), text, "{form:?}");
+        }
     }
 
     #[test]

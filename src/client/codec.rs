@@ -73,10 +73,14 @@ fn plain_events(frame: &Bytes, out: &mut Vec<ServerEvent>) -> Result<(), Unread>
             out.push(ServerEvent::Batch(batch));
             continue;
         }
-        let event = v1::Event::decode(frame.slice(at))
-            .map_err(|err| Unread::Malformed(Malformed::Decode(err)))?;
-        out.extend(converted(event).map_err(Unread::Malformed)?);
+        event(frame.slice(at), out).map_err(Unread::Malformed)?;
     }
+    Ok(())
+}
+
+/// Reads one event of any kind.
+pub(crate) fn event(event: Bytes, out: &mut Vec<ServerEvent>) -> Result<(), Malformed> {
+    out.extend(converted(v1::Event::decode(event)?)?);
     Ok(())
 }
 

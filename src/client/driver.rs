@@ -296,7 +296,6 @@ impl Driver {
     }
 
     fn perform(&mut self, output: Output) {
-        if !matches!(output, Output::Answer { .. }) {}
         match output {
             Output::Connect { attachment, address } => {
                 self.attachments.push(Attachment::new(attachment, address));

@@ -4,21 +4,22 @@
 //! publishes by itself, and never publishes anything twice. What may have been lost is an event, never a silence.
 //!
 //! In reading order: `message` (what a user sees), `session` ● (what is decided), `scan` ● and `codec` (bytes), `seen` ●, `outbox`
-//! and `inbox` (the two queues), `reader`, `outlet`, `connect` (one stream), `driver` ○ (the task).
+//! and `inbox` (the two queues), `reader`, `outlet`, `connect` (one stream), `driver` ○ (the task). `lean` is a receiver for those who only count.
 
 mod codec;
 pub(crate) mod connect;
 mod driver;
 mod inbox;
+pub(crate) mod lean;
 mod message;
 mod outbox;
 mod outlet;
-pub(crate) mod reader;
-pub(crate) mod scan;
+mod reader;
+mod scan;
 mod seen;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::future::{Future, poll_fn};

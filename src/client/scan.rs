@@ -83,6 +83,30 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Gives the payload of each message of the event at `at`, and checks nothing else. False: the event is no batch, and not looked at.
+/// For receivers that count and must be cheap.
+pub(crate) fn payloads(
+    buffer: &[u8],
+    at: Range<usize>,
+    mut each: impl FnMut(&[u8]),
+) -> Result<bool, Unusual> {
+    let mut event = Fields::new(buffer, at);
+    let Some((3, Value::Bytes(batch))) = event.next()? else { return Ok(false) };
+    let mut batch = Fields::new(buffer, batch);
+    while let Some(field) = batch.next()? {
+        let (3, Value::Bytes(message)) = field else { continue };
+        let mut message = Fields::new(buffer, message);
+        let mut payload = 0..0;
+        while let Some(field) = message.next()? {
+            if let (6, Value::Bytes(at)) = field {
+                payload = at;
+            }
+        }
+        each(&buffer[payload]);
+    }
+    Ok(true)
+}
+
 /// Consecutive messages of one topic from one publisher, in the buffer they arrived in. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Batch {

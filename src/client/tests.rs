@@ -1,13 +1,38 @@
 //! The client against a small cluster over loopback.
 
-mod node;
+pub(crate) mod node;
 
 use std::time::Duration;
 
+use prost::Message as _;
+
 use super::*;
+use crate::wire::v1;
 use node::Hub;
 
 const NO_NAMES: [&str; 0] = [];
+
+/// A batch of one message, as it comes from a node.
+pub(crate) fn batch(
+    topic: &str,
+    origin: &str,
+    id: &str,
+    event: &str,
+    (name, value): (&str, &str),
+    payload: &'static [u8],
+) -> Batch {
+    let message = v1::Message {
+        id: id.to_owned(),
+        seq: 7,
+        time: Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }),
+        event: event.to_owned(),
+        headers: [(name.to_owned(), value.to_owned())].into(),
+        payload: payload.into(),
+    };
+    let (topic, origin) = (topic.to_owned(), origin.to_owned());
+    let batch = v1::Batch { topic, origin, messages: vec![message] };
+    Batch::scan(batch.encode_to_vec().into()).unwrap()
+}
 
 async fn connect(addresses: &[&str]) -> (Client, Events) {
     Client::connect(Options::new(addresses.iter().copied())).await.unwrap()
@@ -184,14 +209,12 @@ async fn a_move_loses_nothing_doubles_nothing_and_keeps_the_order() {
         });
     }
     let mut heard_all = Vec::new();
-    let mut moves = 1;
-    for (node, from, to) in [(&a, "a", "b"), (&b, "b", "a"), (&a, "a", "b")] {
+    for (moves, node, from, to) in [(1, &a, "a", "b"), (2, &b, "b", "a"), (3, &a, "a", "b")] {
         // Not before messages of both topics flow.
         for topic in ["theirs", "own"] {
             let some = format!("{topic} {}", 7 * 10 * moves);
             heard_all.extend(heard_unless(&heard_all, &mut events, &some).await);
         }
-        moves += 1;
         node.go_away();
         let moved = format!("moved from {from} to {to}");
         heard_all.extend(heard(&mut events, &moved).await);

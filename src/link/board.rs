@@ -109,8 +109,8 @@ impl Board {
     pub(super) fn up(&self, link: &LinkInfo, rtt: Rtt, outbox: Arc<Outbox>) {
         let vitals = Vitals { incarnation: link.incarnation, epoch: link.epoch, rtt, outbox };
         let mut peers = self.peers.lock();
-        // A member that was forgotten this very moment has no row, and gets none.
-        let Some(rows) = peers.get_mut(&link.peer) else { return };
+        // It was a member when it greeted; the watcher of members may be a moment behind, and takes the row away if it is none.
+        let rows = peers.entry(link.peer.clone()).or_default();
         let row = rows.row(link.direction);
         row.state = State::Up(vitals);
         row.problem = None;

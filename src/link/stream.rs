@@ -4,7 +4,6 @@
 //! another from one task. It claims its epoch until then, so the next epoch's `up` comes after this one's `down`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
@@ -25,9 +24,6 @@ use crate::metrics::names;
 use crate::types::Time;
 
 /// A handler that asks for slowness gets one pause for so many bytes read.
-const PAUSE_BYTES: usize = 64 << 10;
-const PAUSE_STEP: Duration = Duration::from_millis(1);
-const PAUSE_MAX: Duration = Duration::from_millis(5);
 
 pub(super) struct Life {
     shared: Arc<Shared>,

@@ -58,7 +58,7 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
             secrets: config.cluster.secrets.clone(),
             versions: link::VERSIONS,
             settings: BTreeMap::new(),
-            limits: LinkLimits::default(),
+            limits: LinkLimits { handshake: limits.get().handshake, ..LinkLimits::default() },
         },
         Arc::new(membership.clone()),
         supervisor.clone(),

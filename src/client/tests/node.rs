@@ -23,7 +23,7 @@ const MAILBOX: usize = 100_000;
 type Frame = Result<v1::ServerFrame, Status>;
 
 #[derive(Clone)]
-pub(super) struct Hub {
+pub(crate) struct Hub {
     state: Arc<Mutex<State>>,
     supervisor: Supervisor,
 }
@@ -53,12 +53,12 @@ struct Attachment {
 }
 
 impl Hub {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let supervisor = Supervisor::new(Shutdown::new());
         Self { state: Arc::default(), supervisor }
     }
 
-    pub(super) async fn node(&self, name: &str) -> Node {
+    pub(crate) async fn node(&self, name: &str) -> Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         self.state.lock().nodes.push((name.to_owned(), address));
@@ -76,29 +76,29 @@ impl Hub {
         Node { hub: self.clone(), name: name.to_owned(), address: address.to_string(), stop }
     }
 
-    pub(super) fn published(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn published(&self) -> Vec<Vec<u8>> {
         self.state.lock().published.clone()
     }
 
-    pub(super) fn mute(&self, payload: &[u8]) {
+    pub(crate) fn mute(&self, payload: &[u8]) {
         self.state.lock().mute = payload.to_vec();
     }
 
-    pub(super) fn attachments(&self, node: &str) -> usize {
+    pub(crate) fn attachments(&self, node: &str) -> usize {
         self.state.lock().attachments.values().filter(|a| a.node == node).count()
     }
 }
 
-pub(super) struct Node {
+pub(crate) struct Node {
     hub: Hub,
     name: String,
-    pub(super) address: String,
+    pub(crate) address: String,
     stop: Shutdown,
 }
 
 impl Node {
     /// Its streams break, and nobody listens any more.
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.stop.cancel();
         let mut state = self.hub.state.lock();
         state.nodes.retain(|(name, _)| *name != self.name);
@@ -108,7 +108,7 @@ impl Node {
         }
     }
 
-    pub(super) fn go_away(&self) {
+    pub(crate) fn go_away(&self) {
         let state = self.hub.state.lock();
         let endpoints: Vec<String> = state
             .nodes
@@ -178,7 +178,7 @@ async fn serve(
         for request in frame.requests {
             let Some(kind) = request.kind else { continue };
             if let request::Kind::Hello(hello) = kind {
-                state.hello(id, &node, hello, events.take());
+                state.hello(id, &node, &hello, events.take());
             } else if !state.request(id, request.id, kind) {
                 return;
             }
@@ -192,7 +192,7 @@ impl State {
         &mut self,
         id: u64,
         node: &str,
-        hello: v1::Hello,
+        hello: &v1::Hello,
         events: Option<mpsc::Sender<Frame>>,
     ) {
         let Some(events) = events else { return };
