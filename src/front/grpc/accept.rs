@@ -125,7 +125,7 @@ impl AsyncRead for Connection {
                 this.check(cx)?;
                 Poll::Pending
             }
-            ready => ready,
+            ready @ Poll::Ready(_) => ready,
         }
     }
 }

@@ -52,19 +52,19 @@ impl FrameReader {
                 None if self.tail.is_empty() => return Ok(None),
                 None => return Err(ReadError::Cut),
             };
-            if let Some(whole) = self.take(data, frame_max)? {
+            if let Some(whole) = self.take(&data, frame_max)? {
                 return Ok(Some(whole));
             }
         }
     }
 
-    fn take(&mut self, data: Bytes, frame_max: usize) -> Result<Option<Bytes>, ReadError> {
+    fn take(&mut self, data: &Bytes, frame_max: usize) -> Result<Option<Bytes>, ReadError> {
         if self.tail.is_empty() {
-            let end = whole_messages(&data, frame_max)?;
+            let end = whole_messages(data, frame_max)?;
             self.tail = BytesMut::from(&data[end..]);
             return Ok((end > 0).then(|| data.slice(..end)));
         }
-        self.tail.extend_from_slice(&data);
+        self.tail.extend_from_slice(data);
         let end = whole_messages(&self.tail, frame_max)?;
         if end == 0 {
             return Ok(None);
