@@ -304,3 +304,61 @@ pub(crate) fn put_publish(out: &mut BytesMut, publish: &Publish<'_>, id: u64, le
         out.put_slice(&[key(9, VARINT), 1]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_publish_is_encoded_as_prost_would(
+            publishes in prop::collection::vec(
+                (
+                    ("\\PC{0,20}", prop::collection::vec(any::<u8>(), 0..300), "\\PC{0,9}"),
+                    prop::collection::vec(("\\PC{1,5}", "\\PC{0,5}"), 0..3),
+                    (0u8..3, any::<bool>(), "[a-c]{0,2}", any::<bool>(), prop_oneof![Just(0), any::<u64>()]),
+                ),
+                1..5,
+            )
+        ) {
+            let mut frame = BytesMut::new();
+            begin_frame(&mut frame);
+            let mut expected = v1::ClientFrame::default();
+            for ((topic, payload, event), headers, (confirm, exclude_self, only_node, trace, id)) in &publishes {
+                let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (&**n, &**v)).collect();
+                let confirms = [Confirm::None, Confirm::Node, Confirm::Cluster];
+                let publish = Publish {
+                    topic, payload, event, only_node,
+                    headers: &headers,
+                    confirm: confirms[*confirm as usize],
+                    exclude_self: *exclude_self,
+                    trace: *trace,
+                };
+                let len = publish_len(&publish, *id);
+                let before = frame.len();
+                put_publish(&mut frame, &publish, *id, len);
+                prop_assert_eq!(frame.len() - before, len.total);
+                let publish = v1::PublishRequest {
+                    topic: topic.clone(),
+                    payload: payload.clone().into(),
+                    text: String::new(),
+                    event: event.clone(),
+                    headers: headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+                    confirm: i32::from(*confirm),
+                    exclude_self: *exclude_self,
+                    only_node: only_node.clone(),
+                    trace: *trace,
+                };
+                let kind = Some(v1::request::Kind::Publish(publish));
+                expected.requests.push(v1::Request { id: *id, kind });
+            }
+            let sealed = seal(frame);
+            prop_assert_eq!(sealed[0], 0);
+            let len = u32::from_be_bytes([sealed[1], sealed[2], sealed[3], sealed[4]]) as usize;
+            prop_assert_eq!(len, sealed.len() - PREFIX_LEN);
+            prop_assert_eq!(v1::ClientFrame::decode(&sealed[PREFIX_LEN..]).unwrap(), expected);
+        }
+    }
+}

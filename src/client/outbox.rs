@@ -259,3 +259,99 @@ impl State {
         self.frames.back_mut().expect("one has just been put there")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: AttachmentId = AttachmentId(1);
+    const B: AttachmentId = AttachmentId(2);
+
+    fn push(outbox: &Outbox, payload: &[u8], confirm: Confirm) -> Queued {
+        outbox.try_push(&Publish::new("t", payload).confirm(confirm)).unwrap()
+    }
+
+    fn awaited(queued: Queued) -> oneshot::Receiver<Result<Outcome, ClientError>> {
+        match queued {
+            Queued::Awaits(answer) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn take(outbox: &Outbox, by: AttachmentId) -> Option<Bytes> {
+        match outbox.poll_take(by, &mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(frame) => Some(frame),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn all_that_is_queued_goes_out_as_one_frame_to_the_owner_alone() {
+        let outbox = Outbox::new(1 << 20);
+        outbox.set_owner(Some(A));
+        for _ in 0..100 {
+            push(&outbox, b"x", Confirm::None);
+        }
+        assert_eq!(take(&outbox, B), None);
+        assert!(take(&outbox, A).is_some());
+        assert_eq!(take(&outbox, A), None);
+    }
+
+    #[test]
+    fn a_frame_stays_below_its_size_unless_one_publish_is_larger() {
+        let outbox = Outbox::new(8 << 20);
+        outbox.set_owner(Some(A));
+        let (small, large) = (vec![0; 100_000], vec![0; 1 << 20]);
+        for payload in [&small, &small, &small, &large, &small] {
+            push(&outbox, payload, Confirm::None);
+        }
+        let frames: Vec<_> =
+            std::iter::from_fn(|| take(&outbox, A)).map(|frame| frame.len() / 100_000).collect();
+        assert_eq!(frames, [2, 1, 10, 1]);
+    }
+
+    #[test]
+    fn a_full_queue_takes_nothing_and_room_comes_with_the_taking() {
+        let outbox = Outbox::new(1_000);
+        outbox.set_owner(Some(A));
+        // One always fits.
+        assert!(matches!(push(&outbox, &[0; 5_000], Confirm::None), Queued::Sent));
+        assert!(matches!(push(&outbox, b"x", Confirm::None), Queued::Full));
+        take(&outbox, A);
+        assert!(matches!(push(&outbox, b"x", Confirm::None), Queued::Sent));
+    }
+
+    #[test]
+    fn only_what_was_taken_is_of_unknown_outcome() {
+        let outbox = Outbox::new(1 << 20);
+        outbox.set_owner(Some(A));
+        let mut taken = awaited(push(&outbox, b"1", Confirm::Node));
+        take(&outbox, A);
+        let mut queued = awaited(push(&outbox, b"2", Confirm::Cluster));
+        assert_eq!(outbox.unanswered(A), 1);
+        outbox.lost(A);
+        assert_eq!(taken.try_recv().unwrap(), Ok(Outcome::Unknown));
+        assert!(queued.try_recv().is_err());
+        assert_eq!(outbox.unanswered(A), 0);
+
+        outbox.set_owner(Some(B));
+        take(&outbox, B);
+        assert!(outbox.answered(&Reply { id: 3, ..Reply::default() }));
+        assert!(!outbox.answered(&Reply { id: 3, ..Reply::default() }));
+        assert!(matches!(queued.try_recv().unwrap(), Ok(Outcome::Confirmed(_))));
+        assert_eq!(outbox.unanswered(B), 0);
+    }
+
+    #[test]
+    fn closed_with_something_queued() {
+        let outbox = Outbox::new(1 << 20);
+        outbox.set_owner(Some(A));
+        let mut taken = awaited(push(&outbox, b"1", Confirm::Node));
+        take(&outbox, A);
+        let mut queued = awaited(push(&outbox, b"2", Confirm::Node));
+        outbox.close();
+        assert_eq!(taken.try_recv().unwrap(), Ok(Outcome::Unknown));
+        assert_eq!(queued.try_recv().unwrap(), Err(ClientError::Closed));
+        assert!(matches!(outbox.try_push(&Publish::new("t", b"")), Err(ClientError::Closed)));
+    }
+}
