@@ -11,6 +11,7 @@ pub mod wire;
 pub mod config;
 pub mod metrics;
 pub mod supervise;
+pub mod telemetry;
 
 pub mod membership;
 
@@ -22,8 +23,12 @@ pub mod broker;
 
 pub mod status;
 
-pub mod node {
-    //! Puts the parts together.
+pub mod client;
 
-    pub mod identity;
-}
+pub mod front;
+
+pub mod proxy;
+
+pub mod node;
+
+pub mod cli;

@@ -1,5 +1,6 @@
 //! Why the broker refused. Each front maps these to its own protocol's codes; the `code` is the same everywhere and stable.
 
+use crate::metrics::names;
 use crate::router::PublishError;
 use crate::types::topic::BadTopic;
 
@@ -28,6 +29,8 @@ pub enum BrokerError {
     UnknownSession(String),
     #[error("this node is draining")]
     Draining,
+    #[error("the session has a newer attachment; this one only receives until its bye")]
+    Superseded,
     #[error("{0}")]
     Invalid(String),
 }
@@ -50,6 +53,7 @@ impl BrokerError {
             Self::BadToken(_) => "bad_resume_token",
             Self::UnknownSession(_) => "unknown_session",
             Self::Draining => "draining",
+            Self::Superseded => "superseded",
             Self::Invalid(_) => "invalid",
         }
     }
@@ -68,7 +72,29 @@ impl BrokerError {
             Self::TooManySessions { .. } => "connect to another node, or raise limits.sessions",
             Self::Publish(PublishError::UnknownNode(_)) => "see: waxwing members",
             Self::Draining => "connect to another node",
+            Self::Superseded => "ask on the newer attachment",
             _ => "",
+        }
+    }
+
+    /// The limit that refused, as config calls it.
+    pub const fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::Topic(BadTopic::TooLong { .. }) => Some("topic"),
+            Self::PayloadTooLarge { .. } => Some("payload"),
+            Self::HeadersTooLarge { .. } => Some("headers"),
+            Self::TooManySubscriptions { .. } => Some("subscriptions"),
+            Self::TooManyPatterns { .. } => Some("patterns"),
+            Self::TooManySessions { .. } => Some("sessions"),
+            Self::TooManyTopics { .. } => Some("topics"),
+            _ => None,
+        }
+    }
+
+    /// Counts it, if a limit refused.
+    pub fn count(&self) {
+        if let Some(limit) = self.limit() {
+            metrics::counter!(names::LIMIT_REJECTIONS, "limit" => limit).increment(1);
         }
     }
 }

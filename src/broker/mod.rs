@@ -1,18 +1,76 @@
-//! The one door that all fronts use: sessions, rights, quotas. SKELETON: signatures that fronts and status rely on.
+//! ○ The one door that all fronts use: sessions, limits, readiness.
+//!
+//! A front opens an `Attachment` for each connection and does everything through it; `sessions` decides who holds which session, and
+//! this shell does what it decides. No lock is held while an attachment is closed or a peer is asked.
 
+mod attachment;
+mod endpoints;
 pub mod error;
+mod open;
+mod reaper;
+mod reports;
+mod seat;
+mod sessions;
 
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+pub use attachment::{Asked, Attachment, PublishOptions};
 pub use error::BrokerError;
+pub use open::{Opening, Welcome};
+pub use reports::{SessionFilter, SessionReport};
+pub use seat::{Ending, Outlet, Voice};
 
+use crate::config::limits::LimitsHandle;
+use crate::membership::MembershipHandle;
 use crate::pubsub::Messages;
-use crate::router::{Confirm, Published, Reach};
-use crate::types::Namespace;
+use crate::router::{
+    Confirm, Publish, Published, Reach, RouterHandle, SessionDirectory, SessionKnown, SessionMoved,
+};
+use crate::supervise::{Clock, Supervisor, Task};
+use crate::types::{Namespace, NodeName, SessionId, Time};
+use seat::{Card, Seat};
+use sessions::{AttachmentId, Input, Output, Sessions};
 
-#[derive(Debug, Clone)]
+/// Farewells are spread over so long, so that not all clients reconnect at once.
+const FAREWELL_SPREAD: Duration = Duration::from_secs(1);
+
+/// Cheap to clone.
+#[derive(Clone)]
 pub struct Broker {
-    _skeleton: Arc<()>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    node: NodeName,
+    router: RouterHandle,
+    membership: MembershipHandle,
+    limits: LimitsHandle,
+    clock: Clock,
+    table: Mutex<Table>,
+    next: AtomicU64,
+    ready: watch::Sender<bool>,
+    /// The same as `ready`, for the hot path.
+    is_ready: AtomicBool,
+    /// Topics with local subscribers, as of a moment ago: counting them is too dear for every subscribe.
+    topics: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    sessions: Sessions,
+    seats: HashMap<AttachmentId, Arc<Seat>>,
+    /// What people see of a session, lingering ones included.
+    cards: HashMap<SessionId, Arc<Card>>,
+    /// Who is still to be told to go, and when.
+    farewells: BTreeSet<(Time, AttachmentId)>,
+    away: Option<GoAway>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,12 +83,57 @@ pub struct SessionCounts {
 #[derive(Debug, Clone)]
 pub struct GoAway {
     pub reason: String,
-    pub grace: std::time::Duration,
+    pub grace: Duration,
+    /// Empty: the other ready members at the moment of telling.
     pub endpoints: Vec<String>,
 }
 
-#[allow(clippy::todo, clippy::unused_async, unused_variables, reason = "skeleton")]
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("counts", &self.session_counts()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
 impl Broker {
+    /// Starts its reaper, and answers the router's questions about sessions from now on.
+    pub fn new(
+        node: NodeName,
+        router: RouterHandle,
+        membership: MembershipHandle,
+        limits: LimitsHandle,
+        supervisor: &Supervisor,
+        clock: Clock,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            node,
+            router,
+            membership,
+            limits,
+            clock,
+            table: Mutex::default(),
+            next: AtomicU64::new(1),
+            ready: watch::Sender::new(false),
+            is_ready: AtomicBool::new(false),
+            topics: AtomicU64::new(0),
+        });
+        shared.router.set_directory(Arc::new(Directory(Arc::downgrade(&shared))));
+        let (reaped, shutdown) = (Arc::downgrade(&shared), supervisor.shutdown().clone());
+        let _ = supervisor.spawn_restarting(Task::SessionReaper, move || {
+            reaper::run(reaped.clone(), shutdown.clone())
+        });
+        Self { shared }
+    }
+
+    pub fn node(&self) -> &NodeName {
+        &self.shared.node
+    }
+
     /// A publish by somebody without a session (unary call, HTTP). The topic is checked here.
     pub async fn publish_once(
         &self,
@@ -40,31 +143,204 @@ impl Broker {
         reach: Reach,
         confirm: Confirm,
     ) -> Result<Published, BrokerError> {
-        todo!()
+        let publish = self
+            .checked(namespace, topic, messages, reach, confirm)
+            .inspect_err(BrokerError::count)?;
+        self.until_ready().await;
+        Ok(self.shared.router.publish(publish, self.shared.clock.now()).await?)
     }
 
+    fn checked(
+        &self,
+        namespace: &Namespace,
+        topic: &str,
+        messages: Messages,
+        reach: Reach,
+        confirm: Confirm,
+    ) -> Result<Publish, BrokerError> {
+        let limits = self.shared.limits.get();
+        let topic = self.shared.router.hasher().topic(namespace, topic, limits.topic)?;
+        for (payload, fields) in messages.iter() {
+            check_sizes(payload.len(), fields.len(), &limits)?;
+        }
+        Ok(Publish { topic, messages, exclude: None, reach, confirm })
+    }
+
+    /// What `only_node` of a publish means: nothing said, this node, or another one.
+    pub fn reach(&self, only_node: &str) -> Result<Reach, BrokerError> {
+        match only_node {
+            "" => Ok(Reach::Cluster),
+            "self" => Ok(Reach::Here),
+            name if name == self.shared.node.as_str() => Ok(Reach::Here),
+            name => NodeName::parse(name)
+                .map(Reach::Node)
+                .map_err(|bad| BrokerError::Invalid(bad.to_string())),
+        }
+    }
+
+    /// Attached counts sessions' connections, an older one that still receives included.
     pub fn session_counts(&self) -> SessionCounts {
-        todo!()
+        let table = self.shared.table.lock();
+        SessionCounts {
+            attached: table.seats.len() as u64,
+            lingering: table.sessions.lingering() as u64,
+        }
     }
 
     /// From now on publishes are taken; until then they wait (P1: a node holds its clients' publishes until it is ready).
     pub fn set_ready(&self) {
-        todo!()
+        self.shared.is_ready.store(true, Ordering::Release);
+        self.shared.ready.send_replace(true);
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.shared.is_ready.load(Ordering::Acquire)
+    }
+
+    /// Ends when publishes are taken.
+    pub async fn until_ready(&self) {
+        if !self.is_ready() {
+            // The sender lives in `self`.
+            let _ = self.shared.ready.subscribe().wait_for(|ready| *ready).await;
+        }
     }
 
     /// From now on new sessions and new subscriptions of strangers are refused with `draining`; everybody attached is sent this, spread
     /// over a second.
     pub fn drain(&self, away: GoAway) {
-        todo!()
+        let mut random = endpoints::Random::new();
+        let now = self.shared.clock.now();
+        let mut table = self.shared.table.lock();
+        if table.away.is_some() {
+            return;
+        }
+        table.away = Some(away);
+        let spread = FAREWELL_SPREAD.as_millis() as u64;
+        let farewells: Vec<_> = table
+            .seats
+            .keys()
+            .map(|id| (now + Duration::from_millis(random.below(spread)), *id))
+            .collect();
+        table.farewells.extend(farewells);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.shared.table.lock().away.is_some()
     }
 
     /// Attachments still here.
     pub fn attached(&self) -> u64 {
-        todo!()
+        self.shared.table.lock().seats.len() as u64
     }
 
     /// Closes whatever is still attached, with this reason.
     pub fn close_all(&self, reason: &str) {
-        todo!()
+        let seats: Vec<_> = self.shared.table.lock().seats.values().cloned().collect();
+        for seat in seats {
+            seat.end(Ending::NodeCloses(reason.to_owned()));
+        }
+    }
+
+    /// Ends a session of this node, and its older attachments on others.
+    pub async fn kill(&self, id: &str) -> Result<(), BrokerError> {
+        let unknown = || BrokerError::UnknownSession(id.chars().take(64).collect());
+        let session = SessionId::parse(id).ok_or_else(unknown)?;
+        let outputs = self.shared.decide(Input::Kill { session });
+        if outputs.is_empty() {
+            return Err(unknown());
+        }
+        self.shared.announce(&outputs).await;
+        Ok(())
+    }
+}
+
+pub(crate) fn check_sizes(
+    payload: usize,
+    fields: usize,
+    limits: &crate::config::Limits,
+) -> Result<(), BrokerError> {
+    if payload > limits.payload {
+        return Err(BrokerError::PayloadTooLarge { size: payload, max: limits.payload });
+    }
+    if fields > limits.headers {
+        return Err(BrokerError::HeadersTooLarge { size: fields, max: limits.headers });
+    }
+    Ok(())
+}
+
+impl Shared {
+    /// Lets the table decide, does what can be done at once, and returns what was decided.
+    fn decide(&self, input: Input) -> Vec<Output> {
+        let now = self.clock.now();
+        let mut table = self.table.lock();
+        let outputs = table.sessions.handle(input, now);
+        let affected = table.affected(&outputs);
+        drop(table);
+        obey(affected);
+        outputs
+    }
+
+    async fn announce(&self, outputs: &[Output]) {
+        for output in outputs {
+            if let Output::Announce(moved) = output {
+                self.router.session_moved(*moved, false).await;
+            }
+        }
+    }
+}
+
+/// What is to be done to an attachment, once no lock is held.
+#[derive(Debug)]
+enum Affected {
+    ReceiveOnly(Arc<Seat>),
+    End(Arc<Seat>, Ending),
+}
+
+impl Table {
+    fn affected(&mut self, outputs: &[Output]) -> Vec<Affected> {
+        let mut affected = Vec::new();
+        for output in outputs {
+            match output {
+                Output::ReceiveOnly(id) => {
+                    affected.extend(self.seats.get(id).cloned().map(Affected::ReceiveOnly));
+                }
+                Output::Close { attachment, why } => {
+                    let seat = self.seats.get(attachment).cloned();
+                    affected.extend(seat.map(|seat| Affected::End(seat, (*why).into())));
+                }
+                Output::Gone(session) => {
+                    self.cards.remove(session);
+                }
+                Output::Ask { .. }
+                | Output::Announce(_)
+                | Output::Welcome { .. }
+                | Output::Known(_) => {}
+            }
+        }
+        affected
+    }
+}
+
+fn obey(affected: Vec<Affected>) {
+    for each in affected {
+        match each {
+            Affected::ReceiveOnly(seat) => seat.set_receive_only(),
+            Affected::End(seat, ending) => seat.end(ending),
+        }
+    }
+}
+
+/// What the router asks; it must not keep the broker alive, since the broker keeps the router.
+struct Directory(Weak<Shared>);
+
+impl SessionDirectory for Directory {
+    fn moved(&self, moved: SessionMoved) -> SessionKnown {
+        let Some(shared) = self.0.upgrade() else { return SessionKnown::default() };
+        let outputs = shared.decide(Input::Moved(moved));
+        let known = outputs.iter().find_map(|output| match output {
+            Output::Known(known) => Some(*known),
+            _ => None,
+        });
+        known.unwrap_or_default()
     }
 }

@@ -25,6 +25,8 @@ pub struct Limits {
     pub mailbox_stall: Duration,
     /// Bytes waiting for one link. As the mailbox; the gap travels in the sequence.
     pub link_window: usize,
+    /// What has waited so long for its link is dropped as well.
+    pub link_window_age: Duration,
     /// One gRPC message from a client. The stream ends with RESOURCE_EXHAUSTED.
     pub frame: usize,
     /// Streams of one client connection. HTTP/2 refuses the next one.
@@ -58,6 +60,7 @@ impl Default for Limits {
             mailbox: 8 << 20,
             mailbox_stall: Duration::from_secs(30),
             link_window: 64 << 20,
+            link_window_age: Duration::from_secs(30),
             frame: 4 << 20,
             streams: 1_000,
             handshake: Duration::from_secs(10),

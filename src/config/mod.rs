@@ -3,14 +3,30 @@
 //! Default < file < environment < flag. `cluster` settings marked *must agree* are compared when two nodes greet each other; the rest
 //! is this node's own.
 
+pub(crate) mod address;
+mod document;
+mod fault;
+pub mod keys;
+pub(crate) mod level;
 pub mod limits;
+mod load;
+pub(crate) mod secrets;
+mod table;
+pub(crate) mod unknown;
+mod validate;
+pub(crate) mod value;
 
-use std::net::SocketAddr;
+#[cfg(test)]
+mod tests;
+
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::types::{ClusterName, NodeName};
+pub use fault::{Fault, Faults, Origin};
 pub use limits::Limits;
+pub use load::{Host, Loaded, Origins, Reloaded, Sources};
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -21,6 +37,58 @@ pub struct Config {
     pub limits: Limits,
     pub log: LogConfig,
     pub security: SecurityConfig,
+    /// Where all this came from, for a reload.
+    pub sources: Sources,
+}
+
+impl Config {
+    /// What holds where nobody says anything.
+    pub fn defaults(name: NodeName) -> Self {
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            node: NodeConfig { name, data_dir: None },
+            cluster: ClusterConfig {
+                name: lawful(ClusterName::parse("waxwing")),
+                seeds: Vec::new(),
+                expect: 0,
+                secrets: Vec::new(),
+                secret_file: None,
+                dial: Vec::new(),
+                gossip_interval: Duration::from_millis(200),
+                forget_after: Duration::from_secs(600),
+            },
+            listen: ListenConfig {
+                grpc: loopback(7400),
+                peer: loopback(7401),
+                http: Some(loopback(7402)),
+            },
+            advertise: AdvertiseConfig::default(),
+            limits: Limits::default(),
+            log: LogConfig { format: LogFormat::Text, level: "info".to_owned() },
+            security: SecurityConfig::default(),
+            sources: Sources::default(),
+        }
+    }
+
+    /// A node on loopback and free ports, for tests in one process.
+    pub fn for_test(name: &str) -> Self {
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut config = Self::defaults(lawful(NodeName::parse(name)));
+        config.listen = ListenConfig { grpc: free, peer: free, http: Some(free) };
+        config
+    }
+
+    fn fallback_name() -> NodeName {
+        lawful(NodeName::parse("node"))
+    }
+}
+
+/// For names written in this program.
+fn lawful<T>(parsed: Result<T, crate::types::node::BadName>) -> T {
+    match parsed {
+        Ok(name) => name,
+        Err(bad) => panic!("{bad}"),
+    }
 }
 
 #[derive(Debug, Clone)]

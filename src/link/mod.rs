@@ -1,13 +1,125 @@
 //! One directed stream to each peer, and one from it. Frames have no meaning here.
 //!
-//! SKELETON: signatures that the router relies on; bodies to be written.
+//! Each node dials each member and sends its content down that stream; control goes both ways. Reading order: `frame` and `proof`
+//! (what is said), `session`, `sequence` and `epochs` (what follows from it; pure), `outbox` and `stream` (one link that runs),
+//! `dialer`, `fence` and `acceptor` (how it comes to be), `board` (how it is doing).
 
+mod acceptor;
+mod board;
+mod codec;
+mod deframer;
+mod dialer;
+mod epochs;
+mod error;
+mod fence;
+mod frame;
+mod guard;
+mod links;
+mod outbox;
+mod proof;
+mod roster;
+mod sequence;
+mod session;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::types::{Incarnation, LinkEpoch, NodeName};
+use crate::config::Secret;
+use crate::types::{ClusterName, Incarnation, LinkEpoch, NodeName};
+pub use frame::{Refusal, RefusalCode};
+pub use links::{Links, LinksHandle};
+use links::{Shared, nonce};
+pub use roster::Roster;
+
+/// The longest frame that a proven peer may send. Longer ones end the link, so no source may give a payload or an item near it.
+pub const FRAME_LEN_MAX: usize = 8 << 20;
+
+/// The versions of the link's protocol that this program speaks.
+pub const VERSIONS: RangeInclusive<u32> = 1..=1;
+
+const SERVICE_NAME: &str = "waxwing.peer.v1.Link";
+const OPEN_PATH: &str = "/waxwing.peer.v1.Link/Open";
+
+#[derive(Debug, Clone)]
+pub struct LinkConfig {
+    /// Must agree.
+    pub cluster: ClusterName,
+    pub name: NodeName,
+    /// The first proves, any verifies. Empty: anybody who knows the cluster's name gets in.
+    pub secrets: Vec<Secret>,
+    /// The ranges of two nodes must overlap.
+    pub versions: RangeInclusive<u32>,
+    /// Must agree, all of them.
+    pub settings: BTreeMap<String, String>,
+    pub limits: LinkLimits,
+}
+
+/// Bytes unless said otherwise.
+#[derive(Debug, Clone)]
+pub struct LinkLimits {
+    /// From connecting to a link that is up. The connection is closed.
+    pub handshake: Duration,
+    /// What anybody may send before the proof. The connection is closed.
+    pub handshake_bytes: usize,
+    /// A link on which nothing is heard for so long ends.
+    pub silence: Duration,
+    pub ping_every: Duration,
+    pub backoff_first: Duration,
+    pub backoff_most: Duration,
+    /// An acknowledgement waits at most so long, or for so much.
+    pub ack_every: Duration,
+    pub ack_bytes: usize,
+    /// Taken from a source at once.
+    pub chunk_bytes: usize,
+    /// Content handed to HTTP/2 that it has not sent. The rest waits at the source.
+    pub ahead_bytes: usize,
+    /// Content that the peer has not acknowledged. The rest waits at the source.
+    pub unacked_bytes: u64,
+    /// Connections of the peer port. The next one is closed.
+    pub connections: usize,
+    pub stream_window: u32,
+    pub connection_window: u32,
+    pub http2_frame: u32,
+    /// Streams of one connection; a link needs one. HTTP/2 refuses the next.
+    pub http2_streams: u32,
+    pub http2_headers: u32,
+    /// Streams reset before they were looked at. The connection is closed.
+    pub http2_resets: usize,
+}
+
+impl Default for LinkLimits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            handshake_bytes: 16 << 10,
+            silence: Duration::from_secs(3),
+            ping_every: Duration::from_secs(1),
+            backoff_first: Duration::from_millis(50),
+            backoff_most: Duration::from_secs(2),
+            ack_every: Duration::from_millis(10),
+            ack_bytes: 256 << 10,
+            chunk_bytes: 64 << 10,
+            ahead_bytes: 256 << 10,
+            unacked_bytes: 64 << 20,
+            connections: 1_024,
+            stream_window: 8 << 20,
+            connection_window: 16 << 20,
+            http2_frame: 1 << 20,
+            http2_streams: 4,
+            http2_headers: 8 << 10,
+            http2_resets: 20,
+        }
+    }
+}
 
 /// Which of the two directed links between this node and a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,11 +160,23 @@ pub trait LinkSource: Send + Sync + 'static {
     fn register(&self, cx: &mut Context<'_>);
 }
 
-/// What to do after handing on content: read on, or wait (at most 5 ms) so that receivers can drain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is awaited before reading on.
+pub type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What to do after handing on content.
 pub enum Pace {
     ReadOn,
-    Slow,
+    /// Receivers are to drain, or the content is still being handed on. At most a few milliseconds.
+    Wait(Pause),
+}
+
+impl std::fmt::Debug for Pace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ReadOn => "ReadOn",
+            Self::Wait(_) => "Wait",
+        })
+    }
 }
 
 /// Who gives frames their meaning. Called from the link's own tasks; must not block.
@@ -78,10 +202,10 @@ pub struct LinkReport {
     pub peer: NodeName,
     pub direction: Direction,
     pub state: LinkState,
-    pub rtt: Option<std::time::Duration>,
+    pub rtt: Option<Duration>,
     /// Content handed to the transport and not yet acknowledged.
     pub unacked_bytes: u64,
-    pub lag: Option<std::time::Duration>,
+    pub lag: Option<Duration>,
     pub reconnects: u64,
     /// The last refusal or failure, in words.
     pub problem: Option<String>,
@@ -93,22 +217,4 @@ pub enum LinkState {
     Up,
     Down,
     Refused,
-}
-
-#[derive(Debug, Clone)]
-pub struct LinksHandle {
-    #[allow(dead_code, reason = "skeleton")]
-    shared: Arc<()>,
-}
-
-#[allow(clippy::todo, reason = "skeleton")]
-impl LinksHandle {
-    pub fn report(&self) -> Vec<LinkReport> {
-        todo!()
-    }
-
-    /// Up in both directions with this incarnation.
-    pub fn connected(&self, _peer: &NodeName, _incarnation: Incarnation) -> bool {
-        todo!()
-    }
 }

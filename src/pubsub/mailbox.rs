@@ -1,29 +1,36 @@
-//! An attachment's bounded outgoing queue. SKELETON.
+//! An attachment's (or a link's) bounded outgoing queue.
+//!
+//! - Over its limit the newest are dropped until it is half empty; then gaps with exact counts stand in their place.
+//! - A writer that is awake is not woken again: the waker is kept only while the writer sleeps.
+//! - Replies and other ready-made runs are never dropped; `room` keeps a session from asking for more of them than fit.
+//!
+//! Everything is one value under one mutex, so each call is atomic: the tests over sequences of calls cover every interleaving.
 
-use std::task::{Context, Poll};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use smallvec::SmallVec;
 
-use crate::types::SessionId;
+use super::gap::Dropped;
+use super::{Batch, Gap, GapReason, encode};
+use crate::types::{SessionId, Time};
 
-/// What a mailbox gives its writer.
-#[derive(Debug)]
-pub enum Item {
-    /// One or more whole gRPC messages, ready to be written; counts `messages` against the client's credit.
-    Run { bytes: Bytes, messages: u32 },
-}
+/// Runs of at least this size are handed on as they are; smaller ones are copied together.
+const ALONE_BYTES: usize = 16 * 1024;
+/// A receiver that took nothing for so long has lost its right to slow its publishers down.
+const PACE_PATIENCE: Duration = Duration::from_millis(100);
+const GAP_COST: usize = 256;
 
+/// See the module.
 #[derive(Debug)]
 pub struct Mailbox {
-    _skeleton: (),
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-pub struct MailboxReport {
-    pub bytes: usize,
-    pub limit: usize,
-    pub delivered: u64,
-    pub dropped: u64,
+    id: u64,
+    session: SessionId,
+    state: Mutex<State>,
 }
 
 /// Why a mailbox gives nothing more.
@@ -35,39 +42,475 @@ pub enum Closed {
     Stalled,
 }
 
-#[allow(clippy::todo, unused_variables, reason = "skeleton")]
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    Queued,
+    /// Queued, but it is over half full, and drains: the publisher should slow down.
+    Slow,
+    /// Counted for a gap.
+    Dropped,
+    /// It is closed; nobody wants it any more.
+    Closed,
+}
+
+/// One thing in the queue.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    Batch(Arc<Batch>),
+    Gap(Gap),
+    /// One or more whole gRPC messages.
+    Event(Bytes),
+}
+
+impl Entry {
+    fn cost(&self) -> usize {
+        match self {
+            Self::Batch(batch) => batch.cost(),
+            Self::Gap(_) => GAP_COST,
+            Self::Event(run) => run.len(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MailboxReport {
+    pub bytes: usize,
+    pub limit: usize,
+    /// Messages taken by the writer.
+    pub delivered: u64,
+    pub dropped: u64,
+    /// Gaps that its own overflowing has made.
+    pub overflows: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: VecDeque<Entry>,
+    bytes: usize,
+    limit: usize,
+    /// Why gaps of this mailbox arise.
+    reason: GapReason,
+    dropping: Option<Dropped>,
+    /// How many entries the writer may take, while a subscription is being put in place.
+    held_from: Option<usize>,
+    /// None: the client never gave any, so HTTP/2 alone limits it.
+    credit: Option<i64>,
+    writer: Option<Waker>,
+    room: Vec<Waker>,
+    closed: Option<Closed>,
+    delivered: u64,
+    dropped: u64,
+    overflows: u64,
+    /// Rises with every take.
+    takes: u64,
+    /// The takes that the last look saw, and when that number was first seen.
+    seen: (u64, Time),
+}
+
 impl Mailbox {
-    pub fn session(&self) -> SessionId {
-        todo!()
+    /// `id` is unique on this node, `limit` in bytes.
+    pub fn new(id: u64, session: SessionId, limit: usize) -> Self {
+        Self::with_reason(id, session, limit, GapReason::SlowSubscriber)
     }
 
-    /// Takes what there is, joined into one run of at most about `bytes_max`, small batches copied together and large ones passed on
-    /// as they are. `None`: closed, and all that came before has been taken. Deducts messages from the credit, if the client has
-    /// ever given any.
-    pub fn poll_take(&self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<Result<Bytes, Closed>> {
-        todo!()
+    /// A link's outbox.
+    pub fn outbox(id: u64, limit: usize) -> Self {
+        Self::with_reason(id, SessionId([0; 16]), limit, GapReason::Link)
+    }
+
+    fn with_reason(id: u64, session: SessionId, limit: usize, reason: GapReason) -> Self {
+        Self {
+            id,
+            session,
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                bytes: 0,
+                limit,
+                reason,
+                dropping: None,
+                held_from: None,
+                credit: None,
+                writer: None,
+                room: Vec::new(),
+                closed: None,
+                delivered: 0,
+                dropped: 0,
+                overflows: 0,
+                takes: 0,
+                seen: (0, Time::ZERO),
+            }),
+        }
+    }
+
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// `now` tells whether the writer makes progress.
+    pub fn push(&self, batch: &Arc<Batch>, now: Time) -> Pushed {
+        let mut state = self.state.lock();
+        let pushed = state.push(batch, now);
+        let waker = state.waker();
+        drop(state);
+        wake(waker);
+        pushed
+    }
+
+    /// Puts a report of loss in its place. Never dropped; an equal one that would follow it at once is left out.
+    pub fn push_gap(&self, gap: Gap) {
+        let mut state = self.state.lock();
+        state.push_gap(gap);
+        let waker = state.waker();
+        drop(state);
+        wake(waker);
     }
 
     /// Puts a ready-made run (a reply, a go-away) behind all that is there; never dropped. False: the mailbox is full; ask `room`.
     pub fn push_event(&self, run: Bytes) -> bool {
-        todo!()
+        let mut state = self.state.lock();
+        if state.closed.is_none() {
+            state.append(Entry::Event(run));
+        }
+        let roomy = state.bytes < state.limit;
+        let waker = state.waker();
+        drop(state);
+        wake(waker);
+        roomy
+    }
+
+    /// As `push_event`, but the writer gets neither it nor anything behind it before the hold is dropped. So a subscription's answer
+    /// comes before its first message, and no message is missed in between.
+    pub fn push_held(self: &Arc<Self>, run: Bytes) -> Hold {
+        let mut state = self.state.lock();
+        let at = state.queue.len();
+        state.held_from.get_or_insert(at);
+        if state.closed.is_none() {
+            state.append(Entry::Event(run));
+        }
+        drop(state);
+        Hold { mailbox: self.clone() }
+    }
+
+    /// Takes what there is, joined into one run of about `bytes_max` at most. `Err`: closed, and all that came before has been taken.
+    pub fn poll_take(&self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<Result<Bytes, Closed>> {
+        let mut taken = SmallVec::<[Entry; 16]>::new();
+        {
+            let mut state = self.state.lock();
+            if !state.take(bytes_max, true, &mut |entry| taken.push(entry)) {
+                if let Some(closed) = &state.closed {
+                    return Poll::Ready(Err(closed.clone()));
+                }
+                state.sleep(cx);
+                return Poll::Pending;
+            }
+            let room = state.room_wakers();
+            drop(state);
+            room.into_iter().for_each(Waker::wake);
+        }
+        // Encoding happens outside the lock, by whichever subscriber comes first.
+        if taken.len() == 1 {
+            return Poll::Ready(Ok(run_of(&taken[0])));
+        }
+        let runs: SmallVec<[Bytes; 16]> = taken.iter().map(run_of).collect();
+        let mut joined = BytesMut::with_capacity(runs.iter().map(Bytes::len).sum());
+        runs.iter().for_each(|run| joined.extend_from_slice(run));
+        Poll::Ready(Ok(joined.freeze()))
+    }
+
+    /// Takes entries as they are, about `bytes_max` of them; for links, which `register` before.
+    pub fn take_entries(&self, bytes_max: usize, take: &mut dyn FnMut(Entry)) {
+        let mut state = self.state.lock();
+        if state.take(bytes_max, false, take) {
+            let room = state.room_wakers();
+            drop(state);
+            room.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Keeps the waker for the next push, unless something is taken before.
+    pub fn register(&self, cx: &Context<'_>) {
+        self.state.lock().sleep(cx);
     }
 
     /// Ends when the mailbox is below its limit, or closed. A session awaits this before it reads on, so that replies can't pile up.
     pub async fn room(&self) {
-        todo!()
+        self.below(|state| state.bytes < state.limit).await;
     }
 
+    /// Ends when the mailbox is at most half full, or closed.
+    pub async fn half_empty(&self) {
+        self.below(|state| state.bytes <= state.limit / 2).await;
+    }
+
+    async fn below(&self, enough: impl Fn(&State) -> bool) {
+        std::future::poll_fn(|cx| {
+            let mut state = self.state.lock();
+            if enough(&state) || state.closed.is_some() {
+                return Poll::Ready(());
+            }
+            state.room.retain(|waker| !waker.will_wake(cx.waker()));
+            state.room.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// So many more messages may be taken. From the first call on the credit is a limit.
     pub fn add_credit(&self, messages: u32) {
-        todo!()
+        let mut state = self.state.lock();
+        let credit = state.credit.unwrap_or(0).saturating_add(i64::from(messages));
+        state.credit = Some(credit);
+        let waker = state.waker();
+        drop(state);
+        wake(waker);
     }
 
-    /// What is in it can still be taken.
+    /// What is in it can still be taken. The first reason stands.
     pub fn close(&self, why: Closed) {
-        todo!()
+        let mut state = self.state.lock();
+        state.closed.get_or_insert(why);
+        state.held_from = None;
+        let writer = state.writer.take();
+        let room = std::mem::take(&mut state.room);
+        drop(state);
+        wake(writer);
+        room.into_iter().for_each(Waker::wake);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed.is_some()
+    }
+
+    /// Closes it when messages have waited for `limit` and none was taken.
+    pub fn close_if_stalled(&self, now: Time, limit: Duration) {
+        let mut state = self.state.lock();
+        let waiting = state.bytes > 0 && state.credit.is_none_or(|credit| credit > 0);
+        let idle = state.progress(now);
+        if !waiting {
+            state.seen.1 = now;
+        } else if idle >= limit && state.closed.is_none() {
+            drop(state);
+            self.close(Closed::Stalled);
+        }
+    }
+
+    /// Gives up what has waited while nothing was taken for `age`: it becomes a gap in its place.
+    pub fn expire(&self, now: Time, age: Duration) {
+        let mut state = self.state.lock();
+        let idle = state.progress(now);
+        if state.queue.is_empty() {
+            state.seen.1 = now;
+        } else if idle >= age {
+            state.give_up();
+            state.seen.1 = now;
+        }
+        let waker = state.waker();
+        drop(state);
+        wake(waker);
     }
 
     pub fn report(&self) -> MailboxReport {
-        todo!()
+        let state = self.state.lock();
+        MailboxReport {
+            bytes: state.bytes,
+            limit: state.limit,
+            delivered: state.delivered,
+            dropped: state.dropped,
+            overflows: state.overflows,
+        }
     }
 }
+
+/// While it lives, the writer gets nothing from the held run on.
+#[derive(Debug)]
+pub struct Hold {
+    mailbox: Arc<Mailbox>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = self.mailbox.state.lock();
+        state.held_from = None;
+        let waker = state.waker();
+        drop(state);
+        wake(waker);
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+fn run_of(entry: &Entry) -> Bytes {
+    match entry {
+        Entry::Batch(batch) => batch.grpc().clone(),
+        Entry::Gap(gap) => encode::gap(gap),
+        Entry::Event(run) => run.clone(),
+    }
+}
+
+impl State {
+    fn append(&mut self, entry: Entry) {
+        self.bytes += entry.cost();
+        self.queue.push_back(entry);
+    }
+
+    fn push(&mut self, batch: &Arc<Batch>, now: Time) -> Pushed {
+        if self.closed.is_some() {
+            return Pushed::Closed;
+        }
+        if self.dropping.is_some() || self.bytes + batch.cost() > self.limit {
+            let messages = u64::from(batch.count());
+            self.dropped += messages;
+            self.dropping.get_or_insert_default().count(batch.topic(), batch.origin(), messages);
+            self.end_dropping();
+            return Pushed::Dropped;
+        }
+        self.append(Entry::Batch(batch.clone()));
+        if self.bytes > self.limit / 2 && self.progress(now) < PACE_PATIENCE {
+            Pushed::Slow
+        } else {
+            Pushed::Queued
+        }
+    }
+
+    fn push_gap(&mut self, gap: Gap) {
+        if self.closed.is_some() {
+            return;
+        }
+        match &mut self.dropping {
+            Some(dropped) if dropped.gaps.contains(&gap) => {}
+            Some(dropped) => dropped.gaps.push(gap),
+            None if matches!(self.queue.back(), Some(Entry::Gap(last)) if *last == gap && !gap.certain) =>
+                {}
+            None => self.append(Entry::Gap(gap)),
+        }
+    }
+
+    /// Every batch that waits is dropped and counted; gaps and replies stay.
+    fn give_up(&mut self) {
+        let mut dropped = self.dropping.take().unwrap_or_default();
+        let held = std::mem::take(&mut dropped.gaps);
+        for entry in std::mem::take(&mut self.queue) {
+            match entry {
+                Entry::Batch(batch) => {
+                    self.bytes -= batch.cost();
+                    self.dropped += u64::from(batch.count());
+                    dropped.count(batch.topic(), batch.origin(), batch.count().into());
+                }
+                Entry::Gap(_) | Entry::Event(_) => self.queue.push_back(entry),
+            }
+        }
+        dropped.gaps = held;
+        self.dropping = Some(dropped);
+        self.end_dropping();
+    }
+
+    /// Half empty: the gap takes its place, and messages are taken again.
+    fn end_dropping(&mut self) {
+        if self.bytes > self.limit / 2 {
+            return;
+        }
+        if let Some(dropped) = self.dropping.take() {
+            for gap in dropped.into_gaps(self.reason) {
+                self.overflows += 1;
+                self.append(Entry::Gap(gap));
+            }
+        }
+    }
+
+    /// How long nothing was taken, as far as has been seen.
+    fn progress(&mut self, now: Time) -> Duration {
+        if self.takes != self.seen.0 || self.seen.1 == Time::ZERO {
+            self.seen = (self.takes, now);
+        }
+        now - self.seen.1
+    }
+
+    /// The writer's waker, when it sleeps and there is something for it.
+    fn waker(&mut self) -> Option<Waker> {
+        if self.writer.is_some() && (self.next().is_some() || self.closed.is_some()) {
+            self.writer.take()
+        } else {
+            None
+        }
+    }
+
+    /// The position of the next entry that may be taken.
+    fn next(&self) -> Option<usize> {
+        let end = self.held_from.unwrap_or(self.queue.len()).min(self.queue.len());
+        if end == 0 {
+            return None;
+        }
+        if self.credit.is_none_or(|credit| credit > 0) {
+            return Some(0);
+        }
+        // Without credit messages wait, but what answers a request may pass them: else a client that waits for the answer before it
+        // gives credit would wait for ever.
+        self.queue.iter().take(end).position(|entry| matches!(entry, Entry::Event(_)))
+    }
+
+    fn take(&mut self, bytes_max: usize, large_alone: bool, take: &mut dyn FnMut(Entry)) -> bool {
+        let mut bytes = 0;
+        let mut any = false;
+        while let Some(at) = self.next() {
+            let cost = self.queue[at].cost();
+            let alone = large_alone && cost >= ALONE_BYTES;
+            if any && (alone || bytes + cost > bytes_max) {
+                break;
+            }
+            let Some(entry) = self.queue.remove(at) else { break };
+            if let Some(held) = &mut self.held_from {
+                *held -= 1;
+            }
+            bytes += cost;
+            self.bytes -= cost;
+            any = true;
+            if let Entry::Batch(batch) = &entry {
+                self.delivered += u64::from(batch.count());
+                if let Some(credit) = &mut self.credit {
+                    *credit -= i64::from(batch.count());
+                }
+            }
+            take(entry);
+            if alone {
+                break;
+            }
+        }
+        if any {
+            // The writer is awake; it comes again by itself.
+            self.writer = None;
+            self.takes += 1;
+            self.end_dropping();
+        }
+        if self.queue.is_empty() && self.queue.capacity() > 64 {
+            // An idle connection owns no buffers.
+            self.queue = VecDeque::new();
+        }
+        any
+    }
+
+    fn sleep(&mut self, cx: &Context<'_>) {
+        if !self.writer.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.writer = Some(cx.waker().clone());
+        }
+    }
+
+    fn room_wakers(&mut self) -> Vec<Waker> {
+        if self.room.is_empty() || self.bytes > self.limit / 2 {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.room)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,15 @@ impl Messages {
         self.payload_bytes
     }
 
+    /// The same in a buffer of their own, so that the old one is not pinned.
+    pub fn copied(&self) -> Self {
+        let mut builder = MessagesBuilder::default();
+        for (payload, fields) in self.iter() {
+            builder.push_raw(payload, fields);
+        }
+        builder.finish()
+    }
+
     pub fn buffer(&self) -> &Bytes {
         &self.buffer
     }
@@ -88,6 +97,15 @@ impl MessagesBuilder {
             put_bytes(&mut entry, 2, value.as_bytes());
             put_bytes(&mut self.buffer, 5, &entry);
         }
+        let fields = start..self.at();
+        self.buffer.put_slice(payload);
+        self.spans.push(Span { payload: fields.end..self.at(), fields });
+    }
+
+    /// `fields`: as in `Span`.
+    pub fn push_raw(&mut self, payload: &[u8], fields: &[u8]) {
+        let start = self.at();
+        self.buffer.put_slice(fields);
         let fields = start..self.at();
         self.buffer.put_slice(payload);
         self.spans.push(Span { payload: fields.end..self.at(), fields });

@@ -1,100 +1,46 @@
-//! Drives `pubsub` over links: the broadcast path. SKELETON: signatures that the broker relies on.
+//! Drives `pubsub` over links: the broadcast path.
+//!
+//! - A publish goes once to each member with interest, and to none without.
+//! - "Subscribed" is acknowledged when every live member has applied this node's interest, or after a second, with how many have.
+//! - Whatever may have been lost on the way from a peer is a gap for those who could have got it.
 
-use std::sync::Arc;
+mod codec;
+mod lane;
+mod links;
+mod publish;
+mod reports;
+mod source;
+mod subscribe;
+mod tickets;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 
-use crate::pubsub::Messages;
-use crate::pubsub::mailbox::Mailbox;
-use crate::types::{NodeName, Pattern, SessionId, Time, Topic, TopicHasher};
+use self::lane::Lane;
+use self::subscribe::Subscriber;
+use self::tickets::Tickets;
+use crate::config::limits::LimitsHandle;
+use crate::link::LinkHandler;
+use crate::membership::MembershipHandle;
+use crate::pubsub::interest::LocalInterest;
+use crate::pubsub::{Gap, Mailbox, Origin, Registry};
+use crate::supervise::{Clock, Supervisor, Task};
+use crate::types::{ClusterName, NodeName, SessionId, TopicHasher};
 
-#[derive(Debug, Clone)]
-pub struct RouterHandle {
-    _skeleton: (),
-}
+pub use self::publish::{Confirm, HandedOn, PeerTrace, Publish, PublishError, Published, Reach};
+pub use self::reports::{RouterReport, TopicReport};
+pub use self::subscribe::{Confirmed, Subscribing};
 
-/// What one publisher publishes to one topic in one go.
-#[derive(Debug, Clone)]
-pub struct Publish {
-    pub topic: Topic,
-    pub messages: Messages,
-    /// This session's subscriptions are left out, wherever it is attached.
-    pub exclude: Option<SessionId>,
-    pub reach: Reach,
-    pub confirm: Confirm,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Reach {
-    #[default]
-    Cluster,
-    /// This node's subscribers alone.
-    Here,
-    /// One other node's subscribers alone.
-    Node(NodeName),
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Confirm {
-    #[default]
-    None,
-    Node,
-    Cluster,
-}
-
-/// What became of a publish. Message `i` has the number `first + i`; `id(first + i)` is its id.
-#[derive(Debug)]
-pub struct Published {
-    pub first: u64,
-    /// Members that put it into mailboxes, this node among them.
-    pub members: u32,
-    pub subscriptions: u64,
-    pub unknown: u32,
-    /// With `Confirm::Cluster`: one for each other live member.
-    pub trace: Vec<PeerTrace>,
-    pub local_subscriptions: u64,
-    /// Some receiver is over half full and drains: the publishing session should await `RouterHandle::pace` once a socket read.
-    pub slow: Option<Arc<Mailbox>>,
-}
-
-#[derive(Debug, Clone)]
-pub struct PeerTrace {
-    pub node: NodeName,
-    pub interested: bool,
-    pub subscriptions: u64,
-    /// None: not asked, or no answer in time.
-    pub took: Option<Duration>,
-}
-
-#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
-pub enum PublishError {
-    /// Nothing was delivered.
-    #[error("no member is called {0}")]
-    UnknownNode(NodeName),
-    /// Nothing was delivered.
-    #[error("{0} is not reachable")]
-    NotConnected(NodeName),
-}
-
-/// Subscriptions that are announced but don't deliver yet.
-#[derive(Debug)]
-pub struct Subscribing {
-    pub topics: Vec<Topic>,
-    pub patterns: Vec<Pattern>,
-    /// The version of this node's interest that has them all.
-    pub version: u64,
-}
-
-/// How far an interest has been confirmed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Confirmed {
-    /// Members, this node among them, whose publishes reach the subscription.
-    pub confirmed: u32,
-    pub members: u32,
-    /// Live members that have not confirmed.
-    pub missing: Vec<NodeName>,
-}
+/// A publisher waits so long at most for receivers that are over half full and drain.
+pub const PACE_MAX: Duration = Duration::from_millis(5);
+/// How long peers are waited for to tell what they know of a session.
+const WHEREABOUTS_WAIT: Duration = Duration::from_millis(300);
 
 /// What the cluster knows of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -120,124 +66,191 @@ pub trait SessionDirectory: Send + Sync + 'static {
     fn moved(&self, moved: SessionMoved) -> SessionKnown;
 }
 
-#[allow(clippy::todo, clippy::unused_async, unused_variables, reason = "skeleton")]
+/// Plain data.
+#[derive(Debug, Clone)]
+pub struct RouterConfig {
+    pub cluster: ClusterName,
+    pub name: NodeName,
+}
+
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RouterHandle(Arc<Router>);
+
+/// See the module. Lock order: a lane's `state`, then its `outbox` or `interest`, then this node's `interest`; a topic's stripe is
+/// locked with none of these held, and a mailbox's lock is always the innermost.
+pub struct Router {
+    this: Weak<Router>,
+    config: RouterConfig,
+    hasher: TopicHasher,
+    membership: MembershipHandle,
+    limits: LimitsHandle,
+    clock: Clock,
+    registry: Registry,
+    origin: RwLock<Arc<Origin>>,
+    interest: Arc<Mutex<LocalInterest>>,
+    lanes: RwLock<Arc<[Arc<Lane>]>>,
+    subscribers: RwLock<HashMap<u64, Arc<Subscriber>>>,
+    mailbox_ids: AtomicU64,
+    /// Told at every change that somebody may wait for: a confirmation, a link, a member.
+    progress: Notify,
+    deliveries: Arc<Tickets<u64>>,
+    whereabouts: Arc<Tickets<SessionKnown>>,
+    directory: OnceLock<Arc<dyn SessionDirectory>>,
+    took_publish: AtomicBool,
+    published: AtomicU64,
+    forwarded: Arc<AtomicU64>,
+    gaps: AtomicU64,
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Router {
+    /// Spawns its watcher; runs until the supervisor's shutdown.
+    pub fn start(
+        config: RouterConfig,
+        membership: MembershipHandle,
+        limits: LimitsHandle,
+        supervisor: &Supervisor,
+        clock: Clock,
+    ) -> RouterHandle {
+        let incarnation = membership.me().incarnation;
+        let router = Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            hasher: TopicHasher::new(&config.cluster),
+            origin: RwLock::new(Arc::new(Origin::new(&config.name, incarnation))),
+            config,
+            membership,
+            limits,
+            clock,
+            registry: Registry::default(),
+            interest: Arc::default(),
+            lanes: RwLock::new(Arc::default()),
+            subscribers: RwLock::default(),
+            mailbox_ids: AtomicU64::new(1),
+            progress: Notify::new(),
+            deliveries: Arc::default(),
+            whereabouts: Arc::default(),
+            directory: OnceLock::new(),
+            took_publish: AtomicBool::new(false),
+            published: AtomicU64::new(0),
+            forwarded: Arc::default(),
+            gaps: AtomicU64::new(0),
+        });
+        let shutdown = supervisor.shutdown().clone();
+        let watched = router.clone();
+        supervisor.spawn_restarting(Task::InterestAnnouncer, move || {
+            watched.clone().watch(shutdown.clone())
+        });
+        RouterHandle(router)
+    }
+
+    fn me(&self) -> Arc<Self> {
+        self.this.upgrade().expect("whoever calls this holds it")
+    }
+
+    fn next_mailbox(&self) -> u64 {
+        self.mailbox_ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn took_publish(&self) -> bool {
+        self.took_publish.load(Ordering::Acquire)
+    }
+
+    fn lanes(&self) -> Arc<[Arc<Lane>]> {
+        self.lanes.read().clone()
+    }
+
+    fn find_lane(&self, peer: &NodeName) -> Option<Arc<Lane>> {
+        self.lanes.read().iter().find(|lane| lane.name == *peer).cloned()
+    }
+
+    /// Made when it isn't there. Members are bounded in number, and so are lanes.
+    fn lane(&self, peer: &NodeName) -> Arc<Lane> {
+        if let Some(lane) = self.find_lane(peer) {
+            return lane;
+        }
+        let mut lanes = self.lanes.write();
+        if let Some(lane) = lanes.iter().find(|lane| lane.name == *peer) {
+            return lane.clone();
+        }
+        let lane = Arc::new(Lane::new(peer, &self.forwarded));
+        *lanes = lanes.iter().cloned().chain([lane.clone()]).collect();
+        lane
+    }
+
+    fn count_gap(&self) {
+        self.gaps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Every attachment that has any subscription gets this gap.
+    fn tell_everybody(&self, gap: &Gap) {
+        for subscriber in self.subscribers.read().values() {
+            if !subscriber.is_empty() {
+                self.count_gap();
+                subscriber.mailbox.push_gap(gap.clone());
+            }
+        }
+    }
+}
+
 impl RouterHandle {
+    /// Gives the frames of links their meaning.
+    pub fn link_handler(&self) -> Arc<dyn LinkHandler> {
+        self.0.clone()
+    }
+
     pub fn hasher(&self) -> &TopicHasher {
-        todo!()
+        &self.0.hasher
     }
 
     /// Once, before the first link: who answers for sessions.
     pub fn set_directory(&self, directory: Arc<dyn SessionDirectory>) {
-        todo!()
-    }
-
-    pub fn open_mailbox(&self, session: SessionId) -> Arc<Mailbox> {
-        todo!()
-    }
-
-    /// Ends all its subscriptions.
-    pub fn close_mailbox(&self, mailbox: &Arc<Mailbox>) {
-        todo!()
-    }
-
-    /// Announces interest in what the mailbox isn't subscribed to yet. Nothing is delivered before `activate`.
-    pub fn subscribe(
-        &self,
-        mailbox: &Arc<Mailbox>,
-        topics: Vec<Topic>,
-        patterns: Vec<Pattern>,
-    ) -> Subscribing {
-        todo!()
-    }
-
-    /// Ends when every live member has confirmed, or after the confirm limit. Members that missed an earlier deadline are not waited
-    /// for.
-    pub async fn confirmed(&self, version: u64) -> Confirmed {
-        todo!()
-    }
-
-    /// Puts `answer` (one whole gRPC message) into the mailbox and starts delivery right behind it. For members missing from
-    /// `confirmed`, the mailbox gets a possible gap when they confirm.
-    pub fn activate(
-        &self,
-        mailbox: &Arc<Mailbox>,
-        subscribing: Subscribing,
-        confirmed: &Confirmed,
-        answer: Bytes,
-    ) {
-        todo!()
-    }
-
-    /// Nothing of these is delivered after it returns.
-    pub fn unsubscribe(&self, mailbox: &Arc<Mailbox>, topics: &[Topic], patterns: &[Pattern]) {
-        todo!()
-    }
-
-    /// Numbers the messages and hands them to local mailboxes and links, in one order for everybody. `now` feeds pacing.
-    /// With `Confirm::Cluster` it ends when all interested members have answered or the confirm limit has passed; else at once.
-    pub async fn publish(&self, publish: Publish, now: Time) -> Result<Published, PublishError> {
-        todo!()
-    }
-
-    /// Ends when the slow receiver has drained below half, or after 5 ms.
-    pub async fn pace(&self, slow: &Arc<Mailbox>) {
-        todo!()
+        let _ = self.0.directory.set(directory);
     }
 
     /// The id of a message of this node, 26 characters.
     pub fn message_id(&self, number: u64) -> String {
-        todo!()
+        self.0.origin.read().id_string(number)
+    }
+
+    /// Ends when the slow receiver has drained to half, or after `PACE_MAX`.
+    pub async fn pace(&self, slow: &Arc<Mailbox>) {
+        pace(slow.clone()).await;
     }
 
     /// Tells all linked peers and gathers what they know; waits at most 300 ms for answers when `wait`, else for none.
     pub async fn session_moved(&self, moved: SessionMoved, wait: bool) -> SessionKnown {
-        todo!()
-    }
+        use self::codec::Control;
 
-    /// Topics with local subscribers, in order of name, at most `limit`, and whether there are more.
-    pub fn topics(
-        &self,
-        namespace: &crate::types::Namespace,
-        prefix: &str,
-        limit: usize,
-    ) -> (Vec<TopicReport>, bool) {
-        todo!()
-    }
-
-    pub fn describe_topic(&self, topic: &Topic) -> TopicReport {
-        todo!()
-    }
-
-    pub fn report(&self) -> RouterReport {
-        todo!()
-    }
-
-    /// Every live member's interest has been applied here and ours there.
-    pub fn connected_to_all(&self) -> bool {
-        todo!()
+        let ticket = wait.then(|| self.0.whereabouts.issue());
+        let number = ticket.as_ref().map_or(0, |ticket| ticket.number);
+        let question = Control::SessionMoved { ticket: number, moved };
+        let mut asked = Vec::new();
+        for lane in self.0.lanes().iter() {
+            if let Some(up) = &lane.state.lock().out
+                && up.source.send(&question)
+            {
+                asked.push(lane.name.clone());
+            }
+        }
+        let mut best = SessionKnown::default();
+        if let Some(ticket) = ticket {
+            for (_, answer) in ticket.answers(&asked, WHEREABOUTS_WAIT).await {
+                if let Some((known, _)) = answer {
+                    best.known |= known.known;
+                    best.epoch = best.epoch.max(known.epoch);
+                }
+            }
+        }
+        best
     }
 }
 
-#[derive(Debug, Clone, Default)]
-pub struct TopicReport {
-    pub topic: String,
-    pub local_subscriptions: u64,
-    /// Of other members, as they last announced.
-    pub members: Vec<(NodeName, u64)>,
-    pub patterns: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RouterReport {
-    pub topics: u64,
-    pub subscriptions: u64,
-    pub patterns: u64,
-    pub published: u64,
-    pub delivered: u64,
-    pub forwarded: u64,
-    pub dropped: u64,
-    pub gaps: u64,
-    pub mailboxes: u64,
-    pub mailbox_bytes: u64,
-    pub slow_mailboxes: u64,
+async fn pace(slow: Arc<Mailbox>) {
+    let _ = tokio::time::timeout(PACE_MAX, slow.half_empty()).await;
 }

@@ -1,143 +1,176 @@
-//! One report assembled from every part; `/status`, the admin service and the command line all show this one. SKELETON.
+//! One report assembled from every part; `/status`, the admin service and the command line all show this one.
+//!
+//! The parts are asked (`gather`), the answers are plain `Facts`, and everything that is decided (what is a problem, how bad it is,
+//! whether the cluster has converged) is decided from facts alone.
+
+mod assemble;
+mod document;
+mod facts;
+mod gauges;
+mod limits;
+mod probe;
+mod problems;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use parking_lot::Mutex;
 
-/// The document of `GET /status`; the command line reads it back.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct StatusReport {
-    pub node: NodeStatus,
-    pub cluster: ClusterStatus,
-    pub members: Vec<MemberStatus>,
-    pub sessions: SessionsStatus,
-    pub pubsub: PubsubStatus,
-    pub limits: Vec<LimitStatus>,
-    pub tasks: Vec<TaskStatus>,
-    pub problems: Vec<ProblemStatus>,
-}
+pub use document::{
+    AddressesStatus, ClusterStatus, LimitStatus, LinkStatus, MemberStatus, NodeStatus,
+    ProblemStatus, PubsubStatus, SessionsStatus, StatusReport, TaskStatus,
+};
+pub use facts::NodeFacts;
+pub use probe::{Probe, ProbeDeps};
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct NodeStatus {
-    pub name: String,
-    pub incarnation: u64,
-    pub version: String,
-    pub state: String,
-    pub uptime_s: f64,
-    pub insecure: bool,
-}
+use crate::broker::Broker;
+use crate::config::limits::LimitsHandle;
+use crate::link::LinksHandle;
+use crate::membership::MembershipHandle;
+use crate::router::RouterHandle;
+use crate::supervise::{Clock, Supervisor};
+use crate::types::Time;
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ClusterStatus {
-    pub name: String,
-    /// Live members, this node among them.
-    pub members: usize,
-    pub ready: usize,
-    /// Every live member is ready and linked both ways with this node.
-    pub converged: bool,
-}
+use facts::{Facts, ProcessFacts, Readiness};
+use problems::ProblemLog;
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct MemberStatus {
-    pub name: String,
-    pub state: String,
-    pub me: bool,
-    pub incarnation: u64,
-    pub version: String,
-    pub addresses: AddressesStatus,
-    pub up_s: f64,
-    pub link: LinkStatus,
-    pub sessions: u64,
-    pub presences: u64,
-    pub problems: Vec<String>,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct AddressesStatus {
-    pub grpc: String,
-    pub peer: String,
-    pub http: String,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct LinkStatus {
-    pub out: String,
-    #[serde(rename = "in")]
-    pub inward: String,
-    pub rtt_ms: Option<f64>,
-    pub unacked_bytes: u64,
-    pub lag_ms: Option<f64>,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SessionsStatus {
-    pub grpc: u64,
-    pub lingering: u64,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PubsubStatus {
-    pub topics: u64,
-    pub subscriptions: u64,
-    pub patterns: u64,
-    pub published_total: u64,
-    pub delivered_total: u64,
-    pub forwarded_total: u64,
-    pub dropped_total: u64,
-    pub gaps_total: u64,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct LimitStatus {
-    pub name: String,
-    pub used: u64,
-    pub max: u64,
-    pub unit: String,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TaskStatus {
-    /// Of a kind of which there are many (sessions), one row stands for all, with `count`.
-    pub name: String,
-    pub state: String,
-    pub restarts: u64,
-    pub count: u64,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ProblemStatus {
-    pub since_s: f64,
-    pub severity: String,
-    pub code: String,
-    pub message: String,
-    pub hint: String,
+#[derive(Debug, Clone)]
+pub struct StatusDeps {
+    pub node: NodeFacts,
+    pub membership: MembershipHandle,
+    pub links: LinksHandle,
+    pub router: RouterHandle,
+    pub broker: Broker,
+    pub limits: LimitsHandle,
+    pub supervisor: Supervisor,
+    pub clock: Clock,
 }
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct StatusHandle {
-    _skeleton: Arc<()>,
+    shared: Arc<Shared>,
 }
 
-#[allow(clippy::todo, reason = "skeleton")]
+#[derive(Debug)]
+struct Shared {
+    deps: StatusDeps,
+    started: Time,
+    problems: Mutex<ProblemLog>,
+    tally: probe::Tally,
+    published_by_http: AtomicU64,
+}
+
 impl StatusHandle {
+    /// Uptime counts from here.
+    pub fn new(deps: StatusDeps) -> Self {
+        let started = deps.clock.now();
+        let problems = Mutex::default();
+        let tally = probe::Tally::default();
+        let published_by_http = AtomicU64::new(0);
+        let shared = Shared { deps, started, problems, tally, published_by_http };
+        Self { shared: Arc::new(shared) }
+    }
+
     pub fn report(&self) -> StatusReport {
-        todo!()
+        self.report_of(&self.gather())
     }
 
     /// May this node take clients? The reason, when not.
     pub fn ready(&self) -> Result<(), String> {
-        todo!()
+        let deps = &self.shared.deps;
+        let members = deps.membership.members();
+        let unlinked: Vec<_> = members
+            .live_peers()
+            .filter(|peer| !deps.links.connected(&peer.name, peer.incarnation))
+            .map(|peer| &peer.name)
+            .collect();
+        let reason = facts::not_ready(&Readiness {
+            fatal: deps.supervisor.fatal().as_deref(),
+            isolated: deps.membership.isolated().as_deref(),
+            state: deps.membership.me().state,
+            expect: deps.node.expect,
+            live: 1 + members.live_peers().count(),
+            unlinked: &unlinked,
+        });
+        reason.map_or(Ok(()), Err)
+    }
+
+    /// Sets the gauges of `/metrics`.
+    pub fn set_gauges(&self) {
+        let facts = self.gather();
+        gauges::set(&facts, &self.report_of(&facts));
+    }
+
+    /// The router can't tell fronts apart; the one that has no sessions says what is its own. Before it publishes, so that no look in
+    /// between takes it for another's.
+    pub fn count_published_by_http(&self, messages: u64) {
+        self.shared.published_by_http.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// It was refused after all.
+    pub fn uncount_published_by_http(&self, messages: u64) {
+        self.shared.published_by_http.fetch_sub(messages, Ordering::Relaxed);
+    }
+
+    /// Looks, so that a problem's beginning is known though nobody asks for the report.
+    fn look_for_problems(&self) {
+        let facts = self.gather();
+        self.shared.problems.lock().observe(problems::find(&facts), facts.now);
+    }
+
+    fn tally(&self) -> &probe::Tally {
+        &self.shared.tally
+    }
+
+    fn report_of(&self, facts: &Facts) -> StatusReport {
+        let found = problems::find(facts);
+        let problems = self.shared.problems.lock().observe(found, facts.now);
+        assemble::assemble(facts, problems)
+    }
+
+    fn gather(&self) -> Facts {
+        let deps = &self.shared.deps;
+        let members = deps.membership.members();
+        let linked = members
+            .live_peers()
+            .filter(|peer| deps.links.connected(&peer.name, peer.incarnation))
+            .map(|peer| peer.name.clone())
+            .collect();
+        Facts {
+            node: deps.node.clone(),
+            started: self.shared.started,
+            now: deps.clock.now(),
+            me: deps.membership.me(),
+            linked,
+            members,
+            links: deps.links.report(),
+            interests_exchanged: deps.router.connected_to_all(),
+            isolated: deps.membership.isolated(),
+            membership_problems: deps.membership.problems(),
+            // The own traffic first: what comes in between shows for a moment as a client's, and never less than nothing.
+            own: self.shared.tally.traffic(),
+            published_by_http: self.shared.published_by_http.load(Ordering::Relaxed),
+            router: deps.router.report(),
+            sessions: deps.broker.session_counts(),
+            limits: deps.limits.get(),
+            tasks: deps.supervisor.report(),
+            fatal: deps.supervisor.fatal(),
+            process: process(),
+        }
+    }
+}
+
+fn process() -> ProcessFacts {
+    let process = metrics_process::collector::collect();
+    ProcessFacts {
+        cpu: Duration::try_from_secs_f64(process.cpu_seconds_total.unwrap_or(0.0))
+            .unwrap_or_default(),
+        rss_bytes: process.resident_memory_bytes.unwrap_or(0),
+        open_fds: process.open_fds,
+        max_fds: process.max_fds.filter(|max| *max > 0),
     }
 }

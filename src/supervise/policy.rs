@@ -11,7 +11,11 @@ pub enum Task {
     Membership,
     GossipReceiver,
     LinkAcceptor,
+    /// A caller of the peer port who has not proved who it is.
+    LinkGreeting,
     LinkDialer(NodeName),
+    /// The HTTP/2 side of a dialed link.
+    LinkConnection(NodeName),
     /// What a link's far end sends, for one link in either direction.
     LinkReader(NodeName),
     InterestAnnouncer,
@@ -23,6 +27,16 @@ pub enum Task {
     Probe,
     Signals,
     LoadReport,
+    /// From joining to ready.
+    Readiness,
+    /// Draining and leaving; its end is the node's.
+    Departure,
+    /// Says again what people should not forget.
+    Notices,
+    /// Sets the log level back after its time.
+    LogLevel,
+    /// Ends the node with the process that started it.
+    ParentWatch,
     /// A client inside this process: the command line, a bench, a test.
     Client(String),
 }
@@ -47,13 +61,23 @@ impl Task {
             | Self::InterestAnnouncer
             | Self::Probe
             | Self::SessionReaper
-            | Self::LoadReport => {
+            | Self::LoadReport
+            | Self::Readiness
+            | Self::Notices => {
                 OnExit::Restart { first: Duration::from_millis(100), most: Duration::from_secs(5) }
             }
-            Self::LinkAcceptor | Self::FrontGrpc | Self::FrontHttp | Self::Signals => {
-                OnExit::StopNode
-            }
-            Self::LinkReader(_) | Self::Session(_) | Self::Client(_) => OnExit::Forget,
+            Self::LinkAcceptor
+            | Self::FrontGrpc
+            | Self::FrontHttp
+            | Self::Signals
+            | Self::Departure
+            | Self::ParentWatch => OnExit::StopNode,
+            Self::LinkGreeting
+            | Self::LinkConnection(_)
+            | Self::LinkReader(_)
+            | Self::Session(_)
+            | Self::LogLevel
+            | Self::Client(_) => OnExit::Forget,
         }
     }
 
@@ -63,7 +87,9 @@ impl Task {
             Self::Membership => "membership",
             Self::GossipReceiver => "gossip-receiver",
             Self::LinkAcceptor => "link-acceptor",
+            Self::LinkGreeting => "link-greeting",
             Self::LinkDialer(_) => "link-dialer",
+            Self::LinkConnection(_) => "link-connection",
             Self::LinkReader(_) => "link-reader",
             Self::InterestAnnouncer => "interest-announcer",
             Self::FrontGrpc => "front-grpc",
@@ -73,6 +99,11 @@ impl Task {
             Self::Probe => "probe",
             Self::Signals => "signals",
             Self::LoadReport => "load-report",
+            Self::Readiness => "readiness",
+            Self::Departure => "departure",
+            Self::Notices => "notices",
+            Self::LogLevel => "log-level",
+            Self::ParentWatch => "parent-watch",
             Self::Client(_) => "client",
         }
     }
@@ -81,7 +112,9 @@ impl Task {
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LinkDialer(peer) | Self::LinkReader(peer) => write!(f, "{} {peer}", self.kind()),
+            Self::LinkDialer(peer) | Self::LinkConnection(peer) | Self::LinkReader(peer) => {
+                write!(f, "{} {peer}", self.kind())
+            }
             Self::Session(label) | Self::Client(label) => write!(f, "{} {label}", self.kind()),
             _ => f.write_str(self.kind()),
         }

@@ -91,7 +91,7 @@ impl Supervisor {
         task: Task,
         future: impl Future<Output = ()> + Send + 'static,
     ) -> TaskHandle {
-        self.launch(task.clone(), async move |this, row| {
+        self.launch(&task.clone(), async move |this, row| {
             let panicked = std::panic::AssertUnwindSafe(future).catch_unwind().await.is_err();
             this.ended(&task, panicked);
             this.shared.rows.lock().remove(&row);
@@ -107,7 +107,7 @@ impl Supervisor {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.launch(task.clone(), async move |this, row| {
+        self.launch(&task.clone(), async move |this, row| {
             let OnExit::Restart { first, most } = task.on_exit() else {
                 panic!("{task} has no rule for restarting");
             };
@@ -135,7 +135,7 @@ impl Supervisor {
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the lawful place")]
-    fn launch<G, F>(&self, task: Task, run: G) -> TaskHandle
+    fn launch<G, F>(&self, task: &Task, run: G) -> TaskHandle
     where
         G: FnOnce(Self, u64) -> F,
         F: Future<Output = ()> + Send + 'static,

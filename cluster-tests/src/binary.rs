@@ -1,0 +1,41 @@
+//! The `waxwing` program under test: built once a run, or what `WAXWING_BIN` names.
+//!
+//! Cargo does not build another package's binary for a test, and a binary that merely lies in the target directory may be stale.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Panics, with cargo's own words on stderr, when it can't be built: no test could run.
+pub fn path() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match std::env::var_os("WAXWING_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => build(),
+    })
+}
+
+/// Into the target directory and profile that this test itself was built with, so that everything is shared.
+fn build() -> PathBuf {
+    let exe = std::env::current_exe().expect("the path of this test");
+    // TARGET[/TRIPLE]/PROFILE/deps/cluster-HASH
+    let profile_dir = exe.ancestors().nth(2).expect("a test lies in PROFILE/deps").to_path_buf();
+    let above = profile_dir.parent().expect("a profile lies in a target directory");
+    let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
+
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "waxwing", "--bin", "waxwing"]);
+    cargo.args(["--profile", profile]);
+    cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace"));
+    if above.join("CACHEDIR.TAG").exists() {
+        cargo.arg("--target-dir").arg(above);
+    } else if let (Some(triple), Some(target)) = (above.file_name(), above.parent()) {
+        cargo.arg("--target").arg(triple).arg("--target-dir").arg(target);
+    }
+    let status = cargo.status().expect("run cargo");
+    assert!(status.success(), "cargo could not build the waxwing program: {status}");
+    profile_dir.join("waxwing")
+}

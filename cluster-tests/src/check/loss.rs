@@ -1,0 +1,271 @@
+//! P1 and P5: what should have come has come, or exactly one gap in its place says that it hasn't.
+//!
+//! A message *must* come when its publish began after every member had confirmed the subscription and succeeded before the client
+//! asked to end it; it *may* come when the two only touch, or when the stream ended and nothing later came. A gap can explain a message when it covers its topic and origin and stands between
+//! what came before it and what came after it from the same publisher.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::world::{Gap, Outcome, Published, Seen, Subscriber, World};
+use super::{Promise, Violation};
+
+/// A message that did not come.
+struct Missing<'a> {
+    published: &'a Published,
+    must: bool,
+    /// Gaps in its place that cover it, by their position in the stream.
+    gaps: Vec<usize>,
+}
+
+pub(super) fn check(world: &World) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let by_topic = by_topic(world);
+    for (name, subscriber) in &world.subscribers {
+        let missing = missing(world, &by_topic, subscriber);
+        found.extend(unexplained(world, name, subscriber, &missing));
+        found.extend(miscounted(name, subscriber, &missing));
+    }
+    found
+}
+
+fn by_topic(world: &World) -> HashMap<&str, Vec<&Published>> {
+    let mut by_topic: HashMap<&str, Vec<&Published>> = HashMap::new();
+    for published in &world.publishes {
+        by_topic.entry(&published.message.topic).or_default().push(published);
+    }
+    by_topic
+}
+
+fn missing<'a>(
+    world: &'a World,
+    by_topic: &HashMap<&str, Vec<&'a Published>>,
+    subscriber: &Subscriber,
+) -> Vec<Missing<'a>> {
+    if subscriber.subscriptions.is_empty() {
+        return Vec::new();
+    }
+    let places = Places::of(subscriber);
+    let wanted = by_topic.iter().filter(|(topic, _)| {
+        subscriber.subscriptions.iter().any(|subscription| subscription.matches(topic))
+    });
+    let mut all = Vec::new();
+    for published in wanted.flat_map(|(_, list)| list) {
+        let key = (published.message.publisher.as_str(), published.message.seq);
+        if published.outcome == Outcome::Fail || places.had.contains(&key) {
+            continue;
+        }
+        let claim = claim(subscriber, published, places.nothing_after(published));
+        if claim != Claim::None {
+            let gaps = places.gaps_for(subscriber, published);
+            all.push(Missing { published, must: claim == Claim::Must, gaps });
+        }
+    }
+    // The order of publishing, whatever the maps did.
+    all.sort_by_key(|missing| missing.published.invoked);
+    debug_assert!(all.len() <= world.publishes.len());
+    all
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    None,
+    May,
+    Must,
+}
+
+/// `at_the_end`: nothing that its publisher published later came.
+fn claim(subscriber: &Subscriber, published: &Published, at_the_end: bool) -> Claim {
+    let of_one = |subscription: &super::world::Subscription| {
+        if !subscription.matches(&published.message.topic) {
+            return Claim::None;
+        }
+        let before = |place: Option<usize>| place.is_some_and(|at| at < published.invoked);
+        let over_before = before(subscription.ended) || before(subscription.cut_off);
+        let (done, asked_after) = match published.outcome {
+            Outcome::Ok(done) => (Some(done), done < subscription.asked),
+            Outcome::Fail | Outcome::Unknown => (None, false),
+        };
+        if over_before || asked_after {
+            return Claim::None;
+        }
+        let acknowledged_first = before(subscription.everywhere);
+        let done_in_time = match (done, subscription.unasked) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(done), Some(unasked)) => done < unasked,
+        };
+        let lost_with_the_stream = subscription.cut_off.is_some() && at_the_end;
+        let must = acknowledged_first && done_in_time && !lost_with_the_stream;
+        if must { Claim::Must } else { Claim::May }
+    };
+    subscriber.subscriptions.iter().map(of_one).max().unwrap_or(Claim::None)
+}
+
+/// Where in a subscriber's stream everything stands.
+struct Places<'a> {
+    had: HashSet<(&'a str, u64)>,
+    /// By publisher: (number, position), by number.
+    by_publisher: HashMap<&'a str, Vec<(u64, usize)>>,
+    gaps: Vec<usize>,
+}
+
+impl<'a> Places<'a> {
+    fn of(subscriber: &'a Subscriber) -> Self {
+        let mut places =
+            Self { had: HashSet::new(), by_publisher: HashMap::new(), gaps: Vec::new() };
+        for (at, seen) in subscriber.stream.iter().enumerate() {
+            match seen {
+                Seen::Message { message, .. } => {
+                    let key = (message.publisher.as_str(), message.seq);
+                    places.had.insert(key);
+                    places.by_publisher.entry(key.0).or_default().push((message.seq, at));
+                }
+                Seen::Gap(_) => places.gaps.push(at),
+            }
+        }
+        places.by_publisher.values_mut().for_each(|list| list.sort_unstable());
+        places
+    }
+
+    fn nothing_after(&self, published: &Published) -> bool {
+        let near = self.by_publisher.get(published.message.publisher.as_str());
+        near.and_then(|list| list.last()).is_none_or(|(seq, _)| *seq < published.message.seq)
+    }
+
+    fn gaps_for(&self, subscriber: &Subscriber, published: &Published) -> Vec<usize> {
+        let near = self.by_publisher.get(published.message.publisher.as_str());
+        let near = near.map(Vec::as_slice).unwrap_or_default();
+        let next = near.partition_point(|(seq, _)| *seq < published.message.seq);
+        let low = next.checked_sub(1).map_or(0, |before| near[before].1);
+        let high = near.get(next).map_or(usize::MAX, |(_, at)| *at);
+        let in_place = self.gaps.iter().copied().filter(|at| (low..high).contains(at));
+        in_place.filter(|at| gap(subscriber, *at).covers(published)).collect()
+    }
+}
+
+fn gap(subscriber: &Subscriber, at: usize) -> &Gap {
+    match &subscriber.stream[at] {
+        Seen::Gap(gap) => gap,
+        Seen::Message { .. } => unreachable!("{at} is the place of a gap"),
+    }
+}
+
+/// No gap at all stands for it.
+fn unexplained(
+    world: &World,
+    name: &str,
+    subscriber: &Subscriber,
+    missing: &[Missing<'_>],
+) -> Vec<Violation> {
+    let silent = missing.iter().filter(|one| one.must && one.gaps.is_empty());
+    let judged = silent.map(|one| {
+        let message = &one.published.message;
+        let promise = if delivers_yet(world, subscriber, one.published) {
+            Promise::LossExplained
+        } else {
+            Promise::SubscribedMeansSubscribed
+        };
+        let what = format!(
+            "{name} never got {} {} on {} from {}, and no gap says so",
+            message.publisher, message.seq, message.topic, one.published.origin
+        );
+        Violation::new(promise, what)
+    });
+    judged.collect()
+}
+
+/// Something that was published to this topic on this node earlier did come: the subscription had taken hold there.
+fn delivers_yet(world: &World, subscriber: &Subscriber, published: &Published) -> bool {
+    subscriber.stream.iter().any(|seen| {
+        let Seen::Message { message, origin, .. } = seen else { return false };
+        let key = (message.publisher.clone(), message.seq);
+        let earlier = world.by_number.get(&key).map(|index| world.publishes[*index].invoked);
+        message.topic == published.message.topic
+            && *origin == published.origin
+            && earlier.is_some_and(|invoked| invoked < published.invoked)
+    })
+}
+
+/// Certain gaps count what is missing: no more (it would come later, or never was), no less (some loss would be silent). Gaps that
+/// could stand for the same messages are counted together.
+fn miscounted(name: &str, subscriber: &Subscriber, missing: &[Missing<'_>]) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let is_certain = |at: &usize| gap(subscriber, *at).certain;
+    let mut groups = Groups::default();
+    for (at, seen) in subscriber.stream.iter().enumerate() {
+        let Seen::Gap(gap) = seen else { continue };
+        if !gap.certain {
+            continue;
+        }
+        groups.add(at);
+        let coverable = missing.iter().filter(|one| one.gaps.contains(&at)).count() as u64;
+        match gap.missing {
+            None => {
+                let what = format!("{name} got a certain gap without a count: {gap:?}");
+                found.push(Violation::new(Promise::LossExplained, what));
+            }
+            Some(count) if count > coverable => {
+                let what = format!(
+                    "{name} was told that {count} are lost, and at most {coverable} are: {gap:?}"
+                );
+                found.push(Violation::new(Promise::GapFinal, what));
+            }
+            Some(_) => {}
+        }
+    }
+    for one in missing {
+        let mut certain = one.gaps.iter().copied().filter(is_certain);
+        if let Some(first) = certain.next() {
+            certain.for_each(|other| groups.join(first, other));
+        }
+    }
+    for (_, members) in groups.all() {
+        let counted: u64 = members.iter().filter_map(|at| gap(subscriber, *at).missing).sum();
+        let theirs = |one: &&Missing<'_>| one.gaps.iter().any(|at| members.contains(at));
+        let (mut least, mut most) = (0, 0);
+        for one in missing.iter().filter(theirs) {
+            most += 1;
+            least += u64::from(one.must && one.gaps.iter().all(is_certain));
+        }
+        if counted < least {
+            let what = format!("{name} lost {least} messages, and its gaps count {counted}");
+            found.push(Violation::new(Promise::LossExplained, what));
+        } else if counted > most && members.len() > 1 {
+            let what = format!("{name} lost {most} messages, and its gaps count {counted}");
+            found.push(Violation::new(Promise::LossExplained, what));
+        }
+    }
+    found
+}
+
+/// Which gaps are counted together.
+#[derive(Default)]
+struct Groups {
+    leader: BTreeMap<usize, usize>,
+}
+
+impl Groups {
+    fn add(&mut self, gap: usize) {
+        self.leader.insert(gap, gap);
+    }
+
+    fn find(&self, mut gap: usize) -> usize {
+        while self.leader[&gap] != gap {
+            gap = self.leader[&gap];
+        }
+        gap
+    }
+
+    fn join(&mut self, a: usize, b: usize) {
+        let (a, b) = (self.find(a), self.find(b));
+        self.leader.insert(b, a);
+    }
+
+    fn all(&self) -> BTreeMap<usize, Vec<usize>> {
+        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for gap in self.leader.keys() {
+            groups.entry(self.find(*gap)).or_default().push(*gap);
+        }
+        groups
+    }
+}

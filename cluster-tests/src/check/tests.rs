@@ -1,0 +1,136 @@
+//! Each checker on histories that are good, and on histories that break exactly the promise it is there for.
+
+use super::Promise::{
+    CommonOrder, GapFinal, LossExplained, NoDuplicates, OnlyWhatWasPublished, PublisherOrder,
+    SubscribedMeansSubscribed,
+};
+use super::story::history;
+use super::{Promise, judge};
+
+#[track_caller]
+fn check(story: &str, broken: &[Promise]) {
+    let violations = judge(&history(story));
+    let mut found: Vec<Promise> = violations.iter().map(|violation| violation.promise).collect();
+    found.sort_unstable();
+    found.dedup();
+    assert_eq!(found, broken, "{story}: {violations:#?}");
+}
+
+#[test]
+fn a_good_history_breaks_nothing() {
+    check("s sub t; p pub t 1; s got t p 1; p pub t 2; s got t p 2", &[]);
+    check("s sub t*; p pub t1 1; p pub t2 2; s got t1 p 1; s got t2 p 2", &[]);
+    check("p pub t 1; s sub t; p pub t 2; s got t p 2; s unsub t; p pub t 3", &[]);
+    check("p pub t 1", &[]);
+}
+
+#[test]
+fn what_only_touches_a_subscription_may_come_or_not() {
+    check("s ask t; p pub t 1", &[]);
+    check("s ask t; p pub t 1; s got t p 1", &[]);
+    check("p begin t 1; s sub t; p end t 1", &[]);
+    check("s sub t; p begin t 1; s unsub t; p end t 1", &[]);
+    check("s half t; p pub t 1", &[]);
+    check("s sub t; p pub t 1; s end", &[]);
+    check("s sub t; s end; p pub t 1", &[]);
+    check("s sub t; p lose t 1", &[]);
+    check("s sub t; p lose t 1; s got t p 1", &[]);
+    check("s sub t; s unsub t; s sub t; p pub t 1; s got t p 1", &[]);
+}
+
+#[test]
+fn p1_an_acknowledged_subscription_that_gets_nothing() {
+    check("s sub t; p pub t 1", &[SubscribedMeansSubscribed]);
+    check("s sub t*; p pub t1 1", &[SubscribedMeansSubscribed]);
+    check("s sub t; p pub t 1; p pub t 2; s got t p 2", &[SubscribedMeansSubscribed]);
+    // The subscription holds for one origin, not yet for the other.
+    check(
+        "s sub t; p pub t 1; s got t p 1; q@m pub t 1; q@m pub t 2; s got t q@m 2",
+        &[SubscribedMeansSubscribed],
+    );
+    check("s sub t; s unsub t; s sub t; p pub t 1", &[SubscribedMeansSubscribed]);
+}
+
+#[test]
+fn p2_a_publisher_whose_messages_change_places() {
+    check("s sub t; p pub t 1; p pub t 2; s got t p 2; s got t p 1", &[PublisherOrder]);
+    // Over topics too.
+    check("s sub t*; p pub t1 1; p pub t2 2; s got t2 p 2; s got t1 p 1", &[PublisherOrder]);
+    // Another attachment has its own order.
+    check("s sub t; p pub t 1; p pub t 2; s got t p 1; s got t p 2; s.1 sub t; s.1 got t p 1", &[]);
+}
+
+#[test]
+fn p2_subscribers_who_disagree() {
+    let publish = "s sub t; r sub t; p begin t 1; q begin t 1; p end t 1; q end t 1;";
+    check(&format!("{publish} s got t p 1; s got t q 1; r got t p 1; r got t q 1"), &[]);
+    check(&format!("{publish} s got t p 1; s got t q 1; r got t q 1; r got t p 1"), &[CommonOrder]);
+    // Three that disagree only as a whole.
+    let three = "s sub t; r sub t; u sub t; p lose t 1; q lose t 1; o lose t 1;";
+    check(
+        &format!(
+            "{three} s got t p 1; s got t q 1; r got t q 1; r got t o 1; u got t o 1; u got t p 1"
+        ),
+        &[CommonOrder],
+    );
+    // Messages of different origins, or of different topics, have no common order.
+    let origins = "s sub t; r sub t; p@m pub t 1; q pub t 1;";
+    check(&format!("{origins} s got t p@m 1; s got t q 1; r got t q 1; r got t p@m 1"), &[]);
+}
+
+#[test]
+fn p3_a_message_that_comes_twice() {
+    check("s sub t; p pub t 1; s got t p 1; s got t p 1", &[NoDuplicates]);
+    check(
+        "s sub t; p pub t 1; p pub t 2; s got t p 1; s got t p 2; s got t p 1",
+        &[PublisherOrder, CommonOrder, NoDuplicates],
+    );
+    // A client that moved may get it once at each attachment.
+    check("s sub t; s.1 sub t; p pub t 1; s got t p 1; s.1 got t p 1", &[]);
+}
+
+#[test]
+fn p5_loss_without_a_gap() {
+    let three = "s sub t; p pub t 1; p pub t 2; p pub t 3;";
+    check(&format!("{three} s got t p 1; s got t p 3"), &[LossExplained]);
+    check(&format!("{three} s got t p 1; s got t p 3; s end"), &[LossExplained]);
+    check(&format!("{three} s got t p 1; s gap t 1; s got t p 3"), &[]);
+    check(&format!("{three} s got t p 1; s maybe *; s got t p 3"), &[]);
+    check(&format!("{three} s got t p 1; s gap t 2"), &[]);
+    // In the wrong place, for another topic, for another origin.
+    check(&format!("{three} s got t p 1; s got t p 3; s maybe *"), &[LossExplained]);
+    check(&format!("{three} s got t p 1; s maybe u; s got t p 3"), &[LossExplained]);
+    check(&format!("{three} s got t p 1; s maybe t m; s got t p 3"), &[LossExplained]);
+}
+
+#[test]
+fn p5_gaps_that_count_wrongly() {
+    let four = "s sub t; p pub t 1; p pub t 2; p pub t 3; p pub t 4;";
+    check(&format!("{four} s got t p 1; s gap t 2; s got t p 4"), &[]);
+    check(&format!("{four} s got t p 1; s gap t 1; s got t p 4"), &[LossExplained]);
+    check(&format!("{four} s got t p 1; s gap t 3; s got t p 4"), &[GapFinal]);
+    // Two gaps for one loss.
+    check(&format!("{four} s got t p 1; s gap t 2; s gap t 2; s got t p 4"), &[LossExplained]);
+    check(&format!("{four} s got t p 1; s gap t 1; s gap t 1; s got t p 4"), &[]);
+    // A possible gap beside a certain one: the certain one may count less.
+    check(&format!("{four} s got t p 1; s gap t 1; s maybe t; s got t p 4"), &[]);
+    check("s sub t; p pub t 1; s got t p 1; s gap t 1", &[GapFinal]);
+    check("s sub t; p pub t 1; s got t p 1; s maybe *", &[]);
+}
+
+#[test]
+fn p5_what_a_gap_counted_and_came_after_all() {
+    check(
+        "s sub t; p pub t 1; p pub t 2; p pub t 3; s got t p 1; s gap t 1; s got t p 2; s got t p 3",
+        &[GapFinal],
+    );
+}
+
+#[test]
+fn what_failed_or_never_was_is_not_delivered() {
+    check("s sub t; p fail t 1", &[]);
+    check("s sub t; p fail t 1; s got t p 1", &[OnlyWhatWasPublished]);
+    check("s sub t; s got t p 1", &[OnlyWhatWasPublished]);
+    check("s sub t; p pub t 1; s got t p 1; p pub u 2; s got u p 2", &[OnlyWhatWasPublished]);
+    check("s sub t; p@m pub t 1; s got t p 1", &[OnlyWhatWasPublished]);
+}

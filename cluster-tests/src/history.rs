@@ -1,0 +1,192 @@
+//! What clients did and saw, in the order in which they did and saw it. One record a line as JSON, so that a history that broke a
+//! promise can be kept and judged again.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use waxwing::supervise::Clock;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub t_us: u64,
+    /// Who: a client's name, or `nemesis`.
+    pub proc: String,
+    /// Which of the client's attachments, from 0.
+    pub attachment: u32,
+    /// The node that it is attached to.
+    pub node: String,
+    pub kind: Kind,
+    #[serde(flatten)]
+    pub op: Op,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    Invoke,
+    Ok,
+    /// It did not happen, and never will.
+    Fail,
+    /// Perhaps it happened.
+    Info,
+    /// Something that came unasked.
+    Event,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Op {
+    Subscribe {
+        topics: Vec<String>,
+        patterns: Vec<String>,
+        /// Every live member confirmed; told by `Ok` only.
+        everywhere: bool,
+    },
+    Unsubscribe {
+        topics: Vec<String>,
+        patterns: Vec<String>,
+    },
+    Publish(Numbered),
+    Message {
+        #[serde(flatten)]
+        message: Numbered,
+        origin: String,
+        id: String,
+    },
+    Gap {
+        /// None: any.
+        topics: Vec<String>,
+        /// Empty: any.
+        origin: String,
+        missing: Option<u64>,
+        certain: bool,
+        reason: String,
+    },
+    GoAway,
+    /// The stream ended.
+    Ended {
+        how: String,
+    },
+    Fault {
+        fault: String,
+        begin: bool,
+    },
+}
+
+/// A message that tells who published it: the `seq`th, from 1, of one attachment of a publisher, over all its topics.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Numbered {
+    pub topic: String,
+    pub publisher: String,
+    pub seq: u64,
+}
+
+impl Numbered {
+    /// A payload of `size` bytes, or as many as it needs.
+    pub fn payload(&self, size: usize) -> String {
+        let mut text = format!("{} {} ", self.publisher, self.seq);
+        text.extend(std::iter::repeat_n('.', size.saturating_sub(text.len())));
+        text
+    }
+
+    /// None: some other payload.
+    pub fn read(topic: &str, payload: &[u8]) -> Option<Self> {
+        let mut words = std::str::from_utf8(payload).ok()?.split(' ');
+        let publisher = words.next()?.to_owned();
+        let seq = words.next()?.parse().ok()?;
+        Some(Self { topic: topic.to_owned(), publisher, seq })
+    }
+}
+
+/// Cheap to clone; clones write one history.
+#[derive(Debug, Clone)]
+pub struct Recorder {
+    clock: Clock,
+    records: Arc<Mutex<Vec<Record>>>,
+}
+
+/// Who a record is about.
+#[derive(Debug, Clone)]
+pub struct Who {
+    pub proc: String,
+    pub attachment: u32,
+    pub node: String,
+}
+
+impl Recorder {
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, records: Arc::default() }
+    }
+
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    pub fn add(&self, who: &Who, kind: Kind, op: Op) {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock: the order of records is the order of times.
+        let t_us = self.clock.now().as_micros();
+        let Who { proc, attachment, node } = who.clone();
+        records.push(Record { t_us, proc, attachment, node, kind, op });
+    }
+
+    pub fn fault(&self, fault: &str, begin: bool) {
+        let nemesis = Who { proc: "nemesis".to_owned(), attachment: 0, node: String::new() };
+        self.add(&nemesis, Kind::Event, Op::Fault { fault: fault.to_owned(), begin });
+    }
+
+    pub fn history(&self) -> Vec<Record> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// One JSON object a line.
+    pub fn write(&self, file: &Path) -> std::io::Result<()> {
+        let mut out = std::io::BufWriter::new(std::fs::File::create(file)?);
+        for record in self.history() {
+            writeln!(out, "{}", serde_json::to_string(&record)?)?;
+        }
+        out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_survives_json() {
+        let message = Numbered { topic: "t".to_owned(), publisher: "p.0".to_owned(), seq: 7 };
+        let ops = [
+            Op::Publish(message.clone()),
+            Op::Message { message, origin: "a".to_owned(), id: "x".to_owned() },
+            Op::Gap {
+                topics: vec!["t".to_owned()],
+                origin: String::new(),
+                missing: Some(3),
+                certain: true,
+                reason: "LINK".to_owned(),
+            },
+            Op::GoAway,
+        ];
+        for op in ops {
+            let who = ("s".to_owned(), "a".to_owned());
+            let record =
+                Record { t_us: 5, proc: who.0, attachment: 1, node: who.1, kind: Kind::Event, op };
+            let line = serde_json::to_string(&record).unwrap();
+            assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_payload_tells_its_publisher_and_number() {
+        let message = Numbered { topic: "t".to_owned(), publisher: "p.1".to_owned(), seq: 42 };
+        for size in [0, 7, 100] {
+            let payload = message.payload(size);
+            assert!(payload.len() >= size);
+            assert_eq!(Numbered::read("t", payload.as_bytes()), Some(message.clone()));
+        }
+        assert_eq!(Numbered::read("t", b"hello"), None);
+    }
+}

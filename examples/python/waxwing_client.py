@@ -1,0 +1,116 @@
+"""A small Waxwing client for asyncio: it resumes, subscribes again, reports gaps, moves when a node asks it to, and never publishes twice.
+
+Take events in a task of its own: answers stand behind messages on the same stream.
+"""
+import asyncio
+import random
+
+import grpc
+
+from waxwing_stream import Attachment, pb
+
+
+class Client:
+    """`events` gives ("message", batch, message), ("gap", gap), ("moved" | "attached" | "detached" | "refused", text)."""
+
+    def __init__(self, addresses, namespace="default"):
+        self.addresses, self.endpoints = list(addresses), []
+        self.metadata = (("waxwing-namespace", namespace),)
+        self.token, self.epoch, self.topics, self.patterns, self.seen = b"", 0, set(), set(), {}
+        self.events, self.publisher, self.may_publish = asyncio.Queue(10_000), None, asyncio.Event()
+        self.runner = asyncio.create_task(self.run())
+
+    async def subscribe(self, *topics, patterns=()):
+        """How far each name holds. After a break the client subscribes again by itself."""
+        self.topics.update(topics), self.patterns.update(patterns)
+        await self.may_publish.wait()
+        asked = await self.publisher.ask(subscribe=pb.SubscribeRequest(topics=topics, patterns=patterns))
+        return list((await asked).topics)
+
+    async def publish(self, topic, payload, confirm=pb.CONFIRM_NODE, **fields):
+        """The node's answer. ConnectionError: it may have been published or not; it is never repeated here."""
+        await self.may_publish.wait()
+        request = pb.PublishRequest(topic=topic, payload=payload, confirm=confirm or pb.CONFIRM_NODE, **fields)
+        reply = await (await self.publisher.ask(publish=request))
+        if reply.HasField("error"):
+            raise ValueError(f"{reply.error.code}: {reply.error.message}")
+        return reply.publish
+
+    async def close(self):
+        self.runner.cancel()
+        if self.publisher and self.may_publish.is_set():
+            await self.publisher.bye(keep_session=False)
+            await asyncio.wait_for(self.publisher.reader, 5)
+
+    async def run(self):
+        attachment, pause = None, 0.1
+        while True:
+            if attachment := attachment or await self.attach(None):
+                attachment, pause = await self.deliver(attachment), 0.1
+            else:
+                await asyncio.sleep(pause * random.uniform(0.5, 1))
+                pause = min(pause * 2, 5)
+
+    async def attach(self, old):
+        """On the first address that takes us. With `old`, that one goes on receiving meanwhile."""
+        for address in dict.fromkeys(random.sample(self.endpoints, len(self.endpoints)) + self.addresses):
+            if old and address == old.address:
+                continue
+            new = Attachment(address, self.metadata)
+            try:
+                await asyncio.wait_for(new.channel.channel_ready(), 2)
+                if old:  # it may take no publish once the new one is welcomed: wait until it has answered for all
+                    self.may_publish.clear()
+                    fence = await old.ask(unsubscribe=pb.SubscribeRequest())
+                    await asyncio.wait([fence, *old.waiting.values()], timeout=1.5)
+                overlap = bool(old) and not old.reader.done()
+                welcome = await new.hello(resume_token=self.token, epoch=self.epoch, overlap=overlap)
+                first, self.token, self.epoch = not self.token, welcome.resume_token, welcome.epoch
+                self.endpoints, self.publisher = list(welcome.endpoints), new
+                self.may_publish.set()
+                again = await new.ask(subscribe=pb.SubscribeRequest(topics=self.topics, patterns=self.patterns))
+                if overlap:
+                    await asyncio.wait_for(again, 5)
+                if not first and not overlap and not welcome.resumed:  # else the node reports it
+                    await self.events.put(("gap", pb.Gap(reason=pb.Gap.RECONNECTED)))
+                await self.events.put(("moved" if overlap else "attached", welcome.node))
+                return new
+            except (OSError, grpc.RpcError, asyncio.TimeoutError, AttributeError) as err:
+                await new.channel.close()
+                await self.events.put(("refused", f"{address}: {err!r}"))
+        if old and not old.reader.done():
+            self.may_publish.set()
+        return None
+
+    async def move(self, old):
+        while not old.reader.done():
+            if new := await self.attach(old):
+                if not old.reader.done():
+                    await old.bye(keep_session=True)
+                return new
+            await asyncio.sleep(0.5)
+
+    async def deliver(self, attachment):
+        """Until the stream ends; then the attachment made meanwhile. What that one holds is read only now: nothing overtakes."""
+        move = None
+        while event := await attachment.inbox.get():
+            kind = event.WhichOneof("kind")
+            if kind == "batch":
+                batch, pair = event.batch, (event.batch.topic, event.batch.origin)
+                for message in batch.messages:  # ids of an origin rise: what is not above the last one has been here before
+                    if message.id > self.seen.get(pair, ""):
+                        self.seen[pair] = message.id
+                        await self.events.put(("message", batch, message))
+            elif kind == "gap":
+                await self.events.put(("gap", event.gap))
+            elif kind == "reply":
+                await self.events.put(("refused", event.reply.error.message))
+            elif kind == "go_away" and not move:
+                self.endpoints = list(event.go_away.endpoints) or self.endpoints
+                move = asyncio.create_task(self.move(attachment))
+        if move and (new := await move):
+            if attachment.broke:  # with messages still to come, perhaps
+                await self.events.put(("gap", pb.Gap(reason=pb.Gap.RECONNECTED)))
+            return new
+        self.may_publish.clear()
+        await self.events.put(("detached", attachment.address))

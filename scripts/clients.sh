@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# Clients that we did not write, against three real nodes: grpcio and @grpc/grpc-js by the examples, a reflection client, and curl.
+# Each publishes on one node and receives on another. The last line counts; exit 0 only if none failed.
+#
+#   scripts/clients.sh          WAXWING_BIN=path  a node built before      PYTHON=path  a Python that has examples/python's requirements
+set -euo pipefail
+cd "$(dirname "$0")/.."
+exec </dev/null
+
+python=${PYTHON:-python3}
+if [ -z "${WAXWING_BIN:-}" ]; then
+    cargo build --locked --bin waxwing
+    WAXWING_BIN=${CARGO_TARGET_DIR:-target}/debug/waxwing
+fi
+
+work=$(mktemp -d)
+nodes=
+stop() {
+    if [ -n "$nodes" ]; then
+        kill "$nodes" 2>/dev/null || true
+        for _ in $(seq 100); do
+            kill -0 "$nodes" 2>/dev/null || break
+            sleep 0.1
+        done
+        # The nodes end with the program that started them.
+        kill -9 "$nodes" 2>/dev/null || true
+    fi
+    rm -rf "$work"
+}
+trap stop EXIT
+
+# A node has a port for each door, on the ten above its base.
+ports_are_free() {
+    "$python" - "$1" <<'END'
+import socket, sys
+for port in range(int(sys.argv[1]), int(sys.argv[1]) + 30):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as s:
+            s.bind(("127.0.0.1", port))
+END
+}
+base=
+for _ in $(seq 50); do
+    try=$((10000 + RANDOM % 2000 * 10))
+    if ports_are_free "$try" 2>/dev/null; then
+        base=$try
+        break
+    fi
+done
+if [ -z "$base" ]; then
+    echo "clients: no thirty free ports in a row" >&2
+    exit 1
+fi
+
+"$WAXWING_BIN" dev --nodes 3 --base-port "$base" >"$work/nodes.log" 2>&1 &
+nodes=$!
+a=127.0.0.1:$base b=127.0.0.1:$((base + 10)) c=127.0.0.1:$((base + 20)) http=127.0.0.1:$((base + 2))
+for node in "$a" "$b" "$c"; do
+    # The first word may come before the port is open.
+    ready=
+    for _ in $(seq 20); do
+        if "$WAXWING_BIN" --node "$node" --timeout 30s wait --members 3 --converged >>"$work/wait.log" 2>&1; then
+            ready=1
+            break
+        fi
+        kill -0 "$nodes" 2>/dev/null || break
+        sleep 0.5
+    done
+    if [ -z "$ready" ]; then
+        echo "clients: $node did not get ready" >&2
+        tail -n 5 "$work/wait.log" >&2
+        tail -n 40 "$work/nodes.log" >&2
+        exit 1
+    fi
+done
+
+passed=0
+failed=0
+run() {
+    local name=$1
+    shift
+    local code=0
+    timeout 120 "$@" >"$work/out.log" 2>&1 || code=$?
+    if [ "$code" -eq 0 ]; then
+        passed=$((passed + 1))
+        echo "client $name: passed"
+    else
+        failed=$((failed + 1))
+        echo "client $name: FAILED (exit $code)"
+        sed 's/^/    /' "$work/out.log" | tail -n 40
+    fi
+}
+
+# Publishes by JSON over HTTP on one node; the command line receives on another.
+curl_to_subscriber() {
+    "$WAXWING_BIN" --node "$c" --timeout 20s subscribe clients/curl --count 1 --raw >"$work/received" 2>"$work/subscribed" &
+    local subscriber=$!
+    for _ in $(seq 100); do
+        grep -q subscribed "$work/subscribed" && break
+        kill -0 "$subscriber" || break
+        sleep 0.1
+    done
+    curl -fsS --max-time 10 -d 'told by curl' "http://$http/v1/topics/clients%2Fcurl/publish?confirm=cluster"
+    wait "$subscriber"
+    cat "$work/subscribed" "$work/received"
+    grep -qx 'told by curl' "$work/received"
+}
+export WAXWING_BIN work c http
+export -f curl_to_subscriber
+
+# The one file of an example that can be run as a smoke test. None: a path that does not exist, so that its client fails.
+smoke() {
+    grep -l -e --smoke "$1"/*.py "$1"/*.js "$1"/*.mjs 2>/dev/null | head -n 1 | grep . || echo "$1/(no file with --smoke)"
+}
+run python "$python" "$(smoke examples/python)" --smoke "$a" "$b"
+run node node "$(smoke examples/node)" --smoke "$b" "$c"
+run reflection "$python" scripts/reflection_client.py "$c" "$a"
+run http bash -euo pipefail -c curl_to_subscriber
+
+if [ "$failed" -gt 0 ]; then
+    echo "--- the nodes' last words"
+    tail -n 60 "$work/nodes.log"
+fi
+echo "clients: $passed passed, $failed failed"
+[ "$failed" -eq 0 ]

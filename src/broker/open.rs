@@ -1,0 +1,223 @@
+//! How an attachment comes to be: hello, the question to the peers, welcome.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::attachment::Attachment;
+use super::seat::{Card, Seat, Voice};
+use super::sessions::{AttachmentId, Hello, Input, Output};
+use super::{Broker, BrokerError, Ending, Shared, endpoints};
+use crate::metrics::names;
+use crate::router::SessionKnown;
+use crate::types::{Namespace, ResumeToken, SessionId};
+
+/// A larger epoch is no epoch that any node has ever given.
+const EPOCH_MAX: u64 = u64::MAX / 2;
+
+/// What people see of a client is cut to so many characters.
+const CLIENT_LEN_MAX: usize = 128;
+
+/// What a client says when it comes.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    pub namespace: Namespace,
+    /// Of a closed list: it labels metrics.
+    pub front: &'static str,
+    pub client: String,
+    pub address: String,
+    /// Empty: a new session. Else 16 bytes.
+    pub token: Vec<u8>,
+    /// The last epoch that the client was welcomed with.
+    pub epoch: u64,
+    /// `None`: the node's default.
+    pub linger: Option<Duration>,
+    pub overlap: bool,
+}
+
+/// What a client is told when it has come.
+#[derive(Debug, Clone)]
+pub struct Welcome {
+    pub session: SessionId,
+    pub token: ResumeToken,
+    pub resumed: bool,
+    pub epoch: u64,
+    pub node: String,
+    /// Client addresses of the ready nodes, this one first.
+    pub endpoints: Vec<String>,
+}
+
+impl Broker {
+    /// One connection of a session, new or resumed. What `voice` says as a welcome is the first thing in its mailbox.
+    pub async fn open(
+        &self,
+        opening: Opening,
+        voice: &'static dyn Voice,
+    ) -> Result<Attachment, BrokerError> {
+        self.try_open(opening, voice).await.inspect_err(BrokerError::count)
+    }
+
+    async fn try_open(
+        &self,
+        opening: Opening,
+        voice: &'static dyn Voice,
+    ) -> Result<Attachment, BrokerError> {
+        let shared = &self.shared;
+        let fresh = opening.token.is_empty();
+        let token = if fresh { new_token() } else { parse_token(&opening.token)? };
+        if opening.epoch > EPOCH_MAX {
+            return Err(BrokerError::Invalid(format!(
+                "no session has the epoch {}",
+                opening.epoch
+            )));
+        }
+        let limits = shared.limits.get();
+        let session = token.session_id(&opening.namespace);
+        let hello = Hello {
+            session,
+            attachment: AttachmentId(shared.next.fetch_add(1, Ordering::Relaxed)),
+            epoch: opening.epoch,
+            linger: opening.linger.unwrap_or(limits.linger).min(limits.linger_max),
+            overlap: opening.overlap,
+            fresh,
+        };
+        let (attachment, mut outputs) = self.take_seat(hello, &opening, voice, limits.sessions)?;
+
+        // From here on, dropping `attachment` undoes it all: the client may go while the peers are asked.
+        let (epoch, resumed, overlapping) = loop {
+            match welcome_or_ask(&outputs) {
+                Some(Next::Welcome { epoch, resumed, overlapping }) => {
+                    break (epoch, resumed, overlapping);
+                }
+                Some(Next::Ask(moved)) => {
+                    let known = shared.router.session_moved(moved, true).await;
+                    outputs = shared.answered(attachment.id(), known);
+                }
+                // Somebody else took the session meanwhile.
+                None => return Err(BrokerError::Superseded),
+            }
+        };
+        shared.announce(&outputs).await;
+
+        attachment.welcome(
+            &Welcome {
+                session,
+                token,
+                resumed,
+                epoch,
+                node: shared.node.to_string(),
+                endpoints: endpoints::all(&shared.membership.members()),
+            },
+            // What was published while it was away is lost, unless the older attachment has received it. Where the session was lost
+            // with its node, the client is told the same.
+            !overlapping && (resumed || opening.epoch > 0),
+        );
+        Ok(attachment)
+    }
+
+    fn take_seat(
+        &self,
+        hello: Hello,
+        opening: &Opening,
+        voice: &'static dyn Voice,
+        sessions_max: usize,
+    ) -> Result<(Attachment, Vec<Output>), BrokerError> {
+        let shared = &self.shared;
+        let card = Arc::new(Card {
+            namespace: opening.namespace.clone(),
+            front: opening.front,
+            client: presentable(&opening.client),
+            address: opening.address.clone(),
+            since_ms: shared.clock.unix_ms(),
+        });
+        let mailbox = shared.router.open_mailbox(hello.session);
+        let seat =
+            Arc::new(Seat::new(hello.attachment, hello.session, card.clone(), mailbox, voice));
+        let now = shared.clock.now();
+        let mut table = shared.table.lock();
+        let refused = if table.away.is_some() {
+            Some(BrokerError::Draining)
+        } else if table.seats.len() >= sessions_max {
+            Some(BrokerError::TooManySessions { max: sessions_max })
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            drop(table);
+            shared.router.close_mailbox(&seat.mailbox);
+            return Err(refused);
+        }
+        table.seats.insert(hello.attachment, seat.clone());
+        table.cards.insert(hello.session, card);
+        let outputs = table.sessions.handle(Input::Hello(hello), now);
+        let affected = table.affected(&outputs);
+        drop(table);
+        super::obey(affected);
+        let attachment =
+            Attachment { shared: shared.clone(), seat, gap_due: AtomicBool::new(false) };
+        Ok((attachment, outputs))
+    }
+}
+
+impl Shared {
+    fn answered(&self, attachment: AttachmentId, known: SessionKnown) -> Vec<Output> {
+        let random = endpoints::Random::new().next();
+        self.decide(Input::Answered { attachment, known, random })
+    }
+}
+
+impl Attachment {
+    fn welcome(&self, welcome: &Welcome, gap_due: bool) {
+        self.gap_due.store(gap_due, Ordering::Relaxed);
+        if let Some(said) = self.seat.voice.welcome(welcome) {
+            self.seat.mailbox.push_event(said);
+        }
+        self.seat.set_welcomed();
+    }
+}
+
+enum Next {
+    Welcome { epoch: u64, resumed: bool, overlapping: bool },
+    Ask(crate::router::SessionMoved),
+}
+
+fn welcome_or_ask(outputs: &[Output]) -> Option<Next> {
+    outputs.iter().find_map(|output| match *output {
+        Output::Welcome { epoch, resumed, overlapping, .. } => {
+            Some(Next::Welcome { epoch, resumed, overlapping })
+        }
+        Output::Ask { moved, .. } => Some(Next::Ask(moved)),
+        _ => None,
+    })
+}
+
+fn new_token() -> ResumeToken {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness");
+    ResumeToken::new(bytes)
+}
+
+fn parse_token(bytes: &[u8]) -> Result<ResumeToken, BrokerError> {
+    bytes.try_into().map(ResumeToken::new).map_err(|_| BrokerError::BadToken(bytes.len()))
+}
+
+/// For people's eyes: short, and without what could play with a terminal.
+fn presentable(client: &str) -> String {
+    client.chars().filter(|c| !c.is_control()).take(CLIENT_LEN_MAX).collect()
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        // Whoever ended it has said why; nobody did when its task panicked or was cancelled.
+        let ending = if std::thread::panicking() { Ending::Failed } else { Ending::Lost };
+        self.seat.end(ending);
+        let shared = &self.shared;
+        shared.router.close_mailbox(&self.seat.mailbox);
+        shared.table.lock().seats.remove(&self.seat.id);
+        shared.decide(Input::Lost { attachment: self.seat.id });
+        let front = self.seat.card.front;
+        let reason = self.seat.ending().map_or("failed", Ending::label);
+        metrics::counter!(names::SESSIONS_CLOSED, "front" => front, "reason" => reason)
+            .increment(1);
+    }
+}

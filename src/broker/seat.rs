@@ -1,0 +1,245 @@
+//! One attachment as everybody sees it: its reading side, its writing side, the table, the reaper. Whoever ends it first says why.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::open::Welcome;
+use super::sessions::{AttachmentId, CloseReason};
+use super::{BrokerError, GoAway};
+use crate::config::limits::LimitsHandle;
+use crate::pubsub::mailbox::{Closed, Mailbox};
+use crate::supervise::Shutdown;
+use crate::types::{Namespace, Pattern, SessionId, Topic};
+
+/// How a front says what the broker has to say by itself.
+pub trait Voice: Sync {
+    /// `None`: this front welcomes nobody.
+    fn welcome(&self, welcome: &Welcome) -> Option<Bytes>;
+    fn go_away(&self, away: &GoAway) -> Bytes;
+}
+
+/// Why an attachment ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The client said bye.
+    Bye,
+    /// The client's stream ended without a bye.
+    Lost,
+    /// A newer attachment of its session is here, or elsewhere.
+    Superseded,
+    /// Its time beside its successor is over.
+    OverlapOver,
+    /// Its session was ended by a bye of another attachment.
+    SessionEnded,
+    Killed,
+    /// It took nothing for so long while messages waited.
+    Stalled(Duration),
+    /// Said by the node: it stops, it has drained.
+    NodeCloses(String),
+    /// What the client sent can't be understood, so that nothing after it can.
+    Malformed(String),
+    /// One message from the client was over this limit.
+    FrameTooLarge {
+        size: usize,
+        max: usize,
+    },
+    /// A fault of ours, which took this session only.
+    Failed,
+}
+
+impl Ending {
+    /// For metrics, and for programs.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Bye => "bye",
+            Self::Lost => "lost",
+            Self::Superseded => "superseded",
+            Self::OverlapOver => "overlap_over",
+            Self::SessionEnded => "session_ended",
+            Self::Killed => "killed",
+            Self::Stalled(_) => "stalled",
+            Self::NodeCloses(_) => "node_closes",
+            Self::Malformed(_) => "malformed",
+            Self::FrameTooLarge { .. } => "frame_too_large",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bye => f.write_str("bye"),
+            Self::Lost => f.write_str("the stream ended without a bye"),
+            Self::Superseded => f.write_str("the session has a newer attachment"),
+            Self::OverlapOver => f.write_str("the time beside the newer attachment is over"),
+            Self::SessionEnded => f.write_str("the session was ended by another attachment"),
+            Self::Killed => f.write_str("the session was killed"),
+            Self::Stalled(after) => {
+                write!(f, "nothing was taken for {} s while messages waited", after.as_secs())
+            }
+            Self::NodeCloses(reason) | Self::Malformed(reason) => f.write_str(reason),
+            Self::FrameTooLarge { size, max } => {
+                write!(f, "a message of {size} bytes is larger than limits.frame, {max}")
+            }
+            Self::Failed => f.write_str("this session failed; the node goes on"),
+        }
+    }
+}
+
+impl From<CloseReason> for Ending {
+    fn from(why: CloseReason) -> Self {
+        match why {
+            CloseReason::Superseded => Self::Superseded,
+            CloseReason::OverlapOver => Self::OverlapOver,
+            CloseReason::SessionEnded => Self::SessionEnded,
+            CloseReason::Killed => Self::Killed,
+        }
+    }
+}
+
+/// What people see of a session.
+#[derive(Debug)]
+pub(super) struct Card {
+    pub(super) namespace: Namespace,
+    pub(super) front: &'static str,
+    pub(super) client: String,
+    pub(super) address: String,
+    pub(super) since_ms: u64,
+}
+
+pub(super) struct Seat {
+    pub(super) id: AttachmentId,
+    pub(super) session: SessionId,
+    pub(super) card: Arc<Card>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) voice: &'static dyn Voice,
+    pub(super) subscriptions: Mutex<Subscriptions>,
+    /// Cancelled when it ends.
+    pub(super) closed: Shutdown,
+    welcomed: AtomicBool,
+    receive_only: AtomicBool,
+    ending: OnceLock<Ending>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions {
+    pub(super) topics: HashSet<Topic>,
+    pub(super) patterns: HashSet<Pattern>,
+}
+
+impl Subscriptions {
+    pub(super) fn len(&self) -> usize {
+        self.topics.len() + self.patterns.len()
+    }
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat")
+            .field("id", &self.id)
+            .field("session", &self.session)
+            .field("ending", &self.ending)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Seat {
+    pub(super) fn new(
+        id: AttachmentId,
+        session: SessionId,
+        card: Arc<Card>,
+        mailbox: Arc<Mailbox>,
+        voice: &'static dyn Voice,
+    ) -> Self {
+        Self {
+            id,
+            session,
+            card,
+            mailbox,
+            voice,
+            subscriptions: Mutex::default(),
+            closed: Shutdown::new(),
+            welcomed: AtomicBool::new(false),
+            receive_only: AtomicBool::new(false),
+            ending: OnceLock::new(),
+        }
+    }
+
+    /// Both its sides end; what is in the mailbox can still be taken. The first reason stands.
+    pub(super) fn end(&self, ending: Ending) {
+        let closed = match &ending {
+            Ending::Stalled(_) => Closed::Stalled,
+            other => Closed::Reason(other.label().to_owned()),
+        };
+        if self.ending.set(ending).is_ok() {
+            self.mailbox.close(closed);
+            self.closed.cancel();
+        }
+    }
+
+    pub(super) fn ending(&self) -> Option<&Ending> {
+        self.ending.get()
+    }
+
+    pub(super) fn set_welcomed(&self) {
+        self.welcomed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_welcomed(&self) -> bool {
+        self.welcomed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_receive_only(&self) {
+        self.receive_only.store(true, Ordering::Release);
+    }
+
+    pub(super) fn may_ask(&self) -> Result<(), BrokerError> {
+        if self.receive_only.load(Ordering::Acquire) {
+            return Err(BrokerError::Superseded);
+        }
+        Ok(())
+    }
+}
+
+/// An attachment's writing side: what a front's connection takes and writes. The attachment ends when this is dropped, since nobody
+/// can receive any longer.
+#[derive(Debug)]
+pub struct Outlet {
+    pub(super) seat: Arc<Seat>,
+    pub(super) limits: LimitsHandle,
+}
+
+impl Outlet {
+    /// One or more whole messages in the front's wire form. `Err`: all that came before the end has been taken.
+    pub fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes_max: usize,
+    ) -> Poll<Result<Bytes, Ending>> {
+        match ready!(self.seat.mailbox.poll_take(cx, bytes_max)) {
+            Ok(bytes) => Poll::Ready(Ok(bytes)),
+            Err(closed) => {
+                // The mailbox may have found by itself that it stalls.
+                self.seat.end(match closed {
+                    Closed::Stalled => Ending::Stalled(self.limits.get().mailbox_stall),
+                    Closed::Reason(reason) => Ending::NodeCloses(reason),
+                });
+                Poll::Ready(Err(self.seat.ending().cloned().unwrap_or(Ending::Failed)))
+            }
+        }
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.seat.end(Ending::Lost);
+    }
+}

@@ -1,0 +1,125 @@
+//! Connections and the streams on them.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
+use tonic::body::Body;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tower::ServiceExt;
+use tower_service::Service;
+
+use super::message::ClientError;
+use super::reader::Reader;
+use crate::wire::frames::{FrameBody, FrameSource};
+
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What one stream, and one connection, may be sent ahead of what has been read.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 32 << 20;
+/// So that a run of 256 KiB comes as one HTTP/2 frame.
+const FRAME_SIZE: u32 = 1 << 20;
+
+/// How long to sleep when nothing is due.
+pub(crate) const IDLE: Duration = Duration::from_secs(3600);
+
+pub(crate) const OPEN_PATH: &str = "/waxwing.v1.Session/Open";
+
+/// `host:port`, or a URI with a scheme.
+pub(crate) fn endpoint(address: &str, timeout: Duration) -> Result<Endpoint, ClientError> {
+    let uri =
+        if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let endpoint = Endpoint::from_shared(uri).map_err(|err| ClientError::BadAddress {
+        address: address.to_owned(),
+        reason: reason(&err),
+    })?;
+    if endpoint.uri().port().is_none() {
+        return Err(ClientError::BadAddress {
+            address: address.to_owned(),
+            reason: "expected host:port".to_owned(),
+        });
+    }
+    Ok(endpoint
+        .connect_timeout(timeout)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_SIZE))
+}
+
+/// Metadata that goes with every call.
+pub(crate) fn metadata(namespace: &str, key: Option<&str>) -> Result<HeaderMap, ClientError> {
+    let mut headers = HeaderMap::new();
+    let bad = |what: &str| ClientError::BadAddress {
+        address: what.to_owned(),
+        reason: "not fit for an HTTP header".to_owned(),
+    };
+    let value = HeaderValue::from_str(namespace).map_err(|_| bad(namespace))?;
+    headers.insert("waxwing-namespace", value);
+    if let Some(key) = key {
+        let mut value =
+            HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| bad("the key"))?;
+        value.set_sensitive(true);
+        headers.insert(http::header::AUTHORIZATION, value);
+    }
+    Ok(headers)
+}
+
+/// Opens a session stream. What `source` gives is written as it is.
+pub(crate) async fn open<S: FrameSource + Unpin>(
+    mut channel: Channel,
+    metadata: &HeaderMap,
+    source: S,
+) -> Result<Reader, Status> {
+    let mut request = Request::new(Body::new(FrameBody::request(source)));
+    *request.method_mut() = Method::POST;
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = PathAndQuery::from_static(OPEN_PATH).into();
+    let headers = request.headers_mut();
+    headers.clone_from(metadata);
+    headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    let broken = |err: tonic::transport::Error| Status::unavailable(reason(&err));
+    let response = channel.ready().await.map_err(broken)?.call(request).await.map_err(broken)?;
+    let status = Status::from_header_map(response.headers());
+    if let Some(status) = status.filter(|status| status.code() != Code::Ok) {
+        return Err(status);
+    }
+    if response.status() != http::StatusCode::OK {
+        let message = format!("HTTP status {}: is this a gRPC port?", response.status());
+        return Err(Status::unavailable(message));
+    }
+    Ok(Reader::new(response.into_body()))
+}
+
+/// An error and what it comes from, said once each.
+pub(crate) fn reason(err: &dyn Error) -> String {
+    let mut text = err.to_string();
+    let mut last = text.clone();
+    let mut source = err.source();
+    while let Some(err) = source {
+        let this = err.to_string();
+        if !last.contains(&this) {
+            let _ = write!(text, ": {this}");
+            last = this;
+        }
+        source = err.source();
+    }
+    // tonic's own words for any failure say nothing.
+    text.strip_prefix("transport error: ").map(str::to_owned).unwrap_or(text)
+}
+
+/// A status in words for people.
+pub(crate) fn status_reason(status: &Status) -> String {
+    match status.message() {
+        "" => status.code().to_string(),
+        message => message.to_owned(),
+    }
+}

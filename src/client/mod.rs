@@ -1,0 +1,269 @@
+//! The Rust client: one session over the gRPC stream, on whichever node will have it.
+//!
+//! It tries several addresses, comes back after a break, subscribes again, moves without a gap when a node asks it to, batches
+//! publishes by itself, and never publishes anything twice. What may have been lost is an event, never a silence.
+//!
+//! In reading order: `message` (what a user sees), `session` ● (what is decided), `scan` ● and `codec` (bytes), `seen` ●, `outbox`
+//! and `inbox` (the two queues), `reader`, `outlet`, `connect` (one stream), `driver` ○ (the task). `lean` is a receiver for those who only count.
+
+mod codec;
+pub(crate) mod connect;
+mod driver;
+mod inbox;
+pub(crate) mod lean;
+mod message;
+mod outbox;
+mod outlet;
+mod reader;
+mod scan;
+mod seen;
+mod session;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+pub use message::{
+    ClientError, Confirm, Event, Gap, GapReason, MemberTrace, Outcome, Publish, Published,
+    ServerError, TopicResult,
+};
+pub use scan::{Batch, Headers, Message, Messages};
+
+use crate::supervise::{Clock, Shutdown, Supervisor, Task};
+use driver::{Command, Driver, Whereabouts};
+use inbox::Inbox;
+use outbox::{Outbox, Queued};
+use session::{Session, Settings};
+
+/// Asks that wait for the driver; further ones await their turn.
+const COMMANDS: usize = 64;
+
+/// How a client behaves. Start from `Options::new`.
+#[derive(Clone)]
+pub struct Options {
+    /// `host:port` of nodes' client listeners. More are learned from the nodes.
+    pub addresses: Vec<String>,
+    pub namespace: String,
+    /// Sent as a bearer token.
+    pub key: Option<String>,
+    /// For people who look at sessions.
+    pub client: String,
+    /// How long the session outlives its connection. `None`: as the node has it.
+    pub linger: Option<Duration>,
+    /// Publishes that have not been written yet, in bytes. A publisher awaits room.
+    pub outbox_bytes: usize,
+    /// Events that the user has not taken yet, in bytes. Then the client stops reading, and the node's limits hold.
+    pub inbox_bytes: usize,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("addresses", &self.addresses)
+            .field("namespace", &self.namespace)
+            .field("client", &self.client)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    pub fn new<A: Into<String>>(addresses: impl IntoIterator<Item = A>) -> Self {
+        Self {
+            addresses: addresses.into_iter().map(Into::into).collect(),
+            namespace: "default".to_owned(),
+            key: None,
+            client: concat!("waxwing-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
+            linger: None,
+            outbox_bytes: 1 << 20,
+            inbox_bytes: 8 << 20,
+        }
+    }
+}
+
+/// Cheap to clone; clones are the same session. When the last one is dropped the client closes.
+#[derive(Debug, Clone)]
+pub struct Client {
+    commands: mpsc::Sender<Command>,
+    outbox: Arc<Outbox>,
+    whereabouts: Arc<Mutex<Whereabouts>>,
+}
+
+/// What happens to a client. Dropping it throws away what comes.
+#[derive(Debug)]
+pub struct Events {
+    inbox: Arc<Inbox>,
+}
+
+impl Client {
+    /// Tries each address once, in turn; the first that welcomes the client decides. From then on it stays connected by itself.
+    pub async fn connect(options: Options) -> Result<(Self, Events), ClientError> {
+        for address in &options.addresses {
+            connect::endpoint(address, session::CONNECT_MAX)?;
+        }
+        let metadata = connect::metadata(&options.namespace, options.key.as_deref())?;
+        let clock = Clock::new();
+        let mut seed = [0; 8];
+        // Without randomness the clock must do: it only spreads clients out.
+        let seed = match getrandom::fill(&mut seed) {
+            Ok(()) => u64::from_le_bytes(seed),
+            Err(_) => clock.unix_ms(),
+        };
+        let settings = Settings {
+            addresses: options.addresses,
+            client: options.client.clone(),
+            linger: options.linger,
+        };
+        let outbox = Arc::new(Outbox::new(options.outbox_bytes));
+        let inbox = Arc::new(Inbox::new(options.inbox_bytes));
+        let whereabouts = Arc::new(Mutex::new(Whereabouts::default()));
+        let (commands, commanded) = mpsc::channel(COMMANDS);
+        let (started, start) = oneshot::channel();
+        let driver = Driver::new(
+            Session::new(settings, seed),
+            clock,
+            metadata,
+            Arc::clone(&outbox),
+            Arc::clone(&inbox),
+            Arc::clone(&whereabouts),
+            commanded,
+            started,
+            options.inbox_bytes,
+        );
+        Supervisor::new(Shutdown::new()).spawn(Task::Client(options.client), driver.run());
+        let client = Self { commands, outbox, whereabouts };
+        start.await.unwrap_or(Err(ClientError::Closed))?;
+        Ok((client, Events { inbox }))
+    }
+
+    /// Ends when the node has answered: how far each name holds, topics first, then patterns. A subscription outlives its connection.
+    pub async fn subscribe<T: Into<String>, P: Into<String>>(
+        &self,
+        topics: impl IntoIterator<Item = T>,
+        patterns: impl IntoIterator<Item = P>,
+    ) -> Result<Vec<TopicResult>, ClientError> {
+        self.ask(false, collect(topics), collect(patterns)).await
+    }
+
+    pub async fn unsubscribe<T: Into<String>, P: Into<String>>(
+        &self,
+        topics: impl IntoIterator<Item = T>,
+        patterns: impl IntoIterator<Item = P>,
+    ) -> Result<Vec<TopicResult>, ClientError> {
+        self.ask(true, collect(topics), collect(patterns)).await
+    }
+
+    async fn ask(
+        &self,
+        unsubscribe: bool,
+        topics: Vec<String>,
+        patterns: Vec<String>,
+    ) -> Result<Vec<TopicResult>, ClientError> {
+        let (answer, answered) = oneshot::channel();
+        let command = Command::Ask { unsubscribe, topics, patterns, answer };
+        self.commands.send(command).await.map_err(|_| ClientError::Closed)?;
+        answered.await.unwrap_or(Err(ClientError::Closed))
+    }
+
+    /// Publishes, and ends when it is confirmed as far as asked.
+    pub async fn publish(&self, publish: Publish<'_>) -> Result<Outcome, ClientError> {
+        self.send(publish).await?.await
+    }
+
+    /// Ends when there was room in the queue; what is returned ends with the confirmation. Publishes go out in the order in which they
+    /// found room.
+    pub async fn send(&self, publish: Publish<'_>) -> Result<Confirmation, ClientError> {
+        match self.outbox.push(&publish).await? {
+            Queued::Awaits(answer) => Ok(Confirmation { answer: Some(answer) }),
+            Queued::Sent | Queued::Full => Ok(Confirmation { answer: None }),
+        }
+    }
+
+    /// `None`: there is no room now.
+    pub fn try_send(&self, publish: &Publish<'_>) -> Result<Option<Confirmation>, ClientError> {
+        Ok(match self.outbox.try_push(publish)? {
+            Queued::Awaits(answer) => Some(Confirmation { answer: Some(answer) }),
+            Queued::Sent => Some(Confirmation { answer: None }),
+            Queued::Full => None,
+        })
+    }
+
+    /// The id that other people may see, and that `waxwing sessions` shows.
+    pub fn session_id(&self) -> String {
+        self.whereabouts.lock().session_id.clone()
+    }
+
+    /// `None`: between two nodes.
+    pub fn node(&self) -> Option<String> {
+        self.whereabouts.lock().node.clone()
+    }
+
+    /// Writes what is queued, then ends the session. False: not all of it could be handed over, or nobody knows.
+    pub async fn close(&self) -> bool {
+        let (done, closed) = oneshot::channel();
+        match self.commands.send(Command::Close { done }).await {
+            Ok(()) => closed.await.unwrap_or(false),
+            Err(_) => false,
+        }
+    }
+}
+
+fn collect<T: Into<String>>(names: impl IntoIterator<Item = T>) -> Vec<String> {
+    names.into_iter().map(Into::into).collect()
+}
+
+/// What becomes of a publish. Dropping it takes nothing back.
+#[derive(Debug)]
+pub struct Confirmation {
+    answer: Option<oneshot::Receiver<Result<Outcome, ClientError>>>,
+}
+
+impl Confirmation {
+    /// Awaiting it would not wait.
+    pub fn is_there(&self) -> bool {
+        self.answer.as_ref().is_none_or(|answer| !answer.is_empty() || answer.is_terminated())
+    }
+}
+
+impl Future for Confirmation {
+    type Output = Result<Outcome, ClientError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.answer {
+            None => Poll::Ready(Ok(Outcome::Sent)),
+            // A client that ends without a word leaves everything open.
+            Some(answer) => {
+                Poll::Ready(ready!(Pin::new(answer).poll(cx)).unwrap_or(Ok(Outcome::Unknown)))
+            }
+        }
+    }
+}
+
+impl Events {
+    /// `None`: the client is closed. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Option<Event> {
+        poll_fn(|cx| self.inbox.poll_next(cx)).await
+    }
+
+    /// What is there already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match self.inbox.poll_next(&mut cx) {
+            Poll::Ready(event) => event,
+            Poll::Pending => None,
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.inbox.deafen();
+    }
+}

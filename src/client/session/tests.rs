@@ -1,0 +1,366 @@
+//! What the client decides, as scripts: a line is an input, and what comes of it.
+
+use super::*;
+
+/// A core, and the clock it is told.
+struct Script {
+    session: Session,
+    now: Time,
+}
+
+impl Script {
+    fn new(addresses: &[&str]) -> Self {
+        let settings = Settings {
+            addresses: addresses.iter().map(|address| (*address).to_owned()).collect(),
+            client: "test".to_owned(),
+            linger: None,
+        };
+        Self { session: Session::new(settings, 7), now: Time::ZERO }
+    }
+
+    /// The outputs, in words.
+    fn give(&mut self, input: Input) -> Vec<String> {
+        self.session.handle(input, self.now);
+        std::iter::from_fn(|| self.session.poll_output()).map(|output| words(&output)).collect()
+    }
+
+    /// Lets time pass until something is due.
+    fn due(&mut self) -> Vec<String> {
+        self.now = self.session.deadline().expect("something is due");
+        self.give(Input::Tick)
+    }
+
+    fn started(addresses: &[&str]) -> Self {
+        let mut script = Self::new(addresses);
+        script.give(Input::Start);
+        script.give(Input::Connected(id(1)));
+        script.give(welcomed(1, "a", true, &["a:1", "b:1"]));
+        script
+    }
+
+    fn subscribed(addresses: &[&str], topics: &[&str]) -> Self {
+        let mut script = Self::started(addresses);
+        script.give(ask(1, topics));
+        let reply = Reply { id: script.session.ids, ..Reply::default() };
+        assert_eq!(script.give(Input::Replied(id(1), reply)), ["answer 1 ok"]);
+        script
+    }
+}
+
+fn words(output: &Output) -> String {
+    match output {
+        Output::Connect { attachment, address } => format!("connect {} {address}", attachment.0),
+        Output::Send { attachment, request } => match request {
+            Request::Hello { token, epoch, overlap, .. } => {
+                format!(
+                    "{} hello token {} epoch {epoch} overlap {overlap}",
+                    attachment.0,
+                    token.len()
+                )
+            }
+            Request::Subscribe { id, topics, patterns } => {
+                format!("{} subscribe #{id} {topics:?} {patterns:?}", attachment.0)
+            }
+            Request::Unsubscribe { id, topics, .. } => {
+                format!("{} unsubscribe #{id} {topics:?}", attachment.0)
+            }
+            Request::Bye { keep_session } => format!("{} bye keep {keep_session}", attachment.0),
+        },
+        Output::Publishes(to) => format!("publishes {:?}", to.map(|to| to.0)),
+        Output::Deliver(id) => format!("deliver {}", id.0),
+        Output::Drop(id) => format!("drop {}", id.0),
+        Output::Event(Event::Gap(gap)) => format!("gap {:?} {}", gap.topics, gap.reason),
+        Output::Event(Event::Disconnected { .. }) => "disconnected".to_owned(),
+        Output::Event(Event::Reconnected { node, resumed }) => {
+            format!("reconnected {node} {resumed}")
+        }
+        Output::Event(Event::Moved { from, to, .. }) => format!("moved {from} {to}"),
+        Output::Event(Event::Refused { topic, error }) => {
+            format!("refused {topic:?} {}", error.code)
+        }
+        Output::Event(Event::Messages(_)) => unreachable!("messages don't come this way"),
+        Output::Answer { ticket, result } => {
+            format!("answer {ticket} {}", result.as_ref().map_or_else(|err| &*err.code, |_| "ok"))
+        }
+        Output::Started => "started".to_owned(),
+        Output::GaveUp(tried) => format!("gave up after {}", tried.len()),
+        Output::Closed { clean } => format!("closed clean {clean}"),
+    }
+}
+
+fn id(number: u32) -> AttachmentId {
+    AttachmentId(number)
+}
+
+fn welcomed(attachment: u32, node: &str, resumed: bool, endpoints: &[&str]) -> Input {
+    let welcome = Welcome {
+        token: Bytes::from_static(&[1; 16]),
+        resumed,
+        epoch: attachment.into(),
+        node: node.to_owned(),
+        session_id: "s".to_owned(),
+        endpoints: endpoints.iter().map(|address| (*address).to_owned()).collect(),
+    };
+    Input::Welcomed(id(attachment), welcome)
+}
+
+fn ask(ticket: Ticket, topics: &[&str]) -> Input {
+    let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
+    Input::Ask { ticket, unsubscribe: false, topics, patterns: Vec::new() }
+}
+
+fn replied(attachment: u32, reply: u64) -> Input {
+    Input::Replied(id(attachment), Reply { id: reply, ..Reply::default() })
+}
+
+fn broke(attachment: u32) -> Input {
+    Input::Ended(id(attachment), Err("broke".to_owned()))
+}
+
+fn away(attachment: u32, endpoints: &[&str]) -> Input {
+    let endpoints = endpoints.iter().map(|address| (*address).to_owned()).collect();
+    Input::AskedAway(id(attachment), GoAway { reason: "draining".to_owned(), endpoints })
+}
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn the_first_round_takes_the_addresses_in_turn_and_then_gives_up() {
+    let mut script = Script::new(&["a:1", "b:1"]);
+    assert_eq!(script.give(Input::Start), ["connect 1 a:1"]);
+    assert_eq!(script.give(broke(1)), ["drop 1", "connect 2 b:1"]);
+    assert_eq!(script.give(Input::Connected(id(2))), ["2 hello token 0 epoch 0 overlap false"]);
+    // It never says welcome.
+    assert_eq!(script.due(), ["drop 2", "gave up after 2", "closed clean false"]);
+    assert_eq!(script.give(Input::Tick), NOTHING);
+}
+
+#[test]
+fn a_break_brings_it_back_elsewhere_with_everything_subscribed() {
+    let mut script = Script::subscribed(&["a:1"], &["t", "u"]);
+    assert_eq!(
+        script.give(broke(1)),
+        ["drop 1", "publishes None", "disconnected", "connect 2 b:1"]
+    );
+    // What was asked meanwhile is asked once there is somebody to ask.
+    assert_eq!(script.give(ask(2, &["v"])), NOTHING);
+    assert_eq!(script.give(Input::Connected(id(2))), ["2 hello token 16 epoch 1 overlap false"]);
+    assert_eq!(
+        script.give(welcomed(2, "b", true, &["b:1"])),
+        [
+            "deliver 2",
+            "reconnected b true",
+            "publishes Some(2)",
+            "2 subscribe #8 [\"t\", \"u\", \"v\"] []",
+            "2 subscribe #10 [\"v\"] []",
+        ]
+    );
+    assert_eq!(script.give(replied(2, 8)), NOTHING);
+    assert_eq!(script.give(replied(2, 10)), ["answer 2 ok"]);
+    assert!(!script.session.is_busy());
+}
+
+#[test]
+fn a_session_that_is_lost_is_a_gap_that_nobody_else_can_tell() {
+    let mut script = Script::subscribed(&["a:1"], &["t"]);
+    script.give(broke(1));
+    script.give(Input::Connected(id(2)));
+    let told = script.give(welcomed(2, "b", false, &[]));
+    assert_eq!(told[..3], ["deliver 2", "reconnected b false", "gap [] reconnected"]);
+}
+
+#[test]
+fn between_rounds_it_waits_longer_and_longer_up_to_five_seconds() {
+    let mut script = Script::subscribed(&["a:1"], &["t"]);
+    let mut attempt = 2;
+    script.give(broke(1));
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        for _ in ["a:1", "b:1"] {
+            script.give(broke(attempt));
+            attempt += 1;
+        }
+        let before = script.now;
+        assert!(script.due()[0].starts_with("connect"));
+        waits.push((script.now - before).as_millis());
+    }
+    assert!(waits[0] >= 50 && waits[0] <= 100, "{waits:?}");
+    assert!(waits[7] >= 2_500 && waits[7] <= 5_000, "{waits:?}");
+}
+
+#[test]
+fn a_move_fences_greets_subscribes_and_only_then_leaves() {
+    let mut script = Script::subscribed(&["a:1"], &["t"]);
+    assert_eq!(script.give(away(1, &["b:1"])), ["connect 2 b:1"]);
+    assert_eq!(script.give(Input::Connected(id(2))), ["publishes None", "1 unsubscribe #6 []"]);
+    assert_eq!(script.session.awaits_answers(), Some(id(1)));
+    // What is asked now waits for the new node.
+    assert_eq!(script.give(ask(2, &["v"])), NOTHING);
+    assert_eq!(script.give(replied(1, 6)), NOTHING);
+    assert_eq!(script.give(Input::AllAnswered(id(1))), ["2 hello token 16 epoch 1 overlap true"]);
+    assert_eq!(
+        script.give(welcomed(2, "b", true, &["b:1"])),
+        ["publishes Some(2)", "2 subscribe #10 [\"t\", \"v\"] []", "2 subscribe #12 [\"v\"] []"]
+    );
+    assert_eq!(script.give(replied(2, 10)), NOTHING);
+    assert_eq!(script.give(replied(2, 12)), ["answer 2 ok", "1 bye keep true"]);
+    assert_eq!(script.give(Input::Ended(id(1), Ok(()))), ["drop 1", "moved a b", "deliver 2"]);
+    assert!(!script.session.is_busy());
+    assert_eq!(script.session.node(), Some("b"));
+}
+
+#[test]
+fn a_fence_that_is_not_answered_holds_the_move_up_for_a_while_only() {
+    let mut script = Script::subscribed(&["a:1"], &[]);
+    script.give(away(1, &["b:1"]));
+    script.give(Input::Connected(id(2)));
+    assert_eq!(script.due(), ["2 hello token 16 epoch 1 overlap true"]);
+    assert_eq!(script.now.as_millis(), 1_500);
+}
+
+/// Gives a script that is welcomed at the new node and waits for its subscriptions.
+fn overlapping() -> Script {
+    let mut script = Script::subscribed(&["a:1"], &["t"]);
+    script.give(away(1, &["b:1"]));
+    script.give(Input::Connected(id(2)));
+    script.give(replied(1, 6));
+    script.give(Input::AllAnswered(id(1)));
+    script.give(welcomed(2, "b", true, &["a:1", "b:1"]));
+    script
+}
+
+#[test]
+fn an_overlap_that_goes_wrong_is_a_gap() {
+    // The old attachment breaks before it has said all.
+    let mut script = overlapping();
+    assert_eq!(script.give(broke(1)), ["drop 1", "moved a b", "gap [] reconnected", "deliver 2"]);
+
+    // The new node doesn't answer in time, or as much is held as may be.
+    for input in [None, Some(Input::HeldFull(id(2)))] {
+        let mut script = overlapping();
+        let told = match input {
+            Some(input) => script.give(input),
+            None => script.due(),
+        };
+        assert_eq!(told, ["1 bye keep true", "gap [\"t\"] reconnected"]);
+        // Nor does the old one end.
+        assert_eq!(script.due(), ["drop 1", "moved a b", "gap [] reconnected", "deliver 2"]);
+    }
+}
+
+#[test]
+fn when_the_new_node_breaks_the_old_one_goes_on_and_another_is_looked_for() {
+    let mut script = overlapping();
+    assert_eq!(script.give(broke(2)), ["publishes None", "drop 2", "connect 3 b:1"]);
+    script.give(Input::Connected(id(3)));
+    let fence = script.session.ids;
+    script.give(replied(1, fence));
+    assert_eq!(script.give(Input::AllAnswered(id(1))), ["3 hello token 16 epoch 2 overlap true"]);
+
+    // While the old one is taking its leave, what the new one has held is still told.
+    let mut script = overlapping();
+    assert_eq!(script.give(replied(2, 10)), ["1 bye keep true"]);
+    assert_eq!(script.give(broke(2)), NOTHING);
+    assert_eq!(
+        script.give(Input::Ended(id(1), Ok(()))),
+        [
+            "drop 1",
+            "moved a b",
+            "deliver 2",
+            "drop 2",
+            "publishes None",
+            "disconnected",
+            "connect 3 a:1"
+        ]
+    );
+}
+
+#[test]
+fn asked_away_with_nowhere_to_go_it_stays_and_tries_again() {
+    let mut script = Script::subscribed(&["a:1"], &["t"]);
+    assert_eq!(script.give(away(1, &["b:1"])), ["connect 2 b:1"]);
+    assert_eq!(script.give(broke(2)), ["drop 2", "publishes Some(1)"]);
+    assert_eq!(script.due(), ["connect 3 b:1"]);
+    // The old node ends: that is a break like any other.
+    assert_eq!(
+        script.give(Input::Ended(id(1), Ok(()))),
+        ["drop 1", "publishes None", "disconnected"]
+    );
+    assert_eq!(script.give(Input::Connected(id(3))), ["3 hello token 16 epoch 1 overlap false"]);
+    let told = script.give(welcomed(3, "b", true, &[]));
+    assert_eq!(told[..2], ["deliver 3", "reconnected b true"]);
+}
+
+#[test]
+fn a_break_while_an_overlap_is_asked_for_is_a_gap_of_our_own() {
+    let mut script = Script::subscribed(&["a:1"], &["t"]);
+    script.give(away(1, &["b:1"]));
+    script.give(Input::Connected(id(2)));
+    script.give(replied(1, 6));
+    script.give(Input::AllAnswered(id(1)));
+    assert_eq!(script.give(broke(1)), ["drop 1", "publishes None", "disconnected"]);
+    let told = script.give(welcomed(2, "b", true, &[]));
+    assert_eq!(told[..3], ["deliver 2", "reconnected b true", "gap [] reconnected"]);
+}
+
+#[test]
+fn the_new_node_may_ask_it_away_as_well() {
+    let mut script = overlapping();
+    assert_eq!(script.give(away(2, &["c:1"])), NOTHING);
+    script.give(replied(2, 10));
+    assert_eq!(
+        script.give(Input::Ended(id(1), Ok(()))),
+        ["drop 1", "moved a b", "deliver 2", "connect 3 c:1"]
+    );
+}
+
+#[test]
+fn refused_names_are_not_subscribed_again() {
+    let refused = |topic: &str, id| {
+        let error = Some(ServerError {
+            code: "no".to_owned(),
+            message: String::new(),
+            hint: String::new(),
+        });
+        let topics = vec![TopicResult { topic: topic.to_owned(), confirmed: 0, members: 1, error }];
+        Reply { id, topics, ..Reply::default() }
+    };
+    let mut script = Script::started(&["a:1"]);
+    script.give(ask(1, &["t", "u"]));
+    assert_eq!(script.give(Input::Replied(id(1), refused("u", 4))), ["answer 1 ok"]);
+    script.give(broke(1));
+    script.give(Input::Connected(id(2)));
+    let told = script.give(welcomed(2, "b", true, &["b:1"]));
+    assert_eq!(told.last().unwrap(), "2 subscribe #8 [\"t\"] []");
+    assert_eq!(script.give(Input::Replied(id(2), refused("t", 8))), ["refused Some(\"t\") no"]);
+}
+
+#[test]
+fn closing_says_goodbye_behind_everything_and_waits_for_the_end() {
+    let mut script = Script::subscribed(&["a:1"], &["t"]);
+    assert_eq!(script.give(Input::Close), ["publishes Some(1)", "1 bye keep false"]);
+    assert_eq!(script.give(Input::Ended(id(1), Ok(()))), ["drop 1", "closed clean true"]);
+
+    let mut script = overlapping();
+    assert_eq!(script.give(Input::Close), ["drop 1", "publishes Some(2)", "2 bye keep false"]);
+    assert_eq!(script.due(), ["drop 2", "closed clean false"]);
+}
+
+#[test]
+fn what_belongs_to_no_living_attachment_changes_nothing() {
+    let mut script = Script::subscribed(&["a:1"], &["t"]);
+    for input in [
+        Input::Connected(id(9)),
+        welcomed(1, "x", true, &[]),
+        welcomed(9, "x", true, &[]),
+        replied(9, 77),
+        replied(1, 77),
+        broke(9),
+        away(9, &["x:1"]),
+        Input::AllAnswered(id(1)),
+        Input::HeldFull(id(1)),
+    ] {
+        assert_eq!(script.give(input), NOTHING);
+    }
+    assert_eq!(script.session.node(), Some("a"));
+}

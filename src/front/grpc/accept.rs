@@ -1,0 +1,170 @@
+//! Accepting connections: it survives running out of file descriptors, and a connection that asks nothing is closed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::transport::server::Connected;
+
+use crate::config::limits::LimitsHandle;
+use crate::supervise::Shutdown;
+use crate::supervise::backoff::Backoff;
+
+/// What each request knows of its connection.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) address: SocketAddr,
+    has_asked: Arc<AtomicBool>,
+}
+
+impl Caller {
+    /// The connection has shown that it speaks our protocol.
+    pub(super) fn note_request(&self) {
+        self.has_asked.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A client's connection. It breaks when no request has come in time, and when `cut` is cancelled.
+#[derive(Debug)]
+pub(super) struct Connection {
+    tcp: TcpStream,
+    caller: Caller,
+    /// Until the first request has come.
+    deadline: Option<Pin<Box<Sleep>>>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// Connections as they come, without an end.
+pub(super) fn connections(
+    listener: TcpListener,
+    limits: LimitsHandle,
+    cut: Shutdown,
+) -> impl Stream<Item = io::Result<Connection>> + Send {
+    futures_util::stream::unfold((listener, limits, cut), async |(listener, limits, cut)| {
+        let connection = accept(&listener, limits.get().handshake, &cut).await;
+        Some((Ok(connection), (listener, limits, cut)))
+    })
+}
+
+async fn accept(listener: &TcpListener, handshake: Duration, cut: &Shutdown) -> Connection {
+    let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+    loop {
+        match listener.accept().await {
+            Ok((tcp, address)) => {
+                // A connection without it works too, only slower.
+                let _ = tcp.set_nodelay(true);
+                let caller = Caller { address, has_asked: Arc::default() };
+                let deadline = Some(Box::pin(tokio::time::sleep(handshake)));
+                let cut = Box::pin(cut.clone().cancelled_owned());
+                return Connection { tcp, caller, deadline, cut };
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                // Too many open files, no memory: who is connected goes on, and who waits is taken as soon as there is room.
+                let wait = backoff.next(getrandom::u64().unwrap_or(0));
+                tracing::warn!(%error, ?wait, "accept a client");
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+}
+
+/// The client has gone before it was accepted; the next one has nothing to do with that.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+impl Connection {
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the node stops"));
+        }
+        let Some(deadline) = &mut self.deadline else { return Ok(()) };
+        if self.caller.has_asked.load(Ordering::Relaxed) {
+            self.deadline = None;
+            return Ok(());
+        }
+        if deadline.as_mut().poll(cx).is_ready() {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no request within limits.handshake",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.deadline.is_some() {
+            // Before the first request a trickle of bytes must not keep it open.
+            self.check(cx)?;
+        }
+        let this = &mut *self;
+        match Pin::new(&mut this.tcp).poll_read(cx, buf) {
+            Poll::Pending => {
+                this.check(cx)?;
+                Poll::Pending
+            }
+            ready @ Poll::Ready(_) => ready,
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}

@@ -1,0 +1,186 @@
+//! The gRPC front: sessions, simple calls, admin, health and reflection on one port, with every limit of HTTP/2 set.
+
+mod accept;
+mod admin;
+mod codec;
+mod convert;
+mod decode;
+mod pending;
+mod pubsub;
+mod reading;
+mod session;
+mod talk;
+mod writing;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tower::util::MapRequestLayer;
+
+use crate::broker::Broker;
+use crate::config::Limits;
+use crate::config::limits::LimitsHandle;
+use crate::membership::MembershipHandle;
+use crate::metrics::names;
+use crate::router::RouterHandle;
+use crate::status::StatusHandle;
+use crate::supervise::{Clock, SharedCommands, Shutdown, Supervisor};
+use crate::wire::v1;
+use accept::Caller;
+use admin::AdminService;
+use pubsub::PubSubService;
+use session::SessionService;
+
+/// As metrics and reports call it.
+const FRONT: &str = "grpc";
+
+/// What one call may take, streams but their beginning excepted.
+const CALL_MAX: Duration = Duration::from_secs(60);
+
+/// What a client may have under way to us: enough for a fast one far away, and a bound on what a hostile one can pin.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+const HTTP2_FRAME_MAX: u32 = 1 << 20;
+const HEADERS_MAX: u32 = 16 << 10;
+
+/// Streams that a client resets before we have looked at them (CVE-2023-44487), and that we reset for its faults.
+const PENDING_RESETS_MAX: usize = 20;
+const ERROR_RESETS_MAX: usize = 256;
+
+/// How long clients have, once the node stops, to take what is still to be said to them.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// How often health is looked at.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What the front stands on.
+pub struct GrpcDeps {
+    pub broker: Broker,
+    pub router: RouterHandle,
+    pub status: StatusHandle,
+    pub commands: SharedCommands,
+    pub membership: MembershipHandle,
+    pub limits: LimitsHandle,
+    pub supervisor: Supervisor,
+    pub clock: Clock,
+}
+
+impl fmt::Debug for GrpcDeps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrpcDeps").field("broker", &self.broker).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+pub struct GrpcFront {
+    deps: Arc<GrpcDeps>,
+}
+
+impl GrpcFront {
+    pub fn new(deps: GrpcDeps) -> Self {
+        Self { deps: Arc::new(deps) }
+    }
+
+    /// Serves until told to stop; then whoever is still attached is closed, and cut off where that takes too long.
+    pub async fn run(self, listener: TcpListener, shutdown: Shutdown) {
+        let Self { deps } = self;
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let routes = Routes::new(SessionService { deps: deps.clone() })
+            .add_service(PubSubService { deps: deps.clone() })
+            .add_service(admin(&deps))
+            .add_service(health)
+            .add_service(reflection().build_v1().expect("our own descriptors are whole"))
+            .add_service(reflection().build_v1alpha().expect("our own descriptors are whole"))
+            .prepare();
+
+        let cut = Shutdown::new();
+        let _cut_at_the_end = cut.clone().drop_guard();
+        let connections = accept::connections(listener, deps.limits.clone(), cut.clone());
+        let serve = server(&deps.limits.get())
+            .layer(MapRequestLayer::new(note_request))
+            .serve_with_incoming_shutdown(routes, connections, shutdown.clone().cancelled_owned());
+        let stop = async {
+            shutdown.cancelled().await;
+            deps.broker.close_all("the node stops");
+            tokio::time::sleep(STOP_GRACE).await;
+        };
+        tokio::select! {
+            served = Box::pin(serve) => {
+                if let Err(error) = served {
+                    tracing::error!(error = &error as &dyn std::error::Error, "serve gRPC");
+                }
+            }
+            () = stop => {}
+            () = watch_health(&deps, &reporter) => {}
+        }
+    }
+}
+
+fn admin(deps: &Arc<GrpcDeps>) -> v1::admin_server::AdminServer<AdminService> {
+    v1::admin_server::AdminServer::new(AdminService { deps: deps.clone() })
+        .max_decoding_message_size(deps.limits.get().frame)
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Some of tonic's and h2's own limits are off; none is left as it was.
+fn server(limits: &Limits) -> Server {
+    let ping = (limits.idle / 3).max(Duration::from_secs(1));
+    Server::builder()
+        .timeout(CALL_MAX)
+        .max_concurrent_streams(limits.streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(HTTP2_FRAME_MAX)
+        .http2_max_header_list_size(HEADERS_MAX)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
+        .http2_keepalive_interval(Some(ping))
+        .http2_keepalive_timeout(Some(limits.idle.saturating_sub(ping)))
+}
+
+fn note_request(request: http::Request<tonic::body::Body>) -> http::Request<tonic::body::Body> {
+    if let Some(caller) = request.extensions().get::<Caller>() {
+        caller.note_request();
+    }
+    request
+}
+
+/// `grpc.health.v1` says what `/readyz` says, of the node and of each service. Never ends.
+async fn watch_health(deps: &GrpcDeps, reporter: &HealthReporter) {
+    let services = [
+        "",
+        SessionService::NAME,
+        PubSubService::NAME,
+        v1::admin_server::AdminServer::<AdminService>::NAME,
+    ];
+    let mut said = None;
+    let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let is_serving = deps.status.ready().is_ok() && !deps.broker.is_draining();
+        if said == Some(is_serving) {
+            continue;
+        }
+        said = Some(is_serving);
+        let serving = if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in services {
+            reporter.set_service_status(service, serving).await;
+        }
+    }
+}
+
+fn count_limit(limit: &'static str) {
+    metrics::counter!(names::LIMIT_REJECTIONS, "limit" => limit).increment(1);
+}

@@ -1,0 +1,229 @@
+//! What an open session asks, request by request, in the order in which they stand on the wire.
+//!
+//! Publishes go out in that order; only their confirmations, and those of subscribes, are waited for on the side. Ends with the
+//! attachment, which the caller hands in.
+
+use super::GrpcDeps;
+use super::codec::{Ask, Malformed, Names};
+use super::decode::{Decoder, Part, Run};
+use super::pending::{Asker, Ended, Pending};
+use super::reading::{FrameReader, ReadError};
+use super::session::status_of_reading;
+use crate::broker::{BrokerError, Ending, PublishOptions};
+use crate::router::Confirm;
+use crate::types::Time;
+use bytes::Bytes;
+use tonic::Status;
+
+/// The reading half with what is left of the last read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    reader: FrameReader,
+    decoder: Decoder,
+    /// Read together with the hello.
+    left: Option<Bytes>,
+}
+
+impl Reading {
+    pub(super) fn new(reader: FrameReader, decoder: Decoder) -> Self {
+        Self { reader, decoder, left: None }
+    }
+
+    /// The first request of the stream, by itself. `None`: the stream has ended.
+    pub(super) async fn first(&mut self, deps: &GrpcDeps) -> Result<Option<Part>, Status> {
+        loop {
+            let limits = deps.limits.get();
+            let read = self.reader.read(limits.frame).await;
+            let Some(frames) = read.map_err(|error| status_of_reading(&error))? else {
+                return Ok(None);
+            };
+            let mut requests = self.decoder.requests(frames, &limits);
+            let part = requests.next().map_err(|error| {
+                super::convert::status(tonic::Code::InvalidArgument, "malformed", error.to_string())
+            })?;
+            if part.is_some() {
+                self.left = requests.rest();
+                return Ok(part);
+            }
+        }
+    }
+}
+
+/// Why the talk is over.
+enum Over {
+    /// Somebody ended the attachment, and has said why.
+    Ended,
+    Because(Ending),
+    Bye {
+        id: u64,
+        keep_session: bool,
+    },
+}
+
+impl From<Ended> for Over {
+    fn from(_: Ended) -> Self {
+        Self::Ended
+    }
+}
+
+impl From<Malformed> for Over {
+    fn from(malformed: Malformed) -> Self {
+        Self::Because(Ending::Malformed(malformed.to_string()))
+    }
+}
+
+impl From<ReadError> for Over {
+    fn from(error: ReadError) -> Self {
+        Self::Because(match error {
+            ReadError::TooLarge { size, max } => {
+                super::count_limit("frame");
+                Ending::FrameTooLarge { size, max }
+            }
+            ReadError::Broken => Ending::Lost,
+            ReadError::Compressed | ReadError::BadPrefix(_) | ReadError::Cut => {
+                Ending::Malformed(error.to_string())
+            }
+        })
+    }
+}
+
+pub(super) async fn run(deps: &GrpcDeps, mut reading: Reading, mut pending: Pending) {
+    let Err(over) = talk(deps, &mut reading, &mut pending).await;
+    pending.flush();
+    match over {
+        Over::Ended => {}
+        Over::Because(ending) => pending.attachment.end(ending),
+        Over::Bye { id, keep_session } => {
+            if id != 0 {
+                pending.events.done(id);
+                pending.flush();
+            }
+            pending.attachment.bye(keep_session).await;
+        }
+    }
+}
+
+/// Never ends well: the error says how it ends.
+async fn talk(
+    deps: &GrpcDeps,
+    reading: &mut Reading,
+    pending: &mut Pending,
+) -> Result<std::convert::Infallible, Over> {
+    loop {
+        let limits = deps.limits.get();
+        let frames = match reading.left.take() {
+            Some(frames) => frames,
+            None => match pending.wait(reading.reader.read(limits.frame)).await?? {
+                Some(frames) => frames,
+                None => {
+                    // It has asked all it will ask, and gets its answers.
+                    pending.all_done().await?;
+                    return Err(Over::Because(Ending::Lost));
+                }
+            },
+        };
+        let now = deps.clock.now();
+        let mut requests = reading.decoder.requests(frames, &limits);
+        while let Some(part) = requests.next()? {
+            match part {
+                Part::Run(run) => publish(deps, pending, run, now).await?,
+                Part::Ask { id, ask } => answer(pending, id, ask).await?,
+                Part::Refused { id, error } => {
+                    error.count();
+                    pending.events.refused(id, &error);
+                }
+            }
+            pending.room().await?;
+        }
+        // Also where the client never lets us wait: what has been confirmed is told once a read.
+        pending.go_on().await;
+        pending.pace().await?;
+        pending.room().await?;
+        if pending.attachment.closed().is_cancelled() {
+            return Err(Over::Ended);
+        }
+    }
+}
+
+async fn publish(deps: &GrpcDeps, pending: &mut Pending, run: Run, now: Time) -> Result<(), Over> {
+    if !deps.broker.is_ready() {
+        pending.wait(deps.broker.until_ready()).await?;
+    }
+    let Run { topic, flags, messages, ids } = run;
+    let asker = Asker { ids, flags };
+    let reach = match deps.broker.reach(&asker.flags.only_node) {
+        Ok(reach) => reach,
+        Err(error) => {
+            pending.refuse(&asker.ids, &error);
+            return Ok(());
+        }
+    };
+    let confirm = asker.flags.confirm;
+    let options = PublishOptions { exclude_self: asker.flags.exclude_self, reach, confirm };
+    let handed_on = match pending.attachment.publish(topic, messages, options, now) {
+        Ok(handed_on) => pending.wait(handed_on).await?.map_err(BrokerError::from),
+        Err(error) => Err(error),
+    };
+    match handed_on {
+        Err(error) => pending.refuse(&asker.ids, &error),
+        Ok(mut handed_on) => {
+            pending.note_slow(handed_on.take_slow());
+            if confirm == Confirm::Cluster {
+                pending.confirm(asker, handed_on);
+            } else {
+                // Nobody is waited for.
+                let published = handed_on.confirmed().await;
+                pending.published(&asker, &published);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn answer(pending: &mut Pending, id: u64, ask: Ask) -> Result<(), Over> {
+    match ask {
+        Ask::Subscribe(names) => subscribe(pending, id, names),
+        Ask::Unsubscribe(names) => {
+            // What is about to be subscribed can't be unsubscribed yet.
+            pending.subscribes_done().await?;
+            match pending.attachment.unsubscribe(&names.topics, &names.patterns) {
+                Ok(results) => {
+                    if id != 0 || results.iter().any(Result::is_err) {
+                        pending.events.unsubscribed(id, &names, &results);
+                    }
+                }
+                Err(error) => pending.events.refused(id, &error),
+            }
+        }
+        Ask::Credit(messages) => {
+            pending.attachment.add_credit(messages);
+            if id != 0 {
+                pending.events.done(id);
+            }
+        }
+        Ask::Bye { keep_session } => {
+            pending.all_done().await?;
+            return Err(Over::Bye { id, keep_session });
+        }
+        Ask::Hello(_) => {
+            let error = BrokerError::Invalid("this stream has had its hello".to_owned());
+            pending.events.refused(id, &error);
+        }
+        Ask::Unknown => {
+            let error =
+                BrokerError::Invalid("no request of a kind that this node knows".to_owned());
+            pending.events.refused(id, &error);
+        }
+    }
+    Ok(())
+}
+
+fn subscribe(pending: &mut Pending, id: u64, names: Names) {
+    match pending.attachment.subscribe(&names.topics, &names.patterns) {
+        Ok(asked) if asked.is_refused() => {
+            pending.events.unsubscribed(id, &names, &asked.results);
+        }
+        Ok(asked) => pending.subscribe(id, names, asked),
+        Err(error) => pending.events.refused(id, &error),
+    }
+}

@@ -1,0 +1,78 @@
+//! What observers read.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+
+use super::backend::Backend;
+use super::error::ApiError;
+
+type Shared = State<Arc<dyn Backend>>;
+
+const INDEX: &str = "\
+This is a waxwing node: pub/sub without a broker in the middle.
+
+GET  /status                        everything about this node and its cluster, as JSON
+GET  /metrics                       for Prometheus
+GET  /healthz                       200 while the process lives
+GET  /readyz                        200 while this node takes clients; 503 with the reason otherwise
+POST /v1/topics/{topic}/publish     the body is the payload; header Waxwing-Event; ?confirm=none|node|cluster
+POST /v1/publish                    [{\"topic\",\"payload\"|\"payload_base64\",\"event\",\"headers\"}, ...]
+
+curl -d hello localhost:7402/v1/topics/room:1/publish
+";
+
+pub(super) async fn index() -> &'static str {
+    INDEX
+}
+
+pub(super) async fn status(State(backend): Shared) -> Response {
+    let report = backend.status();
+    match serde_json::to_vec_pretty(&report) {
+        Ok(mut json) => {
+            json.push(b'\n');
+            ([(header::CONTENT_TYPE, "application/json")], json).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "the report can't be written as JSON");
+            let message = "the report can't be written";
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message, "see the log")
+                .into_response()
+        }
+    }
+}
+
+pub(super) async fn metrics(State(backend): Shared) -> Response {
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], backend.metrics()).into_response()
+}
+
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+pub(super) async fn readyz(State(backend): Shared) -> Result<&'static str, ApiError> {
+    backend.ready().map(|()| "ready\n").map_err(|reason| {
+        let hint = "see: waxwing status";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason, hint)
+    })
+}
+
+pub(super) async fn not_found() -> ApiError {
+    let message = "there is nothing at this path";
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", message, "GET / lists what there is")
+}
+
+pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    if uri.path().starts_with("/v1/topics/") && !uri.path().ends_with("/publish") {
+        return not_found().await;
+    }
+    let message = match method {
+        Method::GET | Method::HEAD => "this path takes POST",
+        _ => "this path does not take this method",
+    };
+    let hint = "GET / lists what there is";
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message, hint)
+}

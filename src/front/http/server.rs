@@ -1,0 +1,181 @@
+//! The accept loop and one task a connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::ServiceExt;
+
+use super::error::ApiError;
+use super::stall::StallGuard;
+use super::{CONNECTIONS_MAX, HEAD_BYTES_MAX, HEADERS_MAX, STOP_WITHIN};
+use crate::config::limits::LimitsHandle;
+use crate::metrics::names;
+use crate::supervise::backoff::Backoff;
+use crate::supervise::{Shutdown, Supervisor, Task};
+
+/// What hyper holds of a connection. Heads between `HEAD_BYTES_MAX` and this get an answer in JSON, longer ones hyper's bare 431.
+const BUFFER_BYTES_MAX: usize = 64 << 10;
+
+pub(super) async fn run(
+    supervisor: &Supervisor,
+    limits: &LimitsHandle,
+    routes: Router,
+    listener: TcpListener,
+    shutdown: Shutdown,
+) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+    let mut failing = false;
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_the_clients(&error) => continue,
+            // Out of descriptors or memory: those who are connected go on; the others wait in the kernel's queue.
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "no connection can be accepted on the HTTP port for now");
+                }
+                tokio::select! {
+                    () = shutdown.cancelled() => break,
+                    () = tokio::time::sleep(backoff.next(u64::from(std::process::id()))) => {}
+                }
+                continue;
+            }
+        };
+        if std::mem::replace(&mut failing, false) {
+            tracing::info!("connections are accepted on the HTTP port again");
+        }
+        backoff.reset();
+        match room.clone().try_acquire_owned() {
+            Ok(permit) => {
+                let (routes, limits) = (routes.clone(), limits.clone());
+                let shutdown = shutdown.clone();
+                supervisor.spawn(Task::Session(format!("{} {from}", super::FRONT)), async move {
+                    connection(stream, from, routes, &limits, shutdown, permit).await;
+                });
+            }
+            Err(_) => turn_away(&stream),
+        }
+    }
+    drop(listener);
+    // All permits are back when all connections have ended.
+    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(STOP_WITHIN, room.acquire_many(all)).await;
+}
+
+/// The connection failed before it was accepted; the next one may not.
+fn is_the_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Says why in one write without waiting; who does not get it sees a closed connection.
+fn turn_away(stream: &TcpStream) {
+    metrics::counter!(names::LIMIT_REJECTIONS, "limit" => "http_connections").increment(1);
+    let body = format!(
+        "{{\"error\":{{\"code\":\"too_many_connections\",\"message\":\"this node has its {CONNECTIONS_MAX} HTTP connections\",\
+         \"hint\":\"try again, or another node\"}}}}"
+    );
+    let head = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: 1\r\n\
+         connection: close\r\n\r\n",
+        body.len()
+    );
+    let _ = stream.try_write((head + &body).as_bytes());
+}
+
+async fn connection(
+    stream: TcpStream,
+    from: SocketAddr,
+    routes: Router,
+    limits: &LimitsHandle,
+    shutdown: Shutdown,
+    _permit: OwnedSemaphorePermit,
+) {
+    let limits = limits.get();
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%from, %error, "a connection was gone at once");
+        return;
+    }
+    let io = StallGuard::new(TokioIo::new(stream), limits.idle);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        routes.clone().oneshot(request.map(Body::new))
+    });
+    let serve = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Runs from the end of the last request too, so it closes idle connections.
+        .header_read_timeout(limits.handshake)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(io, service);
+    tokio::pin!(serve);
+    let ended = tokio::select! {
+        ended = serve.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            serve.as_mut().graceful_shutdown();
+            match tokio::time::timeout(STOP_WITHIN, serve).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%from, %error, "a connection ended badly");
+    }
+}
+
+/// What holds for every path: bounds of the head, nothing for browsers, nothing cached.
+pub(super) async fn guard(request: Request, next: Next) -> Response {
+    let mut response = match judge(&request) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn judge(request: &Request) -> Result<(), ApiError> {
+    let uri = request.uri().path_and_query().map_or(0, |uri| uri.as_str().len());
+    if uri > HEAD_BYTES_MAX / 2 {
+        let message = format!("path and query are longer than {} bytes", HEAD_BYTES_MAX / 2);
+        let hint = "POST /v1/publish takes topics in its body";
+        return Err(ApiError::new(StatusCode::URI_TOO_LONG, "uri_too_long", message, hint));
+    }
+    let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    if uri + lines.sum::<usize>() > HEAD_BYTES_MAX {
+        let message = format!("the headers are longer than {HEAD_BYTES_MAX} bytes");
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(ApiError::new(status, "headers_too_large", message, ""));
+    }
+    if request.method() == Method::POST && request.headers().contains_key(header::ORIGIN) {
+        let message = "publishing from a web page is refused";
+        let hint = "publish from your server";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "cross_origin", message, hint));
+    }
+    Ok(())
+}

@@ -1,0 +1,4 @@
+//! How clients speak. Each front is a folder of its own and imports no other.
+
+pub mod grpc;
+pub mod http;

@@ -1,0 +1,214 @@
+//! Accepted connections of the peer port, and what they may do before anybody has proved anything.
+//!
+//! A stranger's connection has a deadline and a byte budget on the socket itself, so whatever it speaks (HTTP/1, half a preface,
+//! nothing) holds little and not for long. A connection carries one link; when that is over the connection has a moment to say
+//! goodbye.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use futures_util::{Stream, stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Sleep;
+use tonic::transport::server::Connected;
+
+use super::LinkLimits;
+use crate::metrics::names;
+
+/// For the last frame to leave.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// After an accept has failed: file descriptors may come free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+const STRANGER: u8 = 0;
+const GREETING: u8 = 1;
+const PROVEN: u8 = 2;
+const ENDING: u8 = 3;
+
+/// Tells a connection how far its link has come. Clones share the connection.
+#[derive(Debug, Clone)]
+pub(super) struct ConnectionGuard(Arc<GuardState>);
+
+#[derive(Debug)]
+struct GuardState {
+    stage: AtomicU8,
+    reader: AtomicWaker,
+}
+
+impl ConnectionGuard {
+    /// The one link of this connection begins. `false`: it has had it.
+    #[must_use]
+    pub(super) fn begin(&self) -> bool {
+        let stage = &self.0.stage;
+        stage.compare_exchange(STRANGER, GREETING, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    pub(super) fn proven(&self) {
+        let stage = &self.0.stage;
+        let _ = stage.compare_exchange(GREETING, PROVEN, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    pub(super) fn end(&self) {
+        self.0.stage.store(ENDING, Ordering::Release);
+        self.0.reader.wake();
+    }
+}
+
+/// A TCP connection that obeys its guard.
+#[derive(Debug)]
+pub(super) struct GuardedStream {
+    tcp: TcpStream,
+    guard: ConnectionGuard,
+    deadline: Pin<Box<Sleep>>,
+    ending: bool,
+    /// What a stranger may still send.
+    budget: usize,
+    _counted: Counted,
+}
+
+/// One of the connections that count against a limit.
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn try_new(open: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let this = Self(open.clone());
+        (open.fetch_add(1, Ordering::Relaxed) < max).then_some(this)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Accepts for ever. Failures (no file descriptors, an aborted connect) cost a pause, never the loop.
+pub(super) fn accept_all(
+    listener: TcpListener,
+    limits: LinkLimits,
+) -> impl Stream<Item = Result<GuardedStream, io::Error>> + Send {
+    let open = Arc::new(AtomicUsize::new(0));
+    stream::unfold((listener, limits, open, 0u64), async |(listener, limits, open, mut failed)| {
+        loop {
+            match listener.accept().await {
+                Ok((tcp, _)) => {
+                    let Some(counted) = Counted::try_new(&open, limits.connections) else {
+                        metrics::counter!(names::LIMIT_REJECTIONS, "limit" => "peer_connections")
+                            .increment(1);
+                        continue;
+                    };
+                    if tcp.set_nodelay(true).is_err() {
+                        // It was closed before it was looked at.
+                        continue;
+                    }
+                    let stream = GuardedStream::new(tcp, &limits, counted);
+                    return Some((Ok(stream), (listener, limits, open, failed)));
+                }
+                Err(err) => {
+                    if failed.is_power_of_two() || failed == 0 {
+                        tracing::warn!(%err, failed, "a peer connection could not be accepted");
+                    }
+                    failed += 1;
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    })
+}
+
+impl GuardedStream {
+    fn new(tcp: TcpStream, limits: &LinkLimits, counted: Counted) -> Self {
+        let state = GuardState { stage: AtomicU8::new(STRANGER), reader: AtomicWaker::new() };
+        Self {
+            tcp,
+            guard: ConnectionGuard(Arc::new(state)),
+            deadline: Box::pin(tokio::time::sleep(limits.handshake)),
+            ending: false,
+            budget: limits.handshake_bytes,
+            _counted: counted,
+        }
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.deadline.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for GuardedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        this.guard.0.reader.register(cx.waker());
+        let stage = this.guard.0.stage.load(Ordering::Acquire);
+        match stage {
+            PROVEN => return Pin::new(&mut this.tcp).poll_read(cx, buf),
+            ENDING if !this.ending => {
+                this.ending = true;
+                this.deadline = Box::pin(tokio::time::sleep(GOODBYE));
+            }
+            _ => {}
+        }
+        this.poll_deadline(cx)?;
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))?;
+        let read = buf.filled().len() - before;
+        if read > this.budget {
+            let err = "more than a greeting takes, before any proof";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, err)));
+        }
+        this.budget -= read;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for GuardedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+impl Connected for GuardedStream {
+    type ConnectInfo = ConnectionGuard;
+
+    fn connect_info(&self) -> ConnectionGuard {
+        self.guard.clone()
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests of links: the cores by tables and properties, the whole by nodes on loopback.
+
+mod greeting;
+mod live;
+mod numbers;
+mod proxy;
+mod recorder;
+mod strangers;
+mod world;

@@ -1,0 +1,207 @@
+//! A handler that records everything, and sources that tests fill.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Context;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+
+use super::world::name;
+use crate::link::{ContentItem, Direction, LinkHandler, LinkInfo, LinkSource, Pace};
+use crate::types::{LinkEpoch, NodeName};
+
+/// What a handler was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Event {
+    Up { had_epoch: bool },
+    Down,
+    Control(Bytes),
+    Content(Vec<Bytes>),
+    Jump,
+    Ping(Bytes),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Told {
+    pub peer: NodeName,
+    pub direction: Direction,
+    pub epoch: LinkEpoch,
+    pub event: Event,
+}
+
+/// Items that one link has yet to send.
+#[derive(Default)]
+pub(super) struct TestSource {
+    control: Mutex<VecDeque<Bytes>>,
+    content: Mutex<VecDeque<Bytes>>,
+    waker: AtomicWaker,
+    digest: Bytes,
+}
+
+impl TestSource {
+    pub(super) fn control(&self, payload: impl Into<Bytes>) {
+        self.control.lock().push_back(payload.into());
+        self.waker.wake();
+    }
+
+    pub(super) fn content(&self, items: impl IntoIterator<Item = Bytes>) {
+        self.content.lock().extend(items);
+        self.waker.wake();
+    }
+
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.content.lock().iter().map(Bytes::len).sum()
+    }
+}
+
+fn take(from: &Mutex<VecDeque<Bytes>>, bytes_max: usize, mut give: impl FnMut(Bytes)) {
+    let mut from = from.lock();
+    let mut bytes = 0;
+    while bytes < bytes_max
+        && let Some(item) = from.pop_front()
+    {
+        bytes += item.len();
+        give(item);
+    }
+}
+
+impl LinkSource for TestSource {
+    fn take_control(&self, out: &mut Vec<Bytes>, bytes_max: usize) {
+        take(&self.control, bytes_max, |payload| out.push(payload));
+    }
+
+    fn take_content(&self, out: &mut Vec<ContentItem>, bytes_max: usize) {
+        take(&self.content, bytes_max, |bytes| out.push(ContentItem { bytes }));
+    }
+
+    fn ping(&self) -> Bytes {
+        self.digest.clone()
+    }
+
+    fn register(&self, cx: &mut Context<'_>) {
+        self.waker.register(cx.waker());
+    }
+}
+
+/// Records everything, in order.
+#[derive(Default)]
+pub(super) struct Recorder {
+    name: String,
+    pub told: Mutex<Vec<Told>>,
+    sources: Mutex<BTreeMap<(NodeName, bool), Arc<TestSource>>>,
+    /// What every source has from its beginning.
+    first: (Vec<Bytes>, Vec<Bytes>),
+    slow: AtomicBool,
+}
+
+impl Recorder {
+    pub(super) fn new(name: String, first: (Vec<Bytes>, Vec<Bytes>)) -> Self {
+        Self { name, first, ..Self::default() }
+    }
+
+    fn tell(&self, link: &LinkInfo, event: Event) {
+        let LinkInfo { peer, direction, epoch, .. } = link.clone();
+        self.told.lock().push(Told { peer, direction, epoch, event });
+    }
+
+    /// What the link to (`Out`) or from (`In`) a peer sends from, in its present life.
+    pub(super) fn source(&self, peer: &str, direction: Direction) -> Option<Arc<TestSource>> {
+        self.sources.lock().get(&(name(peer), direction == Direction::Out)).cloned()
+    }
+
+    pub(super) fn be_slow(&self, slow: bool) {
+        self.slow.store(slow, Ordering::Relaxed);
+    }
+
+    /// Everything that one directed link said, life after life.
+    pub(super) fn of(&self, peer: &str, direction: Direction) -> Vec<Told> {
+        let told = self.told.lock();
+        let of = told.iter().filter(|t| t.peer.as_str() == peer && t.direction == direction);
+        of.cloned().collect()
+    }
+
+    pub(super) fn items(&self, peer: &str) -> Vec<Bytes> {
+        let mut items = Vec::new();
+        for told in self.told.lock().iter().filter(|told| told.peer.as_str() == peer) {
+            if let Event::Content(some) = &told.event {
+                items.extend_from_slice(some);
+            }
+        }
+        items
+    }
+
+    pub(super) fn count(&self, peer: &str, direction: Direction, event: &Event) -> usize {
+        self.of(peer, direction).iter().filter(|told| told.event == *event).count()
+    }
+
+    /// In every life: up, then frames, then down; one life after another, each of a newer epoch.
+    pub(super) fn check_lives(&self) {
+        let mut open = BTreeMap::<(NodeName, bool), LinkEpoch>::new();
+        let mut last = BTreeMap::<(NodeName, bool), LinkEpoch>::new();
+        for told in self.told.lock().iter() {
+            let key = (told.peer.clone(), told.direction == Direction::Out);
+            match told.event {
+                Event::Up { .. } => {
+                    assert_eq!(open.insert(key.clone(), told.epoch), None, "{told:?}");
+                    if let Some(last) = last.insert(key, told.epoch) {
+                        assert!(
+                            last.attempt < told.epoch.attempt || last.sender != told.epoch.sender
+                        );
+                    }
+                }
+                Event::Down => assert_eq!(open.remove(&key), Some(told.epoch), "{told:?}"),
+                _ => assert_eq!(open.get(&key), Some(&told.epoch), "{told:?}"),
+            }
+        }
+    }
+}
+
+impl LinkHandler for Recorder {
+    fn up(&self, link: &LinkInfo) -> Arc<dyn LinkSource> {
+        self.tell(link, Event::Up { had_epoch: link.had_epoch });
+        let digest = format!("digest of {}", self.name).into();
+        let source = Arc::new(TestSource { digest, ..TestSource::default() });
+        let (control, content) = self.first.clone();
+        source.control.lock().extend(control);
+        source.content.lock().extend(content);
+        let key = (link.peer.clone(), link.direction == Direction::Out);
+        self.sources.lock().insert(key, source.clone());
+        source
+    }
+
+    fn down(&self, link: &LinkInfo) {
+        self.tell(link, Event::Down);
+    }
+
+    fn control(&self, link: &LinkInfo, payload: Bytes) -> Result<(), String> {
+        if payload == "nonsense" {
+            return Err("the router can't read it".to_owned());
+        }
+        assert!(payload != "panic", "as the test wants it");
+        self.tell(link, Event::Control(payload));
+        Ok(())
+    }
+
+    fn content(&self, link: &LinkInfo, items: Vec<Bytes>) -> Result<Pace, String> {
+        self.tell(link, Event::Content(items));
+        let slow = self.slow.load(Ordering::Relaxed);
+        Ok(if slow {
+            Pace::Wait(Box::pin(tokio::time::sleep(Duration::from_millis(5))))
+        } else {
+            Pace::ReadOn
+        })
+    }
+
+    fn jump(&self, link: &LinkInfo) {
+        self.tell(link, Event::Jump);
+    }
+
+    fn ping(&self, link: &LinkInfo, payload: Bytes) -> Result<(), String> {
+        self.tell(link, Event::Ping(payload));
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! Builds the parts, each after those it needs: ports → membership → router → links → broker → status → fronts.
+//!
+//! Ports listen from the first moment, so whoever comes early waits in the kernel's queue and is not refused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::commands::Commands;
+use super::drain::Departure;
+use super::identity::IncarnationFile;
+use super::log_level::LogLevels;
+use super::ports::{Bound, Ports};
+use super::{Node, NodeHandle, Parts, notices, readiness};
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::config::limits::LimitsHandle;
+use crate::front::grpc::{GrpcDeps, GrpcFront};
+use crate::front::http::{HttpDeps, HttpFront};
+use crate::link::{self, LinkConfig, LinkLimits, Links};
+use crate::membership::{Addresses, IncarnationStore, Membership, MembershipConfig};
+use crate::metrics::Exporter;
+use crate::router::{Router, RouterConfig};
+use crate::status::{NodeFacts, Probe, ProbeDeps, StatusDeps, StatusHandle};
+use crate::supervise::{Clock, SharedCommands, Shutdown, Supervisor, Task};
+use crate::telemetry::LogLevel;
+
+pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node> {
+    let Ports { grpc, links: links_listener, gossip, http, bound } =
+        Ports::bind(&config.listen).await?;
+    let supervisor = Supervisor::new(Shutdown::new());
+    // Before anything counts.
+    let exporter = Arc::new(Exporter::install());
+    let shutdown = supervisor.shutdown().clone();
+    let clock = Clock::new();
+    let limits = LimitsHandle::new(config.limits.clone());
+    let addresses = advertised(&config, bound);
+
+    let store = config.node.data_dir.as_deref().map(IncarnationFile::open).transpose()?;
+    let store = store.map(|store| Arc::new(store) as Arc<dyn IncarnationStore>);
+    let membership = MembershipConfig::new(&config, addresses.clone(), store);
+    let membership = Membership::start(membership, gossip, &supervisor, clock)
+        .await
+        .context("start gossip")?
+        .handle();
+    let router = Router::start(
+        RouterConfig { cluster: config.cluster.name.clone(), name: config.node.name.clone() },
+        membership.clone(),
+        limits.clone(),
+        &supervisor,
+        clock,
+    );
+    let links = Links::new(
+        LinkConfig {
+            cluster: config.cluster.name.clone(),
+            name: config.node.name.clone(),
+            secrets: config.cluster.secrets.clone(),
+            versions: link::VERSIONS,
+            settings: BTreeMap::new(),
+            limits: LinkLimits { handshake: limits.get().handshake, ..LinkLimits::default() },
+        },
+        Arc::new(membership.clone()),
+        supervisor.clone(),
+        clock,
+        router.link_handler(),
+    );
+    let broker = Broker::new(
+        config.node.name.clone(),
+        router.clone(),
+        membership.clone(),
+        limits.clone(),
+        &supervisor,
+        clock,
+    );
+    let status = StatusHandle::new(StatusDeps {
+        node: NodeFacts::of(&config),
+        membership: membership.clone(),
+        links: links.handle(),
+        router: router.clone(),
+        broker: broker.clone(),
+        limits: limits.clone(),
+        supervisor: supervisor.clone(),
+        clock,
+    });
+
+    let parts = Arc::new(Parts {
+        config,
+        bound,
+        addresses,
+        supervisor: supervisor.clone(),
+        clock,
+        limits: limits.clone(),
+        membership: membership.clone(),
+        links: links.handle(),
+        router: router.clone(),
+        broker: broker.clone(),
+    });
+    let departure = Arc::new(Departure::new(parts.clone()));
+    let log = LogLevels::new(log, parts.config.log.level.clone(), supervisor.clone());
+    let commands: SharedCommands = Arc::new(Commands {
+        membership: membership.clone(),
+        departure: departure.clone(),
+        log: log.clone(),
+    });
+
+    notices::started(&parts);
+    supervisor.spawn(Task::LinkAcceptor, links.run(links_listener, shutdown.clone()));
+    let front = GrpcFront::new(GrpcDeps {
+        broker: broker.clone(),
+        router: router.clone(),
+        status: status.clone(),
+        commands: commands.clone(),
+        membership: membership.clone(),
+        limits: limits.clone(),
+        supervisor: supervisor.clone(),
+        clock,
+    });
+    supervisor.spawn(Task::FrontGrpc, front.run(grpc, shutdown.clone()));
+    if let Some(listener) = http {
+        let front = HttpFront::new(HttpDeps {
+            status: status.clone(),
+            broker,
+            router: router.clone(),
+            limits,
+            supervisor: supervisor.clone(),
+            exporter: exporter.clone(),
+        });
+        supervisor.spawn(Task::FrontHttp, front.run(listener, shutdown.clone()));
+    }
+    let (me, of_probe) = (parts.config.node.name.clone(), status.clone());
+    supervisor.spawn_restarting(Task::Probe, move || {
+        let probe = Probe::new(ProbeDeps {
+            me: me.clone(),
+            membership: membership.clone(),
+            router: router.clone(),
+            status: of_probe.clone(),
+            exporter: exporter.clone(),
+            clock,
+        });
+        probe.run(shutdown.clone())
+    });
+    start_own_tasks(&parts, &departure);
+    let handle = NodeHandle { parts, departure, status, commands };
+    Ok(Node { handle, log })
+}
+
+fn start_own_tasks(parts: &Arc<Parts>, departure: &Arc<Departure>) {
+    let supervisor = &parts.supervisor;
+    let (of_task, departure) = (parts.clone(), departure.clone());
+    supervisor.spawn_restarting(Task::Readiness, move || {
+        readiness::run(of_task.clone(), departure.clone())
+    });
+    if let Some(what) = notices::insecure(&parts.config) {
+        let of_task = parts.clone();
+        supervisor.spawn_restarting(Task::Notices, move || {
+            notices::repeat_insecure(of_task.clone(), what)
+        });
+    }
+}
+
+/// What others are told: as configured, else where it listens.
+fn advertised(config: &Config, bound: Bound) -> Addresses {
+    let told = &config.advertise;
+    Addresses {
+        grpc: told.grpc.clone().unwrap_or_else(|| bound.grpc.to_string()),
+        peer: told.peer.clone().unwrap_or_else(|| bound.peer.to_string()),
+        http: told
+            .http
+            .clone()
+            .or_else(|| bound.http.map(|addr| addr.to_string()))
+            .unwrap_or_default(),
+    }
+}

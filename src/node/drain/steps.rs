@@ -1,0 +1,355 @@
+//! ● What a departing node does next: decided from what it has, what it sees and what time it is.
+//!
+//! draining → clients told → attachments gone → messages acknowledged → leaving → closed. No step comes before its time, none is
+//! skipped but by hurry, and each waiting step has a deadline; so a drain ends within its grace, whatever clients and peers do.
+//! Handing presences over and the raft seat have their places between attachments and leaving.
+
+use std::time::Duration;
+
+use crate::supervise::DrainStep;
+use crate::types::Time;
+
+/// Kept of the grace for acknowledgements: a client that never leaves must not cost the messages of those that did.
+const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(2);
+/// With nobody to take the clients, they get so long to read what waits for them.
+const FAREWELL_TIME: Duration = Duration::from_secs(1);
+/// How many looks in a row must find everything acknowledged: content on its way from an outbox to a link is in neither count.
+const QUIET_LOOKS: u32 = 3;
+/// Progress of a waiting step is told at most so often.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the node does, before it asks again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Row = draining.
+    Announce,
+    TellClients,
+    /// A moment.
+    Wait,
+    /// Whatever is still attached is closed.
+    CloseAttachments,
+    /// Row = leaving, told by gossip.
+    Leave,
+    /// Everything is done.
+    Close,
+}
+
+/// What the node sees at this moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) attached: u64,
+    /// Members that can take clients.
+    pub(super) others: usize,
+    /// Of live peers.
+    pub(super) unacked_bytes: u64,
+    /// Somebody asked to leave at once.
+    pub(super) hurry: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Announcing,
+    Telling,
+    Attachments,
+    Acknowledging,
+    Leaving,
+    Closing,
+}
+
+#[derive(Debug)]
+pub(super) struct Steps {
+    stage: Stage,
+    until: Time,
+    attachments_until: Time,
+    quiet_looks: u32,
+    told: Option<(Time, u64)>,
+    /// To be told, oldest first.
+    steps: Vec<DrainStep>,
+}
+
+impl Steps {
+    pub(super) fn new(grace: Duration, now: Time) -> Self {
+        let kept = ACKNOWLEDGE_TIME.min(grace / 4);
+        Self {
+            stage: Stage::Announcing,
+            until: now + grace,
+            attachments_until: now + (grace - kept),
+            quiet_looks: 0,
+            told: None,
+            steps: Vec::new(),
+        }
+    }
+
+    /// What there is to tell since the last call.
+    pub(super) fn take_told(&mut self) -> Vec<DrainStep> {
+        std::mem::take(&mut self.steps)
+    }
+
+    #[must_use]
+    pub(super) fn next(&mut self, seen: Seen, now: Time) -> Action {
+        if seen.hurry && !matches!(self.stage, Stage::Leaving | Stage::Closing) {
+            return self.leave();
+        }
+        match self.stage {
+            Stage::Announcing => {
+                self.stage = Stage::Telling;
+                self.tell("draining", "takes no new clients".to_owned(), true);
+                Action::Announce
+            }
+            Stage::Telling => {
+                self.stage = Stage::Attachments;
+                if seen.others == 0 {
+                    self.attachments_until = self.attachments_until.min(now + FAREWELL_TIME);
+                }
+                let whom = match seen.others {
+                    0 => "no other member can take them".to_owned(),
+                    1 => "1 other member can take them".to_owned(),
+                    n => format!("{n} other members can take them"),
+                };
+                self.tell("clients", format!("{} told to move; {whom}", seen.attached), true);
+                Action::TellClients
+            }
+            Stage::Attachments => self.await_attachments(seen, now),
+            Stage::Acknowledging => self.await_acknowledgements(seen, now),
+            Stage::Leaving => {
+                self.stage = Stage::Closing;
+                self.tell("leave", "the members know".to_owned(), true);
+                self.tell("close", "all ports".to_owned(), true);
+                Action::Close
+            }
+            Stage::Closing => Action::Close,
+        }
+    }
+
+    fn await_attachments(&mut self, seen: Seen, now: Time) -> Action {
+        let over = now >= self.attachments_until;
+        if seen.attached > 0 && !over {
+            self.tell_progress("attachments", "still attached", seen.attached, now);
+            return Action::Wait;
+        }
+        self.stage = Stage::Acknowledging;
+        self.told = None;
+        if seen.attached == 0 {
+            self.tell("attachments", "all have moved".to_owned(), true);
+            return self.await_acknowledgements(seen, now);
+        }
+        self.tell("attachments", format!("{} closed: the time is over", seen.attached), true);
+        Action::CloseAttachments
+    }
+
+    fn await_acknowledgements(&mut self, seen: Seen, now: Time) -> Action {
+        self.quiet_looks = if seen.unacked_bytes == 0 { self.quiet_looks + 1 } else { 0 };
+        let over = now >= self.until;
+        if self.quiet_looks < QUIET_LOOKS && !over {
+            if seen.unacked_bytes > 0 {
+                self.tell_progress("messages", "bytes unacknowledged", seen.unacked_bytes, now);
+            }
+            return Action::Wait;
+        }
+        let outcome = match seen.unacked_bytes {
+            0 => "all acknowledged".to_owned(),
+            bytes => format!("{bytes} bytes unacknowledged: the time is over"),
+        };
+        self.tell("messages", outcome, true);
+        self.leave()
+    }
+
+    fn leave(&mut self) -> Action {
+        self.stage = Stage::Leaving;
+        self.tell("leave", "tells the members".to_owned(), false);
+        Action::Leave
+    }
+
+    fn tell(&mut self, step: &'static str, detail: String, done: bool) {
+        self.steps.push(DrainStep { step, detail, done });
+    }
+
+    /// At once when a step begins to wait, then when the count has changed and some time has passed.
+    fn tell_progress(&mut self, step: &'static str, what: &str, count: u64, now: Time) {
+        let due = self.told.is_none_or(|(at, told)| told != count && now - at >= TELL_INTERVAL);
+        if due {
+            self.told = Some((now, count));
+            self.tell(step, format!("{count} {what}"), false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Action, Seen, Steps};
+    use crate::types::Time;
+
+    const GRACE: Duration = Duration::from_secs(30);
+
+    /// What is seen at a time, and what must follow.
+    type Look = (u64, Seen, Action);
+
+    fn check(grace: Duration, looks: &[Look], told: &[&str]) {
+        let mut steps = Steps::new(grace, Time::ZERO);
+        let mut heard = Vec::new();
+        for (ms, seen, expected) in looks {
+            let action = steps.next(*seen, Time::from_millis(*ms));
+            assert_eq!(action, *expected, "at {ms} ms, seeing {seen:?}");
+            heard.extend(steps.take_told().into_iter().map(|step| {
+                let end = if step.done { "." } else { "..." };
+                format!("{}: {}{end}", step.step, step.detail)
+            }));
+        }
+        assert_eq!(heard, told);
+    }
+
+    fn seen(attached: u64, others: usize, unacked_bytes: u64) -> Seen {
+        Seen { attached, others, unacked_bytes, hurry: false }
+    }
+
+    #[test]
+    fn an_idle_node_goes_through_every_step_without_waiting_for_anybody() {
+        check(
+            GRACE,
+            &[
+                (0, seen(0, 2, 0), Action::Announce),
+                (0, seen(0, 2, 0), Action::TellClients),
+                (0, seen(0, 2, 0), Action::Wait),
+                (10, seen(0, 2, 0), Action::Wait),
+                (20, seen(0, 2, 0), Action::Leave),
+                (30, seen(0, 2, 0), Action::Close),
+                (30, seen(0, 2, 0), Action::Close),
+            ],
+            &[
+                "draining: takes no new clients.",
+                "clients: 0 told to move; 2 other members can take them.",
+                "attachments: all have moved.",
+                "messages: all acknowledged.",
+                "leave: tells the members...",
+                "leave: the members know.",
+                "close: all ports.",
+            ],
+        );
+    }
+
+    #[test]
+    fn it_waits_for_attachments_and_then_for_acknowledgements() {
+        check(
+            GRACE,
+            &[
+                (0, seen(3, 1, 0), Action::Announce),
+                (0, seen(3, 1, 0), Action::TellClients),
+                (10, seen(3, 1, 0), Action::Wait),
+                (20, seen(2, 1, 9), Action::Wait),
+                (1_020, seen(1, 1, 9), Action::Wait),
+                (1_030, seen(0, 1, 9), Action::Wait),
+                (1_040, seen(0, 1, 0), Action::Wait),
+                (1_050, seen(0, 1, 5), Action::Wait),
+                (1_060, seen(0, 1, 0), Action::Wait),
+                (1_070, seen(0, 1, 0), Action::Wait),
+                (1_080, seen(0, 1, 0), Action::Leave),
+            ],
+            &[
+                "draining: takes no new clients.",
+                "clients: 3 told to move; 1 other member can take them.",
+                "attachments: 3 still attached...",
+                "attachments: 1 still attached...",
+                "attachments: all have moved.",
+                "messages: 9 bytes unacknowledged...",
+                "messages: all acknowledged.",
+                "leave: tells the members...",
+            ],
+        );
+    }
+
+    #[test]
+    fn those_who_stay_are_closed_in_time_for_acknowledgements() {
+        check(
+            GRACE,
+            &[
+                (0, seen(1, 1, 0), Action::Announce),
+                (0, seen(1, 1, 0), Action::TellClients),
+                (27_999, seen(1, 1, 7), Action::Wait),
+                (28_000, seen(1, 1, 7), Action::CloseAttachments),
+                (29_999, seen(0, 1, 7), Action::Wait),
+                (30_000, seen(0, 1, 7), Action::Leave),
+            ],
+            &[
+                "draining: takes no new clients.",
+                "clients: 1 told to move; 1 other member can take them.",
+                "attachments: 1 still attached...",
+                "attachments: 1 closed: the time is over.",
+                "messages: 7 bytes unacknowledged...",
+                "messages: 7 bytes unacknowledged: the time is over.",
+                "leave: tells the members...",
+            ],
+        );
+    }
+
+    #[test]
+    fn without_others_clients_get_a_moment_only() {
+        check(
+            GRACE,
+            &[
+                (0, seen(1, 0, 0), Action::Announce),
+                (0, seen(1, 0, 0), Action::TellClients),
+                (999, seen(1, 0, 0), Action::Wait),
+                (1_000, seen(1, 0, 0), Action::CloseAttachments),
+            ],
+            &[
+                "draining: takes no new clients.",
+                "clients: 1 told to move; no other member can take them.",
+                "attachments: 1 still attached...",
+                "attachments: 1 closed: the time is over.",
+            ],
+        );
+    }
+
+    #[test]
+    fn no_grace_waits_for_nothing() {
+        check(
+            Duration::ZERO,
+            &[
+                (0, seen(1, 2, 8), Action::Announce),
+                (0, seen(1, 2, 8), Action::TellClients),
+                (0, seen(1, 2, 8), Action::CloseAttachments),
+                (0, seen(0, 2, 8), Action::Leave),
+                (0, seen(0, 2, 8), Action::Close),
+            ],
+            &[
+                "draining: takes no new clients.",
+                "clients: 1 told to move; 2 other members can take them.",
+                "attachments: 1 closed: the time is over.",
+                "messages: 8 bytes unacknowledged: the time is over.",
+                "leave: tells the members...",
+                "leave: the members know.",
+                "close: all ports.",
+            ],
+        );
+    }
+
+    #[test]
+    fn hurry_leaves_at_once_from_any_step() {
+        let hurry = Seen { hurry: true, ..seen(4, 2, 8) };
+        check(
+            GRACE,
+            &[(0, hurry, Action::Leave), (5, hurry, Action::Close)],
+            &["leave: tells the members...", "leave: the members know.", "close: all ports."],
+        );
+        check(
+            GRACE,
+            &[
+                (0, seen(1, 1, 0), Action::Announce),
+                (0, seen(1, 1, 0), Action::TellClients),
+                (9, seen(1, 1, 0), Action::Wait),
+                (10, hurry, Action::Leave),
+                (20, hurry, Action::Close),
+            ],
+            &[
+                "draining: takes no new clients.",
+                "clients: 1 told to move; 1 other member can take them.",
+                "attachments: 1 still attached...",
+                "leave: tells the members...",
+                "leave: the members know.",
+                "close: all ports.",
+            ],
+        );
+    }
+}

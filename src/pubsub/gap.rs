@@ -1,0 +1,85 @@
+//! Reports of loss, and the counting of what is dropped until one can be made.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::types::Topic;
+
+/// So many (topic, origin) pairs are counted apart; what is dropped beyond them is counted together.
+pub const DROPPED_TOPICS_MAX: usize = 4_096;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    SlowSubscriber,
+    Link,
+    MemberLost,
+    Reconnected,
+}
+
+/// Final: nothing that it covers is delivered later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// None: any topic of the session.
+    pub topics: Vec<Topic>,
+    /// None: any origin.
+    pub origin: Option<Arc<str>>,
+    pub missing: Option<u64>,
+    pub reason: GapReason,
+    pub certain: bool,
+}
+
+impl Gap {
+    /// Something of `origin` may have been lost, nobody knows what.
+    pub fn possible(origin: Option<Arc<str>>, reason: GapReason) -> Self {
+        Self { topics: Vec::new(), origin, missing: None, reason, certain: false }
+    }
+}
+
+/// Counts what a full mailbox drops.
+#[derive(Debug, Default)]
+pub(super) struct Dropped {
+    by_topic: HashMap<(Topic, Arc<str>), u64>,
+    elsewhere: u64,
+    /// Gaps that arrived meanwhile; they stand behind the counted ones.
+    pub(super) gaps: Vec<Gap>,
+}
+
+impl Dropped {
+    pub(super) fn count(&mut self, topic: &Topic, origin: &Arc<str>, messages: u64) {
+        let known = self.by_topic.len();
+        match self.by_topic.get_mut(&(topic.clone(), origin.clone())) {
+            Some(count) => *count += messages,
+            None if known < DROPPED_TOPICS_MAX => {
+                self.by_topic.insert((topic.clone(), origin.clone()), messages);
+            }
+            None => self.elsewhere += messages,
+        }
+    }
+
+    /// One gap for each topic and origin, then one for all that was counted together.
+    pub(super) fn into_gaps(self, reason: GapReason) -> Vec<Gap> {
+        let mut gaps: Vec<Gap> = self
+            .by_topic
+            .into_iter()
+            .map(|((topic, origin), missing)| Gap {
+                topics: vec![topic],
+                origin: Some(origin),
+                missing: Some(missing),
+                reason,
+                certain: true,
+            })
+            .collect();
+        gaps.sort_by(|a, b| a.topics[0].name().cmp(b.topics[0].name()));
+        if self.elsewhere > 0 {
+            gaps.push(Gap {
+                topics: Vec::new(),
+                origin: None,
+                missing: Some(self.elsewhere),
+                reason,
+                certain: true,
+            });
+        }
+        gaps.extend(self.gaps);
+        gaps
+    }
+}

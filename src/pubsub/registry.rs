@@ -1,0 +1,449 @@
+//! Topic -> subscribers, and the one order in which everybody gets a topic's messages.
+//!
+//! A topic's lock is that of the stripe it hashes to, held over all pushes of a batch: to peers' outboxes, to pattern subscribers, to
+//! the topic's own. There are many stripes, so two topics seldom meet. A topic with very many subscribers is pushed to in slices, with
+//! its stripe free in between; whoever publishes to it meanwhile waits for its turn.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
+
+use super::mailbox::Pushed;
+use super::pattern::{PatternMap, PatternSubscribers};
+use super::subscribers::Subscribers;
+use super::{Batch, Gap, Mailbox};
+use crate::types::{Namespace, Pattern, Time, Topic};
+
+const STRIPES: usize = 1024;
+/// Up to so many subscribers are pushed to in one go.
+const SLICE: usize = 512;
+
+/// Who is to get a batch that starts here.
+#[derive(Debug, Clone, Copy)]
+pub struct Targets<'a> {
+    /// The subscribers of this node?
+    pub local: bool,
+    /// The links to interested peers; pushed to first, so that remote threads start early.
+    pub outboxes: &'a [Arc<Mailbox>],
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    subscribers: Subscribers,
+    /// Made when the topic first has to be pushed to in slices.
+    turn: Option<Arc<tokio::sync::Mutex<()>>>,
+}
+
+type Stripe = HashMap<Topic, Entry, foldhash::fast::RandomState>;
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    /// Attachments of this node that it was put to.
+    pub mailboxes: u64,
+    /// What each outbox said, in the order given.
+    pub outboxes: SmallVec<[Pushed; 8]>,
+    /// Over half full, and draining.
+    pub slow: Option<Arc<Mailbox>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Registry {
+    stripes: Box<[Mutex<Stripe>]>,
+    patterns: RwLock<PatternSubscribers>,
+    /// Numbers of messages that start here.
+    numbers: AtomicU64,
+    topics: AtomicU64,
+    subscriptions: AtomicU64,
+    delivered: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            patterns: RwLock::default(),
+            numbers: AtomicU64::new(1),
+            topics: AtomicU64::new(0),
+            subscriptions: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        }
+    }
+}
+
+/// How many there are now, and what has happened since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RegistryCounts {
+    /// With local subscribers.
+    pub topics: u64,
+    pub subscriptions: u64,
+    /// Different ones.
+    pub patterns: u64,
+    /// Messages put into mailboxes, counted once for each.
+    pub delivered: u64,
+    pub dropped: u64,
+}
+
+impl Registry {
+    fn stripe(&self, topic: &Topic) -> &Mutex<Stripe> {
+        // The high bits: the low ones pick the place within the stripe's table.
+        &self.stripes[(topic.hash64() >> 54) as usize % STRIPES]
+    }
+
+    /// False: it was subscribed already.
+    pub fn subscribe(&self, mailbox: &Arc<Mailbox>, topic: &Topic) -> bool {
+        let mut stripe = self.stripe(topic).lock();
+        let entry = stripe.entry(topic.clone()).or_insert_with(|| {
+            self.topics.fetch_add(1, Ordering::Relaxed);
+            Entry::default()
+        });
+        let added = entry.subscribers.add(mailbox);
+        self.subscriptions.fetch_add(u64::from(added), Ordering::Relaxed);
+        added
+    }
+
+    /// Nothing is pushed after it returns. False: it was not subscribed.
+    pub fn unsubscribe(&self, mailbox: &Mailbox, topic: &Topic) -> bool {
+        let mut stripe = self.stripe(topic).lock();
+        let Some(entry) = stripe.get_mut(topic) else { return false };
+        let removed = entry.subscribers.remove(mailbox.id());
+        self.subscriptions.fetch_sub(u64::from(removed), Ordering::Relaxed);
+        if entry.subscribers.is_empty() && !entry.subscribers.in_slices() {
+            stripe.remove(topic);
+            self.topics.fetch_sub(1, Ordering::Relaxed);
+        }
+        removed
+    }
+
+    /// False: it was subscribed already.
+    pub fn subscribe_pattern(&self, mailbox: &Arc<Mailbox>, pattern: &Pattern) -> bool {
+        let mut patterns = self.patterns.write();
+        let Some(subscribers) = patterns.get_mut(pattern) else {
+            patterns.insert(pattern, vec![mailbox.clone()]);
+            return true;
+        };
+        let new = subscribers.iter().all(|one| one.id() != mailbox.id());
+        if new {
+            subscribers.push(mailbox.clone());
+        }
+        new
+    }
+
+    /// False: it was not subscribed.
+    pub fn unsubscribe_pattern(&self, mailbox: &Mailbox, pattern: &Pattern) -> bool {
+        let mut patterns = self.patterns.write();
+        let Some(subscribers) = patterns.get_mut(pattern) else { return false };
+        let Some(at) = subscribers.iter().position(|one| one.id() == mailbox.id()) else {
+            return false;
+        };
+        subscribers.swap_remove(at);
+        if subscribers.is_empty() {
+            patterns.remove(pattern);
+        }
+        true
+    }
+
+    /// Takes `count` numbers and hands the batch that `make` makes with the first of them to outboxes and subscribers. Where nobody
+    /// wants it, no batch is made. The number, and what became of it.
+    pub async fn publish(
+        &self,
+        topic: &Topic,
+        count: u32,
+        now: Time,
+        targets: Targets<'_>,
+        make: impl FnOnce(u64) -> Batch + Send,
+    ) -> (u64, Delivery) {
+        let turn = {
+            let mut stripe = self.stripe(topic).lock();
+            match stripe.get_mut(topic).filter(|entry| entry.needs_turns()) {
+                None => return self.publish_at_once(topic, &stripe, count, now, targets, make),
+                Some(entry) => entry.turn(),
+            }
+        };
+        let _turn = turn.lock().await;
+        let (first, batch, mut delivery) = {
+            let mut stripe = self.stripe(topic).lock();
+            let Some(entry) = stripe.get_mut(topic).filter(|entry| entry.needs_turns()) else {
+                return self.publish_at_once(topic, &stripe, count, now, targets, make);
+            };
+            let first = self.numbers.fetch_add(count.into(), Ordering::Relaxed);
+            let batch = Arc::new(make(first));
+            let mut delivery = Delivery::default();
+            push_outboxes(&batch, targets.outboxes, now, &mut delivery);
+            if !targets.local {
+                return (first, delivery);
+            }
+            self.push_patterns(&batch, &entry.subscribers, now, &mut delivery);
+            entry.subscribers.begin();
+            (first, batch, delivery)
+        };
+        self.push_slices(&batch, now, &mut delivery).await;
+        (first, delivery)
+    }
+
+    fn publish_at_once(
+        &self,
+        topic: &Topic,
+        stripe: &Stripe,
+        count: u32,
+        now: Time,
+        targets: Targets<'_>,
+        make: impl FnOnce(u64) -> Batch,
+    ) -> (u64, Delivery) {
+        let first = self.numbers.fetch_add(count.into(), Ordering::Relaxed);
+        let mut delivery = Delivery::default();
+        let local =
+            targets.local && (stripe.contains_key(topic) || !self.patterns.read().is_empty());
+        if local || !targets.outboxes.is_empty() {
+            let batch = Arc::new(make(first));
+            push_outboxes(&batch, targets.outboxes, now, &mut delivery);
+            if local {
+                self.deliver_at_once(&batch, stripe, now, &mut delivery);
+            }
+        }
+        (first, delivery)
+    }
+
+    /// Hands a batch from a peer to the subscribers.
+    pub async fn deliver(&self, batch: &Arc<Batch>, now: Time) -> Delivery {
+        let turn = match self.try_deliver(batch, now) {
+            Ok(delivery) => return delivery,
+            Err(turn) => turn,
+        };
+        let _turn = turn.lock().await;
+        let mut delivery = {
+            let mut stripe = self.stripe(batch.topic()).lock();
+            let Some(entry) = stripe.get_mut(batch.topic()).filter(|entry| entry.needs_turns())
+            else {
+                let mut delivery = Delivery::default();
+                self.deliver_at_once(batch, &stripe, now, &mut delivery);
+                return delivery;
+            };
+            let mut delivery = Delivery::default();
+            self.push_patterns(batch, &entry.subscribers, now, &mut delivery);
+            entry.subscribers.begin();
+            delivery
+        };
+        self.push_slices(batch, now, &mut delivery).await;
+        delivery
+    }
+
+    /// As `deliver`, where that takes no waiting; else the turn to wait for.
+    pub fn try_deliver(
+        &self,
+        batch: &Arc<Batch>,
+        now: Time,
+    ) -> Result<Delivery, Arc<tokio::sync::Mutex<()>>> {
+        let mut stripe = self.stripe(batch.topic()).lock();
+        match stripe.get_mut(batch.topic()).filter(|entry| entry.needs_turns()) {
+            Some(entry) => Err(entry.turn()),
+            None => {
+                let mut delivery = Delivery::default();
+                self.deliver_at_once(batch, &stripe, now, &mut delivery);
+                Ok(delivery)
+            }
+        }
+    }
+
+    fn deliver_at_once(
+        &self,
+        batch: &Arc<Batch>,
+        stripe: &Stripe,
+        now: Time,
+        delivery: &mut Delivery,
+    ) {
+        let nobody = Subscribers::default();
+        let subscribers = stripe.get(batch.topic()).map_or(&nobody, |entry| &entry.subscribers);
+        self.push_patterns(batch, subscribers, now, delivery);
+        self.push_all(batch, subscribers.as_slice(), now, delivery);
+    }
+
+    async fn push_slices(&self, batch: &Arc<Batch>, now: Time, delivery: &mut Delivery) {
+        loop {
+            let more = {
+                let mut stripe = self.stripe(batch.topic()).lock();
+                let Some(entry) = stripe.get_mut(batch.topic()) else { return };
+                let more = match entry.subscribers.next_slice(SLICE) {
+                    Some(slice) => {
+                        self.push_all(batch, slice, now, delivery);
+                        true
+                    }
+                    None => false,
+                };
+                if !more && entry.subscribers.is_empty() {
+                    stripe.remove(batch.topic());
+                    self.topics.fetch_sub(1, Ordering::Relaxed);
+                }
+                more
+            };
+            if !more {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Those who are subscribed by pattern and not to the topic itself: everybody gets one copy.
+    fn push_patterns(
+        &self,
+        batch: &Arc<Batch>,
+        direct: &Subscribers,
+        now: Time,
+        delivery: &mut Delivery,
+    ) {
+        let patterns = self.patterns.read();
+        if patterns.is_empty() {
+            return;
+        }
+        let before = delivery.mailboxes;
+        let mut mailboxes: SmallVec<[&Arc<Mailbox>; 16]> = patterns
+            .matching(batch.topic())
+            .flat_map(|(_, subscribers)| subscribers)
+            .filter(|mailbox| direct.position(mailbox.id()).is_none())
+            .collect();
+        mailboxes.sort_unstable_by_key(|mailbox| mailbox.id());
+        mailboxes.dedup_by_key(|mailbox| mailbox.id());
+        for mailbox in mailboxes {
+            self.push_one(batch, mailbox, now, delivery);
+        }
+        let mailboxes = delivery.mailboxes - before;
+        self.delivered.fetch_add(mailboxes * u64::from(batch.count()), Ordering::Relaxed);
+    }
+
+    fn push_all(
+        &self,
+        batch: &Arc<Batch>,
+        mailboxes: &[Arc<Mailbox>],
+        now: Time,
+        delivery: &mut Delivery,
+    ) {
+        let before = delivery.mailboxes;
+        for mailbox in mailboxes {
+            self.push_one(batch, mailbox, now, delivery);
+        }
+        let mailboxes = delivery.mailboxes - before;
+        self.delivered.fetch_add(mailboxes * u64::from(batch.count()), Ordering::Relaxed);
+    }
+
+    fn push_one(
+        &self,
+        batch: &Arc<Batch>,
+        mailbox: &Arc<Mailbox>,
+        now: Time,
+        delivery: &mut Delivery,
+    ) {
+        if batch.head().exclude.is_some_and(|session| session == mailbox.session()) {
+            return;
+        }
+        match mailbox.push(batch, now) {
+            Pushed::Queued => delivery.mailboxes += 1,
+            Pushed::Slow => {
+                delivery.mailboxes += 1;
+                delivery.slow.get_or_insert_with(|| mailbox.clone());
+            }
+            Pushed::Dropped => {
+                self.dropped.fetch_add(batch.count().into(), Ordering::Relaxed);
+            }
+            Pushed::Closed => {}
+        }
+    }
+
+    /// Reports a loss to the subscribers of `topic`, in its place among the topic's messages.
+    pub fn push_gap(&self, topic: &Topic, gap: &Gap) {
+        let stripe = self.stripe(topic).lock();
+        let direct = stripe.get(topic).map(|entry| &entry.subscribers);
+        for mailbox in direct.into_iter().flat_map(Subscribers::as_slice) {
+            mailbox.push_gap(gap.clone());
+        }
+        let patterns = self.patterns.read();
+        for (_, subscribers) in patterns.matching(topic) {
+            for mailbox in subscribers {
+                if direct.is_none_or(|direct| direct.position(mailbox.id()).is_none()) {
+                    mailbox.push_gap(gap.clone());
+                }
+            }
+        }
+    }
+
+    /// Topics of a namespace with local subscribers and how many, in order of name from `prefix` on.
+    pub fn topics(&self, namespace: &Namespace, prefix: &[u8], most: usize) -> Vec<(Topic, u64)> {
+        // The smallest `most` seen so far; a look over everything, stripe by stripe, for people who ask.
+        let mut found: std::collections::BTreeMap<Box<[u8]>, (Topic, u64)> =
+            std::collections::BTreeMap::new();
+        for stripe in &self.stripes {
+            for (topic, entry) in stripe.lock().iter() {
+                if topic.namespace() != namespace || !topic.name().starts_with(prefix) {
+                    continue;
+                }
+                let full = found.len() >= most;
+                if full && found.last_key_value().is_some_and(|(last, _)| topic.name() >= &last[..])
+                {
+                    continue;
+                }
+                found.insert(topic.name().into(), (topic.clone(), entry.subscribers.len() as u64));
+                if full {
+                    found.pop_last();
+                }
+            }
+        }
+        found.into_values().collect()
+    }
+
+    pub fn subscribers(&self, topic: &Topic) -> u64 {
+        self.stripe(topic).lock().get(topic).map_or(0, |entry| entry.subscribers.len() as u64)
+    }
+
+    /// Patterns with local subscribers that the topic matches, and how many each has.
+    pub fn patterns_of(&self, topic: &Topic) -> Vec<(Pattern, u64)> {
+        let patterns = self.patterns.read();
+        patterns
+            .matching(topic)
+            .map(|(pattern, subscribers)| (pattern.clone(), subscribers.len() as u64))
+            .collect()
+    }
+
+    pub fn counts(&self) -> RegistryCounts {
+        let patterns: &PatternMap<Vec<Arc<Mailbox>>> = &self.patterns.read();
+        RegistryCounts {
+            topics: self.topics.load(Ordering::Relaxed),
+            subscriptions: self.subscriptions.load(Ordering::Relaxed),
+            patterns: patterns.len() as u64,
+            delivered: self.delivered.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn push_outboxes(
+    batch: &Arc<Batch>,
+    outboxes: &[Arc<Mailbox>],
+    now: Time,
+    delivery: &mut Delivery,
+) {
+    for outbox in outboxes {
+        let pushed = outbox.push(batch, now);
+        if pushed == Pushed::Slow {
+            delivery.slow.get_or_insert_with(|| outbox.clone());
+        }
+        delivery.outboxes.push(pushed);
+    }
+}
+
+impl Entry {
+    fn needs_turns(&self) -> bool {
+        self.subscribers.len() > SLICE || self.subscribers.in_slices()
+    }
+
+    fn turn(&mut self) -> Arc<tokio::sync::Mutex<()>> {
+        self.turn.get_or_insert_default().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! What this node keeps of one peer: its interest, the outbox to it, how far it has applied this node's interest.
+
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
+
+use metrics::Counter;
+use parking_lot::{Mutex, RwLock};
+
+use super::source::Source;
+use crate::link::LinkInfo;
+use crate::metrics::names;
+use crate::pubsub::interest::PeerInterest;
+use crate::pubsub::{Gap, GapReason, Mailbox};
+use crate::types::{Incarnation, NodeName, Topic};
+
+/// Subscriptions that a peer has not confirmed are remembered one by one up to here; beyond, everybody gets the gap.
+const UNCONFIRMED_MAX: usize = 10_000;
+/// A gap names its topics up to here; beyond, it says "any".
+const GAP_TOPICS_MAX: usize = 100;
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) name: NodeName,
+    /// The peer's name as batches carry it.
+    pub(super) origin: Arc<str>,
+    pub(super) interest: RwLock<PeerInterest>,
+    /// While the link to the peer is up.
+    pub(super) outbox: RwLock<Option<Arc<Mailbox>>>,
+    pub(super) state: Mutex<LaneState>,
+    pub(super) forwarded: Forwarded,
+}
+
+/// Messages sent to one peer, and to all.
+#[derive(Debug, Clone)]
+pub(super) struct Forwarded {
+    pub(super) peer: Counter,
+    pub(super) all: Arc<AtomicU64>,
+}
+
+/// One link that is up.
+pub(super) struct Up {
+    pub(super) link: LinkInfo,
+    pub(super) source: Arc<Source>,
+}
+
+impl std::fmt::Debug for Up {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.link.fmt(f)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LaneState {
+    pub(super) out: Option<Up>,
+    pub(super) inward: Option<Up>,
+    /// Whose interest `Lane::interest` is.
+    pub(super) interest_of: Incarnation,
+    /// It has been told whether this node took publishes before it had any interest of that incarnation.
+    pub(super) introduced: bool,
+    /// The version of this node's interest that the peer has applied on the link that is up.
+    pub(super) applied: Option<u64>,
+    /// Something may have been lost on the way here, up to the peer's first acknowledgement on this link.
+    pub(super) gap_due: bool,
+    /// It did not confirm in time once; nobody waits for it again before it has caught up.
+    pub(super) missed: bool,
+    pub(super) unconfirmed: VecDeque<Unconfirmed>,
+    /// More than are remembered: everybody.
+    pub(super) unconfirmed_all: bool,
+    /// Content came from this incarnation, so its death may have cost messages.
+    pub(super) heard: Option<Incarnation>,
+    /// Subscribers have been told of the death of this incarnation.
+    pub(super) lost_told: Option<Incarnation>,
+    pub(super) leaving: bool,
+}
+
+/// An acknowledged subscription that the peer had not confirmed.
+#[derive(Debug)]
+pub(super) struct Unconfirmed {
+    pub(super) mailbox: Weak<Mailbox>,
+    pub(super) topics: Vec<Topic>,
+    pub(super) version: u64,
+}
+
+impl Lane {
+    pub(super) fn new(name: &NodeName, forwarded: &Arc<AtomicU64>) -> Self {
+        Self {
+            name: name.clone(),
+            origin: name.as_str().into(),
+            interest: RwLock::default(),
+            outbox: RwLock::default(),
+            state: Mutex::default(),
+            forwarded: Forwarded {
+                peer: metrics::counter!(names::MESSAGES_FORWARDED, "peer" => name.as_str().to_owned()),
+                all: forwarded.clone(),
+            },
+        }
+    }
+
+    /// A gap that says which topics' messages of this peer may be missing.
+    pub(super) fn possible_gap(&self, topics: &[Topic]) -> Gap {
+        let topics = if topics.len() > GAP_TOPICS_MAX { Vec::new() } else { topics.to_vec() };
+        Gap { topics, ..Gap::possible(Some(self.origin.clone()), GapReason::Link) }
+    }
+}
+
+impl LaneState {
+    /// False: it has confirmed meanwhile, so the gap is due now.
+    pub(super) fn remember(&mut self, unconfirmed: Unconfirmed) -> bool {
+        if self.applied.is_some_and(|applied| applied >= unconfirmed.version) {
+            return false;
+        }
+        if self.unconfirmed.len() < UNCONFIRMED_MAX {
+            self.unconfirmed.push_back(unconfirmed);
+        } else {
+            self.unconfirmed_all = true;
+        }
+        true
+    }
+
+    /// Those whom the version that was just applied confirms.
+    pub(super) fn confirmed_now(&mut self, applied: u64) -> Vec<Unconfirmed> {
+        let (confirmed, still): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.unconfirmed)
+            .into_iter()
+            .partition(|one| one.version <= applied);
+        self.unconfirmed = still;
+        confirmed.into()
+    }
+}

@@ -1,0 +1,209 @@
+//! What one link in one life sends: control that waits, this node's interest, the outbox.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+use metrics::Counter;
+use parking_lot::Mutex;
+
+use super::codec::{self, Control};
+use super::lane::Forwarded;
+use crate::link::{ContentItem, LinkSource};
+use crate::pubsub::Mailbox;
+use crate::pubsub::interest::LocalInterest;
+use crate::pubsub::mailbox::Entry;
+
+/// Questions and answers that wait for one link. Pings find a link dead long before so many have gathered.
+const WAITING_MAX: usize = 1 << 16;
+/// Changes in one control frame.
+const CHANGES_A_FRAME: usize = 4_096;
+
+/// See the module.
+pub(super) struct Source {
+    state: Mutex<State>,
+    interest: Option<Arc<Mutex<LocalInterest>>>,
+    outbox: Option<Arc<Mailbox>>,
+    snapshots: Counter,
+    forwarded: Option<Forwarded>,
+}
+
+struct State {
+    waiting: VecDeque<Bytes>,
+    /// The newest acknowledgement of the peer's interest; an older one need not be sent.
+    applied: Option<(u64, bool)>,
+    /// How far the peer has been told this node's interest. None: a snapshot is due.
+    told: Option<u64>,
+    parts: VecDeque<Bytes>,
+    waker: Option<Waker>,
+}
+
+impl Source {
+    /// For a link that this node dialed: content from `outbox`.
+    pub(super) fn outgoing(outbox: Arc<Mailbox>, forwarded: Forwarded) -> Self {
+        Self::new(None, Some(outbox), Counter::noop(), Some(forwarded))
+    }
+
+    /// For a link that the peer dialed: this node's interest goes back.
+    pub(super) fn incoming(interest: Arc<Mutex<LocalInterest>>, snapshots: Counter) -> Self {
+        Self::new(Some(interest), None, snapshots, None)
+    }
+
+    fn new(
+        interest: Option<Arc<Mutex<LocalInterest>>>,
+        outbox: Option<Arc<Mailbox>>,
+        snapshots: Counter,
+        forwarded: Option<Forwarded>,
+    ) -> Self {
+        let state = State {
+            waiting: VecDeque::new(),
+            applied: None,
+            told: None,
+            parts: VecDeque::new(),
+            waker: None,
+        };
+        Self { state: Mutex::new(state), interest, outbox, snapshots, forwarded }
+    }
+
+    /// False: the link is so far behind that the frame was not taken.
+    pub(super) fn send(&self, control: &Control) -> bool {
+        let mut state = self.state.lock();
+        let taken = state.waiting.len() < WAITING_MAX;
+        if taken {
+            state.waiting.push_back(codec::control(control));
+        }
+        state.wake();
+        taken
+    }
+
+    pub(super) fn send_applied(&self, version: u64, published_before: bool) {
+        let mut state = self.state.lock();
+        let before = state.applied.is_some_and(|(_, before)| before);
+        state.applied = Some((version, published_before || before));
+        state.wake();
+    }
+
+    /// The interest has changed.
+    pub(super) fn announce(&self) {
+        self.state.lock().wake();
+    }
+
+    /// The peer can't go on from what it has.
+    pub(super) fn start_over(&self) {
+        let mut state = self.state.lock();
+        state.told = None;
+        state.parts.clear();
+        state.wake();
+    }
+}
+
+impl State {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// What of the interest comes next, if anything.
+    fn next_interest(
+        &mut self,
+        interest: &Mutex<LocalInterest>,
+        snapshots: &Counter,
+    ) -> Option<Bytes> {
+        if let Some(part) = self.parts.pop_front() {
+            return Some(part);
+        }
+        let interest = interest.lock();
+        let changes =
+            self.told.and_then(|told| Some((told, interest.changes_since(told, CHANGES_A_FRAME)?)));
+        match changes {
+            Some((_, changes)) if changes.is_empty() => None,
+            Some((from, changes)) => {
+                self.told = Some(from + changes.len() as u64);
+                Some(codec::control(&Control::Changes { from, changes }))
+            }
+            None => {
+                let (version, digest, all) =
+                    (interest.version(), interest.digest(), interest.snapshot());
+                drop(interest);
+                snapshots.increment(1);
+                let chunks = all.len().div_ceil(CHANGES_A_FRAME).max(1);
+                for at in 0..chunks {
+                    let end = all.len().min((at + 1) * CHANGES_A_FRAME);
+                    self.parts.push_back(codec::control(&Control::SnapshotPart {
+                        version,
+                        first: at == 0,
+                        last: (at + 1 == chunks).then_some(digest),
+                        changes: all[at * CHANGES_A_FRAME..end].to_vec(),
+                    }));
+                }
+                self.told = Some(version);
+                self.parts.pop_front()
+            }
+        }
+    }
+}
+
+impl LinkSource for Source {
+    fn take_control(&self, out: &mut Vec<Bytes>, bytes_max: usize) {
+        let mut state = self.state.lock();
+        let mut bytes = 0;
+        let mut put = |frame: Bytes| {
+            bytes += frame.len();
+            out.push(frame);
+            bytes < bytes_max
+        };
+        if let Some((version, published_before)) = state.applied.take() {
+            put(codec::control(&Control::Applied { version, published_before }));
+        }
+        while let Some(frame) = state.waiting.pop_front() {
+            if !put(frame) {
+                return;
+            }
+        }
+        if let Some(interest) = &self.interest {
+            while let Some(frame) = state.next_interest(interest, &self.snapshots) {
+                if !put(frame) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take_content(&self, out: &mut Vec<ContentItem>, bytes_max: usize) {
+        let Some(outbox) = &self.outbox else { return };
+        let mut entries = smallvec::SmallVec::<[Entry; 32]>::new();
+        outbox.take_entries(bytes_max, &mut |entry| entries.push(entry));
+        let mut messages = 0;
+        for entry in &entries {
+            if let Entry::Batch(batch) = entry {
+                messages += u64::from(batch.count());
+            }
+            out.push(ContentItem { bytes: codec::item(entry) });
+        }
+        if let Some(forwarded) = self.forwarded.as_ref().filter(|_| messages > 0) {
+            forwarded.peer.increment(messages);
+            forwarded.all.fetch_add(messages, Ordering::Relaxed);
+        }
+    }
+
+    fn ping(&self) -> Bytes {
+        self.interest.as_ref().map_or_else(Bytes::new, |interest| {
+            let interest = interest.lock();
+            codec::ping(interest.version(), interest.digest())
+        })
+    }
+
+    fn register(&self, cx: &mut Context<'_>) {
+        let mut state = self.state.lock();
+        if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            state.waker = Some(cx.waker().clone());
+        }
+        drop(state);
+        if let Some(outbox) = &self.outbox {
+            outbox.register(cx);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Subscriptions of this node's attachments, and how far peers have confirmed them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::lane::Unconfirmed;
+use super::{Router, RouterHandle};
+use crate::pubsub::Mailbox;
+use crate::pubsub::interest::Subject;
+use crate::types::{NodeName, Pattern, SessionId, Topic};
+
+/// One attachment and what it is subscribed to, activated or not.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) mailbox: Arc<Mailbox>,
+    subscriptions: Mutex<Subscriptions>,
+}
+
+#[derive(Debug, Default)]
+struct Subscriptions {
+    topics: HashSet<Topic>,
+    patterns: HashSet<Pattern>,
+    /// Nothing may be added any more.
+    closed: bool,
+}
+
+impl Subscriber {
+    pub(super) fn is_empty(&self) -> bool {
+        let subscriptions = self.subscriptions.lock();
+        subscriptions.topics.is_empty() && subscriptions.patterns.is_empty()
+    }
+}
+
+/// Subscriptions that are announced but don't deliver yet.
+#[derive(Debug)]
+pub struct Subscribing {
+    pub topics: Vec<Topic>,
+    pub patterns: Vec<Pattern>,
+    /// The version of this node's interest that has them all.
+    pub version: u64,
+}
+
+/// How far an interest has been confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Members, this node among them, whose publishes reach the subscription.
+    pub confirmed: u32,
+    pub members: u32,
+    /// Live members that have not confirmed.
+    pub missing: Vec<NodeName>,
+}
+
+impl Router {
+    fn subscriber(&self, mailbox: &Mailbox) -> Option<Arc<Subscriber>> {
+        self.subscribers.read().get(&mailbox.id()).cloned()
+    }
+
+    /// Wakes the links back to all peers.
+    pub(super) fn announce(&self) {
+        for lane in self.lanes().iter() {
+            if let Some(up) = &lane.state.lock().inward {
+                up.source.announce();
+            }
+        }
+    }
+
+    /// Who has confirmed `version` now; and, of those who have not, whether anybody is worth waiting for.
+    fn confirmations(&self, version: u64) -> (Confirmed, bool) {
+        let mut confirmed = Confirmed { confirmed: 1, members: 1, missing: Vec::new() };
+        let mut wait = false;
+        for member in self.membership.members().live_peers() {
+            confirmed.members += 1;
+            let lane = self.lane(&member.name);
+            let state = lane.state.lock();
+            let applied =
+                state.inward.as_ref().filter(|up| up.link.incarnation == member.incarnation);
+            if applied.is_some() && state.applied.is_some_and(|applied| applied >= version) {
+                confirmed.confirmed += 1;
+            } else {
+                confirmed.missing.push(member.name.clone());
+                wait |= !state.missed;
+            }
+        }
+        (confirmed, wait)
+    }
+
+    async fn confirmed(&self, version: u64) -> Confirmed {
+        let deadline = tokio::time::sleep(self.limits.get().confirm);
+        tokio::pin!(deadline);
+        loop {
+            let progress = self.progress.notified();
+            tokio::pin!(progress);
+            progress.as_mut().enable();
+            let (confirmed, wait) = self.confirmations(version);
+            if !wait {
+                return confirmed;
+            }
+            tokio::select! {
+                () = &mut progress => {}
+                () = &mut deadline => {
+                    let (confirmed, _) = self.confirmations(version);
+                    for name in &confirmed.missing {
+                        self.lane(name).state.lock().missed = true;
+                    }
+                    return confirmed;
+                }
+            }
+        }
+    }
+
+    fn end_subscriptions(&self, mailbox: &Mailbox, topics: &[Topic], patterns: &[Pattern]) {
+        for topic in topics {
+            self.registry.unsubscribe(mailbox, topic);
+        }
+        for pattern in patterns {
+            self.registry.unsubscribe_pattern(mailbox, pattern);
+        }
+        let mut interest = self.interest.lock();
+        let before = interest.version();
+        for topic in topics {
+            interest.remove(Subject::Topic(topic.hash64()));
+        }
+        for pattern in patterns {
+            interest.remove(Subject::Pattern(pattern.clone()));
+        }
+        let changed = interest.version() != before;
+        drop(interest);
+        if changed {
+            self.announce();
+        }
+    }
+
+    /// Closes attachments that take nothing though messages wait.
+    pub(super) fn close_stalled(&self, limit: Duration) {
+        let now = self.clock.now();
+        for subscriber in self.subscribers.read().values() {
+            subscriber.mailbox.close_if_stalled(now, limit);
+        }
+    }
+
+    /// What a link could not send for so long becomes a gap.
+    pub(super) fn expire_outboxes(&self, age: Duration) {
+        let now = self.clock.now();
+        for lane in self.lanes().iter() {
+            if let Some(outbox) = &*lane.outbox.read() {
+                outbox.expire(now, age);
+            }
+        }
+    }
+}
+
+impl RouterHandle {
+    pub fn open_mailbox(&self, session: SessionId) -> Arc<Mailbox> {
+        let mailbox =
+            Arc::new(Mailbox::new(self.0.next_mailbox(), session, self.0.limits.get().mailbox));
+        let subscriber =
+            Arc::new(Subscriber { mailbox: mailbox.clone(), subscriptions: Mutex::default() });
+        self.0.subscribers.write().insert(mailbox.id(), subscriber);
+        mailbox
+    }
+
+    /// Ends all its subscriptions.
+    pub fn close_mailbox(&self, mailbox: &Arc<Mailbox>) {
+        let Some(subscriber) = self.0.subscribers.write().remove(&mailbox.id()) else { return };
+        let subscriptions = {
+            let mut subscriptions = subscriber.subscriptions.lock();
+            std::mem::replace(
+                &mut *subscriptions,
+                Subscriptions { closed: true, ..Subscriptions::default() },
+            )
+        };
+        let topics: Vec<Topic> = subscriptions.topics.into_iter().collect();
+        let patterns: Vec<Pattern> = subscriptions.patterns.into_iter().collect();
+        self.0.end_subscriptions(mailbox, &topics, &patterns);
+    }
+
+    /// Announces interest in what the mailbox isn't subscribed to yet. Nothing is delivered before `activate`.
+    pub fn subscribe(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        mut topics: Vec<Topic>,
+        mut patterns: Vec<Pattern>,
+    ) -> Subscribing {
+        let Some(subscriber) = self.0.subscriber(mailbox) else {
+            return Subscribing { topics: Vec::new(), patterns: Vec::new(), version: 0 };
+        };
+        let mut subscriptions = subscriber.subscriptions.lock();
+        if subscriptions.closed {
+            return Subscribing { topics: Vec::new(), patterns: Vec::new(), version: 0 };
+        }
+        topics.retain(|topic| subscriptions.topics.insert(topic.clone()));
+        patterns.retain(|pattern| subscriptions.patterns.insert(pattern.clone()));
+        let mut interest = self.0.interest.lock();
+        let mut announce = false;
+        for topic in &topics {
+            announce |= interest.add(Subject::Topic(topic.hash64()));
+        }
+        for pattern in &patterns {
+            announce |= interest.add(Subject::Pattern(pattern.clone()));
+        }
+        let version = interest.version();
+        drop(interest);
+        drop(subscriptions);
+        if announce {
+            self.0.announce();
+        }
+        Subscribing { topics, patterns, version }
+    }
+
+    /// Ends when every live member has confirmed, or after the confirm limit. Members that missed an earlier deadline are not waited
+    /// for.
+    pub async fn confirmed(&self, version: u64) -> Confirmed {
+        self.0.confirmed(version).await
+    }
+
+    /// Puts `answer` (one whole gRPC message) into the mailbox and starts delivery right behind it. For members missing from
+    /// `confirmed`, the mailbox gets a possible gap when they confirm.
+    pub fn activate(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        subscribing: Subscribing,
+        confirmed: &Confirmed,
+        answer: Bytes,
+    ) {
+        let Subscribing { topics, patterns, version } = subscribing;
+        let hold = mailbox.push_held(answer);
+        let Some(subscriber) = self.0.subscriber(mailbox) else { return };
+        {
+            // Under this lock, so that an unsubscribe or a close meanwhile comes wholly before or wholly after.
+            let subscriptions = subscriber.subscriptions.lock();
+            for topic in topics.iter().filter(|topic| subscriptions.topics.contains(*topic)) {
+                self.0.registry.subscribe(mailbox, topic);
+            }
+            for pattern in patterns.iter().filter(|one| subscriptions.patterns.contains(*one)) {
+                self.0.registry.subscribe_pattern(mailbox, pattern);
+            }
+        }
+        drop(hold);
+        let topics = if patterns.is_empty() { topics } else { Vec::new() };
+        for name in &confirmed.missing {
+            let lane = self.0.lane(name);
+            let unconfirmed =
+                Unconfirmed { mailbox: Arc::downgrade(mailbox), topics: topics.clone(), version };
+            if !lane.state.lock().remember(unconfirmed) {
+                self.0.count_gap();
+                mailbox.push_gap(lane.possible_gap(&topics));
+            }
+        }
+    }
+
+    /// Nothing of these is delivered after it returns.
+    pub fn unsubscribe(&self, mailbox: &Arc<Mailbox>, topics: &[Topic], patterns: &[Pattern]) {
+        let Some(subscriber) = self.0.subscriber(mailbox) else { return };
+        let mut subscriptions = subscriber.subscriptions.lock();
+        let topics: Vec<Topic> =
+            topics.iter().filter(|topic| subscriptions.topics.remove(*topic)).cloned().collect();
+        let patterns: Vec<Pattern> = patterns
+            .iter()
+            .filter(|pattern| subscriptions.patterns.remove(*pattern))
+            .cloned()
+            .collect();
+        // Still under the subscriptions' lock: `activate` looks at them under it.
+        self.0.end_subscriptions(mailbox, &topics, &patterns);
+    }
+}

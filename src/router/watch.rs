@@ -1,0 +1,100 @@
+//! The router's own rhythm: counts of interest every 100 ms, stalled mailboxes every second, members as they come and go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Router;
+use super::lane::Lane;
+use crate::membership::{MemberState, Members};
+use crate::pubsub::{Gap, GapReason, Origin};
+use crate::supervise::Shutdown;
+
+const COUNTS_EVERY: Duration = Duration::from_millis(100);
+const STALLED_EVERY_TICKS: u32 = 10;
+
+impl Router {
+    pub(super) async fn watch(self: Arc<Self>, shutdown: Shutdown) {
+        let mut members = self.membership.watch();
+        let mut ticks = tokio::time::interval(COUNTS_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = 0_u32;
+        self.members_changed(&members.borrow_and_update().clone());
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = members.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let view = members.borrow_and_update().clone();
+                    self.members_changed(&view);
+                }
+                _ = ticks.tick() => {
+                    let changed = self.interest.lock().announce_counts();
+                    if changed {
+                        self.announce();
+                    }
+                    tick = tick.wrapping_add(1);
+                    if tick.is_multiple_of(STALLED_EVERY_TICKS) {
+                        let limits = self.limits.get();
+                        self.close_stalled(limits.mailbox_stall);
+                        self.expire_outboxes(limits.link_window_age);
+                    }
+                }
+            }
+        }
+    }
+
+    fn members_changed(&self, view: &Members) {
+        if let Some(me) = view.me() {
+            let mut origin = self.origin.write();
+            if origin.incarnation != me.incarnation {
+                *origin = Arc::new(Origin::new(&self.config.name, me.incarnation));
+            }
+        }
+        for member in view.live_peers() {
+            self.lane(&member.name);
+        }
+        for lane in self.lanes().iter() {
+            if view.get(&lane.name).is_some_and(|member| member.state == MemberState::Leaving) {
+                lane.state.lock().leaving = true;
+            }
+            self.tell_if_lost(lane);
+        }
+        let unlinked = |lane: &Lane| {
+            let state = lane.state.lock();
+            state.out.is_none() && state.inward.is_none()
+        };
+        let mut lanes = self.lanes.write();
+        if lanes.iter().any(|lane| view.get(&lane.name).is_none() && unlinked(lane)) {
+            *lanes = lanes
+                .iter()
+                .filter(|lane| view.get(&lane.name).is_some() || !unlinked(lane))
+                .cloned()
+                .collect();
+        }
+        drop(lanes);
+        self.progress.notify_waiters();
+    }
+
+    /// A member that died may have taken messages with it that were not sent yet: everybody who could have got some is told, once for
+    /// each of its incarnations. One that left had sent what it had.
+    pub(super) fn tell_if_lost(&self, lane: &Lane) {
+        let view = self.membership.members();
+        let member = view.get(&lane.name);
+        let mut state = lane.state.lock();
+        let Some(heard) = state.heard else { return };
+        let linked = state.inward.as_ref().is_some_and(|up| up.link.incarnation == heard);
+        let dead = match member {
+            None => !state.leaving,
+            Some(member) => member.incarnation > heard || member.state == MemberState::Down,
+        };
+        if linked || !dead || state.lost_told == Some(heard) {
+            return;
+        }
+        state.lost_told = Some(heard);
+        state.unconfirmed.clear();
+        drop(state);
+        self.tell_everybody(&Gap::possible(Some(lane.origin.clone()), GapReason::MemberLost));
+    }
+}

@@ -1,0 +1,167 @@
+//! The report, from facts alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::document::{
+    AddressesStatus, ClusterStatus, LinkStatus, MemberStatus, NodeStatus, ProblemStatus,
+    PubsubStatus, SessionsStatus, StatusReport, TaskStatus,
+};
+use super::facts::{Facts, link_state};
+use crate::link::{Direction, LinkState};
+use crate::membership::{Member, MemberState};
+use crate::supervise::{TaskReport, TaskState};
+
+pub(super) fn assemble(facts: &Facts, problems: Vec<ProblemStatus>) -> StatusReport {
+    StatusReport {
+        node: node(facts),
+        cluster: cluster(facts),
+        members: facts.members.iter().map(|member| self::member(facts, member)).collect(),
+        sessions: SessionsStatus {
+            grpc: facts.sessions.attached,
+            lingering: facts.sessions.lingering,
+        },
+        pubsub: pubsub(facts),
+        limits: super::limits::rows(facts),
+        tasks: tasks(&facts.tasks),
+        problems,
+    }
+}
+
+fn node(facts: &Facts) -> NodeStatus {
+    let state = match (&facts.isolated, facts.me.state) {
+        (Some(_), MemberState::Ready | MemberState::Joining) => "isolated",
+        (_, state) => state.as_str(),
+    };
+    NodeStatus {
+        name: facts.node.name.to_string(),
+        id: facts.me.replica().to_string(),
+        incarnation: facts.me.incarnation.0,
+        version: facts.node.version.clone(),
+        state: state.to_owned(),
+        uptime_s: facts.now.since(facts.started).as_secs_f64(),
+        insecure: facts.node.insecure(),
+        cpu_s: facts.process.cpu.as_secs_f64(),
+        rss_bytes: facts.process.rss_bytes,
+    }
+}
+
+fn cluster(facts: &Facts) -> ClusterStatus {
+    let live = facts.live();
+    let peers = facts.members.live_peers();
+    let ready_peers = peers.filter(|peer| peer.state == MemberState::Ready).count();
+    let me_ready = facts.not_ready().is_none();
+    let ready = ready_peers + usize::from(me_ready);
+    let linked = facts.members.live_peers().all(|peer| facts.linked.contains(&peer.name));
+    ClusterStatus {
+        name: facts.node.cluster.to_string(),
+        members: live,
+        ready,
+        converged: ready == live && linked && facts.interests_exchanged,
+    }
+}
+
+fn member(facts: &Facts, member: &Member) -> MemberStatus {
+    // Its own row is told by the node itself at once; gossip tells the others'.
+    let state = if member.me { node(facts).state } else { member.state.to_string() };
+    let up = match member.state {
+        MemberState::Down => Duration::ZERO,
+        _ if member.me => facts.now.since(facts.started),
+        _ => facts.now.since(member.since),
+    };
+    let sessions = if member.me { facts.sessions.attached } else { member.load.sessions };
+    let links = [Direction::Out, Direction::In].map(|way| facts.link(&member.name, way));
+    let mut problems: Vec<_> = member.problem.iter().cloned().collect();
+    for link in links.into_iter().flatten().filter(|link| link.state != LinkState::Up) {
+        problems.extend(
+            link.problem.iter().filter(|why| !problems.contains(why)).cloned().collect::<Vec<_>>(),
+        );
+    }
+    MemberStatus {
+        name: member.name.to_string(),
+        state,
+        me: member.me,
+        incarnation: member.incarnation.0,
+        version: member.version.clone(),
+        addresses: AddressesStatus {
+            grpc: member.addresses.grpc.clone(),
+            peer: member.addresses.peer.clone(),
+            http: member.addresses.http.clone(),
+        },
+        up_s: up.as_secs_f64(),
+        link: if member.me { LinkStatus::default() } else { link(facts, member) },
+        sessions,
+        presences: member.load.presences,
+        problems,
+    }
+}
+
+fn link(facts: &Facts, member: &Member) -> LinkStatus {
+    let [out, inward] = [Direction::Out, Direction::In].map(|way| facts.link(&member.name, way));
+    let unknown = if member.state.is_live() { LinkState::Connecting } else { LinkState::Down };
+    let state = |link: Option<&crate::link::LinkReport>| {
+        link_state(link.map_or(unknown, |link| link.state)).to_owned()
+    };
+    let lags = [out, inward].into_iter().flatten().filter_map(|link| link.lag);
+    LinkStatus {
+        out: state(out),
+        inward: state(inward),
+        rtt_ms: out.and_then(|link| link.rtt).or_else(|| inward.and_then(|link| link.rtt)).map(ms),
+        unacked_bytes: out.map_or(0, |link| link.unacked_bytes),
+        lag_ms: lags.max().map(ms),
+    }
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
+
+fn pubsub(facts: &Facts) -> PubsubStatus {
+    let (router, own) = (&facts.router, &facts.own);
+    PubsubStatus {
+        topics: router.topics,
+        subscriptions: router.subscriptions,
+        patterns: router.patterns,
+        published_total: router.published.saturating_sub(own.published),
+        delivered_total: router.delivered,
+        forwarded_total: router.forwarded.saturating_sub(own.forwarded),
+        dropped_total: router.dropped,
+        gaps_total: router.gaps,
+    }
+}
+
+/// Of which there may be as many as there are clients.
+const FOLDED: [&str; 2] = ["session", "client"];
+/// More rows of one kind than this are folded too: a large cluster has a link reader for each peer and direction.
+const ROWS_OF_A_KIND_MAX: usize = 16;
+
+fn tasks(tasks: &[TaskReport]) -> Vec<TaskStatus> {
+    let mut kinds: BTreeMap<&str, Vec<&TaskReport>> = BTreeMap::new();
+    for task in tasks {
+        kinds.entry(task.kind).or_default().push(task);
+    }
+    let mut rows = Vec::new();
+    for (kind, tasks) in kinds {
+        if FOLDED.contains(&kind) || tasks.len() > ROWS_OF_A_KIND_MAX {
+            rows.push(task_row(kind, &tasks));
+        } else {
+            rows.extend(tasks.iter().map(|task| task_row(&task.name, &[task])));
+        }
+    }
+    rows
+}
+
+fn task_row(name: &str, tasks: &[&TaskReport]) -> TaskStatus {
+    let backing_off = tasks.iter().filter(|task| task.state == TaskState::BackingOff).count();
+    let state = match (backing_off, tasks.len()) {
+        (0, _) => "running".to_owned(),
+        (some, all) if some == all => "backing off".to_owned(),
+        (some, _) => format!("{some} backing off"),
+    };
+    TaskStatus {
+        name: name.to_owned(),
+        state,
+        restarts: tasks.iter().map(|task| task.restarts).sum(),
+        count: tasks.len() as u64,
+    }
+}

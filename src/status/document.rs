@@ -1,0 +1,136 @@
+//! The document of `GET /status`, as it is written and read back. Whatever is absent when read has its default, so that a newer
+//! command line can look at an older node.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StatusReport {
+    pub node: NodeStatus,
+    pub cluster: ClusterStatus,
+    pub members: Vec<MemberStatus>,
+    pub sessions: SessionsStatus,
+    pub pubsub: PubsubStatus,
+    pub limits: Vec<LimitStatus>,
+    pub tasks: Vec<TaskStatus>,
+    pub problems: Vec<ProblemStatus>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeStatus {
+    pub name: String,
+    /// Name and incarnation: no two starts of any node share it.
+    pub id: String,
+    pub incarnation: u64,
+    pub version: String,
+    /// As in `members`, or `isolated`.
+    pub state: String,
+    pub uptime_s: f64,
+    pub insecure: bool,
+    /// User and system CPU time of the process.
+    pub cpu_s: f64,
+    pub rss_bytes: u64,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClusterStatus {
+    pub name: String,
+    /// Live members, this node among them.
+    pub members: usize,
+    pub ready: usize,
+    /// Every live member is ready and linked both ways with this node, and each has the other's whole interest.
+    pub converged: bool,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemberStatus {
+    pub name: String,
+    pub state: String,
+    pub me: bool,
+    pub incarnation: u64,
+    pub version: String,
+    pub addresses: AddressesStatus,
+    /// Since this node first saw this incarnation; 0 while it is down.
+    pub up_s: f64,
+    pub link: LinkStatus,
+    pub sessions: u64,
+    pub presences: u64,
+    pub problems: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AddressesStatus {
+    pub grpc: String,
+    pub peer: String,
+    pub http: String,
+}
+
+/// Both links with a peer; empty for the node itself.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinkStatus {
+    pub out: String,
+    #[serde(rename = "in")]
+    pub inward: String,
+    pub rtt_ms: Option<f64>,
+    pub unacked_bytes: u64,
+    pub lag_ms: Option<f64>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionsStatus {
+    pub grpc: u64,
+    pub lingering: u64,
+}
+
+/// What clients did; the node's own probes are left out.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PubsubStatus {
+    pub topics: u64,
+    pub subscriptions: u64,
+    pub patterns: u64,
+    pub published_total: u64,
+    pub delivered_total: u64,
+    pub forwarded_total: u64,
+    pub dropped_total: u64,
+    pub gaps_total: u64,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitStatus {
+    pub name: String,
+    /// Absent where nothing of the node as a whole is counted against the limit (the length of a topic).
+    pub used: Option<u64>,
+    pub max: u64,
+    pub unit: String,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskStatus {
+    /// Of a kind of which there are many (sessions), one row stands for all, with `count`.
+    pub name: String,
+    pub state: String,
+    pub restarts: u64,
+    pub count: u64,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProblemStatus {
+    /// For how many seconds it has been so.
+    pub since_s: f64,
+    /// `error`, `warning` or `info`.
+    pub severity: String,
+    /// Stable, for programs.
+    pub code: String,
+    pub message: String,
+    pub hint: String,
+}

@@ -1,0 +1,61 @@
+//! Sets the gauges of `/metrics` from what the report is made of, at the moment of being asked; and the counters of messages, so that
+//! the data path counts each message once and not for every reader.
+
+use std::collections::BTreeMap;
+
+use metrics::{counter, gauge};
+
+use super::document::StatusReport;
+use super::facts::Facts;
+use crate::link::Direction;
+use crate::membership::MemberState;
+use crate::metrics::names;
+
+/// States are shown with their zeros, so that an alarm can be set before the first member goes down.
+const STATES: [MemberState; 5] = [
+    MemberState::Joining,
+    MemberState::Ready,
+    MemberState::Draining,
+    MemberState::Leaving,
+    MemberState::Down,
+];
+
+pub(super) fn set(facts: &Facts, report: &StatusReport) {
+    gauge!(names::BUILD_INFO, "version" => facts.node.version.clone()).set(1.0);
+    gauge!(names::INSECURE).set(f64::from(u8::from(facts.node.insecure())));
+
+    let mut states: BTreeMap<_, u32> = STATES.into_iter().map(|state| (state, 0)).collect();
+    for member in facts.members.iter() {
+        *states.entry(member.state).or_default() += 1;
+    }
+    for (state, members) in states {
+        gauge!(names::MEMBERS, "state" => state.as_str()).set(f64::from(members));
+    }
+
+    gauge!(names::SESSIONS, "front" => "grpc").set(report.sessions.grpc as f64);
+    gauge!(names::TOPICS).set(report.pubsub.topics as f64);
+    gauge!(names::SUBSCRIPTIONS, "kind" => "topic").set(report.pubsub.subscriptions as f64);
+    gauge!(names::SUBSCRIPTIONS, "kind" => "pattern").set(report.pubsub.patterns as f64);
+    gauge!(names::MAILBOX_BYTES).set(facts.router.mailbox_bytes as f64);
+    gauge!(names::SLOW_SESSIONS).set(facts.router.slow_mailboxes as f64);
+
+    // Only gRPC has mailboxes, and HTTP counts what it publishes.
+    let by_http = facts.published_by_http;
+    let by_grpc = report.pubsub.published_total.saturating_sub(by_http);
+    counter!(names::MESSAGES_PUBLISHED, "front" => "http").absolute(by_http);
+    counter!(names::MESSAGES_PUBLISHED, "front" => "grpc").absolute(by_grpc);
+    counter!(names::MESSAGES_DELIVERED, "front" => "grpc").absolute(report.pubsub.delivered_total);
+    counter!(names::MESSAGES_DROPPED, "reason" => "slow_subscriber")
+        .absolute(report.pubsub.dropped_total);
+
+    for member in facts.members.iter().filter(|member| !member.me) {
+        let peer = member.name.to_string();
+        let up = facts.linked.contains(&member.name);
+        gauge!(names::LINK_UP, "peer" => peer.clone()).set(f64::from(u8::from(up)));
+        let Some(link) = facts.link(&member.name, Direction::Out) else { continue };
+        gauge!(names::LINK_UNACKED_BYTES, "peer" => peer.clone()).set(link.unacked_bytes as f64);
+        if let Some(rtt) = link.rtt {
+            gauge!(names::LINK_RTT, "peer" => peer).set(rtt.as_secs_f64());
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! What is wrong, from facts alone; and since when, from having looked before.
+
+use std::collections::BTreeMap;
+
+use super::document::ProblemStatus;
+use super::facts::{Facts, link_state};
+use crate::link::{Direction, LinkState};
+use crate::membership::MemberState;
+use crate::supervise::TaskState;
+use crate::types::{NodeName, Time};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Severity {
+    /// Something does not work.
+    Error,
+    /// Something will not work if it goes on, or works for fewer than it should.
+    Warning,
+    Info,
+}
+
+impl Severity {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub severity: Severity,
+    pub code: &'static str,
+    /// Which of several of this code: a peer's name, a limit's. Two problems differ in code or subject.
+    pub subject: String,
+    pub message: String,
+    pub hint: String,
+    /// Where the part that found it knows.
+    pub since: Option<Time>,
+}
+
+fn found(
+    severity: Severity,
+    code: &'static str,
+    subject: &str,
+    message: String,
+    hint: &str,
+) -> Found {
+    let (subject, hint) = (subject.to_owned(), hint.to_owned());
+    Found { severity, code, subject, message, hint, since: None }
+}
+
+/// A limit is near when this share of it is used.
+const NEAR_PERCENT: u64 = 90;
+
+pub(super) fn find(facts: &Facts) -> Vec<Found> {
+    let mut all = Vec::new();
+    of_node(facts, &mut all);
+    of_members(facts, &mut all);
+    of_load(facts, &mut all);
+    of_membership(facts, &mut all);
+    all
+}
+
+fn of_node(facts: &Facts, all: &mut Vec<Found>) {
+    if let Some(reason) = &facts.fatal {
+        let hint = "see the log; start the node again";
+        all.push(found(
+            Severity::Error,
+            "stopping",
+            "",
+            format!("this node stops: {reason}"),
+            hint,
+        ));
+    }
+    if let Some(reason) = &facts.isolated {
+        let hint =
+            "see that the other nodes can reach this one's advertised peer address, UDP and TCP";
+        all.push(found(Severity::Error, "isolated", "", reason.clone(), hint));
+    }
+    if facts.fatal.is_none()
+        && facts.isolated.is_none()
+        && let Some(reason) = facts.not_ready()
+    {
+        let (severity, code) = match facts.me.state {
+            MemberState::Draining | MemberState::Leaving => (Severity::Info, "draining"),
+            _ => (Severity::Warning, "not_ready"),
+        };
+        all.push(found(severity, code, "", reason, ""));
+    }
+    if facts.node.insecure() {
+        let open = match (facts.node.allow_plaintext, facts.node.allow_anonymous) {
+            (true, true) => "without TLS and without keys",
+            (true, false) => "without TLS",
+            _ => "without keys",
+        };
+        let hint = "keep the client ports within a network that you trust";
+        all.push(found(
+            Severity::Warning,
+            "insecure",
+            "",
+            format!("clients may come {open}"),
+            hint,
+        ));
+    }
+    let backing_off = facts.tasks.iter().filter(|task| task.state == TaskState::BackingOff);
+    let kinds: BTreeMap<_, _> = backing_off.map(|task| (task.kind, task)).collect();
+    for (kind, task) in kinds {
+        let message =
+            format!("{} failed and is started again ({} times)", task.name, task.restarts);
+        all.push(found(Severity::Warning, "task_failing", kind, message, "see the log"));
+    }
+}
+
+fn of_members(facts: &Facts, all: &mut Vec<Found>) {
+    if facts.live() < facts.node.expect {
+        let message =
+            format!("{} of {} expected members are there", facts.live(), facts.node.expect);
+        let hint = "start the others, or see why they don't find this node: waxwing join ADDR";
+        all.push(found(Severity::Warning, "members_missing", "", message, hint));
+    }
+    for member in facts.members.iter().filter(|member| !member.me) {
+        if member.state == MemberState::Down {
+            let why = member.problem.as_deref().unwrap_or("silent");
+            let message = format!("{} is down: {why}", member.name);
+            let hint = format!(
+                "it is forgotten after {}",
+                humantime::format_duration(facts.node.forget_after)
+            );
+            all.push(found(Severity::Warning, "member_down", member.name.as_str(), message, &hint));
+        }
+        if member.state.is_live() {
+            of_link(facts, &member.name, all);
+            if member.version != facts.node.version {
+                let message = format!("{} runs version {}", member.name, member.version);
+                let hint = "fine while an upgrade goes on";
+                all.push(found(
+                    Severity::Info,
+                    "versions_differ",
+                    member.name.as_str(),
+                    message,
+                    hint,
+                ));
+            }
+        }
+    }
+}
+
+/// At most one problem a peer: the worse of its two links; of two equals the one that this node dials.
+fn of_link(facts: &Facts, peer: &NodeName, all: &mut Vec<Found>) {
+    let worst = [(Direction::In, "from"), (Direction::Out, "to")]
+        .into_iter()
+        .map(|(direction, word)| {
+            let link = facts.link(peer, direction);
+            let state = link.map_or(LinkState::Connecting, |link| link.state);
+            (rank(state), state, word, link.and_then(|link| link.problem.as_deref()))
+        })
+        .max_by_key(|(rank, ..)| *rank);
+    let Some((_, state, word, why)) = worst else { return };
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    let message = format!("the link {word} {peer} is {}{why}", link_state(state));
+    let (severity, code, hint) = match state {
+        LinkState::Up => return,
+        LinkState::Refused => (
+            Severity::Error,
+            "link_refused",
+            "both nodes need the same cluster name and secret, and versions that understand each other",
+        ),
+        LinkState::Down => (
+            Severity::Warning,
+            "link_down",
+            "see that the peer address can be reached: waxwing members",
+        ),
+        LinkState::Connecting => (Severity::Info, "link_connecting", ""),
+    };
+    all.push(found(severity, code, peer.as_str(), message, hint));
+}
+
+const fn rank(state: LinkState) -> u8 {
+    match state {
+        LinkState::Up => 0,
+        LinkState::Connecting => 1,
+        LinkState::Down => 2,
+        LinkState::Refused => 3,
+    }
+}
+
+fn of_load(facts: &Facts, all: &mut Vec<Found>) {
+    if facts.router.slow_mailboxes > 0 {
+        let message = format!("{} sessions read too slowly", facts.router.slow_mailboxes);
+        let hint = "see: waxwing sessions list --slow";
+        all.push(found(Severity::Warning, "slow_sessions", "", message, hint));
+    }
+    let fds = facts
+        .process
+        .open_fds
+        .zip(facts.process.max_fds)
+        .map(|(used, max)| ("descriptors", used, max));
+    let limits = super::limits::rows(facts);
+    let limits =
+        limits.iter().filter_map(|limit| Some((limit.name.as_str(), limit.used?, limit.max)));
+    for (name, used, max) in limits.chain(fds) {
+        if used.saturating_mul(100) >= max.saturating_mul(NEAR_PERCENT) {
+            let message = format!("{used} of {max} {name} are used");
+            let hint = match name {
+                "descriptors" => "raise the limit of open files (ulimit -n)".to_owned(),
+                _ => format!("raise limits.{name}, or add a node"),
+            };
+            all.push(found(Severity::Warning, "limit_near", name, message, &hint));
+        }
+    }
+}
+
+/// What membership found by itself, unless it is said already.
+fn of_membership(facts: &Facts, all: &mut Vec<Found>) {
+    for problem in &facts.membership_problems {
+        if all.iter().any(|found| found.code == problem.code && found.subject.is_empty()) {
+            continue;
+        }
+        let severity = match problem.code {
+            "isolated" | "name_in_use" => Severity::Error,
+            _ => Severity::Warning,
+        };
+        all.push(Found {
+            severity,
+            code: problem.code,
+            subject: problem.message.clone(),
+            message: problem.message.clone(),
+            hint: problem.hint.clone(),
+            since: Some(problem.since),
+        });
+    }
+}
+
+/// Remembers when each problem was first seen. Holds only those that were there at the last look.
+#[derive(Debug, Default)]
+pub(super) struct ProblemLog {
+    first_seen: BTreeMap<(&'static str, String), Time>,
+}
+
+impl ProblemLog {
+    /// The worst first, then the oldest.
+    pub(super) fn observe(&mut self, found: Vec<Found>, now: Time) -> Vec<ProblemStatus> {
+        let mut before = std::mem::take(&mut self.first_seen);
+        let mut rows: Vec<_> = found
+            .into_iter()
+            .map(|found| {
+                let key = (found.code, found.subject.clone());
+                let seen = before.remove(&key).or(found.since).unwrap_or(now);
+                let since = found.since.unwrap_or(seen);
+                self.first_seen.insert(key, since);
+                (found.severity, since, found)
+            })
+            .collect();
+        rows.sort_by_key(|(severity, since, _)| (*severity, *since));
+        rows.into_iter()
+            .map(|(severity, since, found)| ProblemStatus {
+                since_s: now.since(since).as_secs_f64(),
+                severity: severity.as_str().to_owned(),
+                code: found.code.to_owned(),
+                message: found.message,
+                hint: found.hint,
+            })
+            .collect()
+    }
+}

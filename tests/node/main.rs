@@ -1,0 +1,9 @@
+//! Real nodes in one process, on ports of the kernel's choice, talking over real sockets.
+
+#![allow(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
+
+mod cluster;
+mod departure;
+mod dev;
+mod messages;
+mod start;
