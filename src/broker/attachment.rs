@@ -12,8 +12,8 @@ use super::sessions::{AttachmentId, Input};
 use super::{BrokerError, Ending, Outlet, Shared};
 use crate::config::Limits;
 use crate::metrics::names;
-use crate::pubsub::Messages;
 use crate::pubsub::GapReason;
+use crate::pubsub::Messages;
 use crate::pubsub::mailbox::Mailbox;
 use crate::router::{Confirm, Confirmed, HandedOn, Publish, PublishError, Reach, Subscribing};
 use crate::supervise::Shutdown;
@@ -239,6 +239,12 @@ impl Attachment {
     pub fn pace(&self, slow: Arc<Mailbox>) -> impl Future<Output = ()> + Send + 'static {
         let router = self.shared.router.clone();
         async move { router.pace(&slow).await }
+    }
+
+    /// Ends when all that was published for it so far is in its mailbox, whatever is still on the way here from peers included. Before
+    /// the bye of an attachment whose session goes on elsewhere.
+    pub async fn settle(&self) {
+        self.shared.router.sync().await;
     }
 
     /// Ends the attachment, and the session unless it is kept or has a newer attachment.

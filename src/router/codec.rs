@@ -24,6 +24,7 @@ pub(super) enum Control {
     Delivered { ticket: u64, subscriptions: u64 },
     SessionMoved { ticket: u64, moved: SessionMoved },
     SessionKnown { ticket: u64, known: SessionKnown },
+    Sync { ticket: u64 },
 }
 
 /// What a link's content says.
@@ -35,6 +36,10 @@ pub(super) enum Item {
         topic: Option<Topic>,
         missing: u64,
         certain: bool,
+    },
+    /// All that was put into the link before this node asked for it has come.
+    Marker {
+        ticket: u64,
     },
 }
 
@@ -113,6 +118,7 @@ pub(super) fn control(control: &Control) -> Bytes {
         &Control::SessionKnown { ticket, known } => {
             Kind::SessionKnown(pb::SessionKnown { ticket, known: known.known, epoch: known.epoch })
         }
+        &Control::Sync { ticket } => Kind::Sync(pb::Sync { ticket }),
     };
     pb::Control { kind: Some(kind) }.encode_to_vec().into()
 }
@@ -166,6 +172,7 @@ pub(super) fn parse_control(bytes: Bytes) -> Result<Control, CodecError> {
         Kind::SessionKnown(pb::SessionKnown { ticket, known, epoch }) => {
             Control::SessionKnown { ticket, known: SessionKnown { known, epoch } }
         }
+        Kind::Sync(pb::Sync { ticket }) => Control::Sync { ticket },
     })
 }
 
@@ -219,8 +226,14 @@ pub(super) fn item(entry: &Entry) -> Bytes {
             };
             pb::Item { kind: Some(pb::item::Kind::Gap(gap)) }.encode_to_vec().into()
         }
-        Entry::Event(_) => Bytes::new(),
+        // A marker, made by `marker`.
+        Entry::Event(item) => item.clone(),
     }
+}
+
+pub(super) fn marker(ticket: u64) -> Bytes {
+    let marker = pb::item::Kind::Marker(pb::Marker { ticket });
+    pb::Item { kind: Some(marker) }.encode_to_vec().into()
 }
 
 fn encode_batch(batch: &Batch) -> Bytes {
@@ -276,6 +289,7 @@ pub(super) fn parse_item(
                 if gap.topic.is_empty() { None } else { Some(topic(&gap.namespace, &gap.topic)?) };
             Ok(Item::Gap { topic, missing: gap.missing, certain: gap.certain })
         }
+        pb::item::Kind::Marker(pb::Marker { ticket }) => Ok(Item::Marker { ticket }),
     }
 }
 
@@ -327,6 +341,7 @@ mod tests {
                 Control::Applied { version, published_before }
             }),
             Just(Control::SnapshotWanted),
+            any::<u64>().prop_map(|ticket| Control::Sync { ticket }),
             (any::<u64>(), any::<u64>())
                 .prop_map(|(ticket, subscriptions)| Control::Delivered { ticket, subscriptions }),
             (any::<u64>(), any::<[u8; 16]>(), any::<u64>(), any::<bool>(), any::<bool>()).prop_map(

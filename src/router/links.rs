@@ -66,6 +66,7 @@ impl LinkHandler for Router {
                 state.inward = None;
                 state.applied = None;
                 drop(state);
+                self.syncs.gone(&link.peer);
                 self.tell_if_lost(&lane);
             }
             Direction::Out | Direction::In => {}
@@ -100,6 +101,11 @@ impl LinkHandler for Router {
             (Direction::Out, Control::SessionKnown { ticket, known }) => {
                 self.whereabouts.answer(ticket, &link.peer, known, self.clock.now());
             }
+            (Direction::Out, Control::Sync { ticket }) => {
+                if let Some(outbox) = &*lane.outbox.read() {
+                    outbox.push_event(codec::marker(ticket));
+                }
+            }
             (Direction::In, Control::Applied { version, published_before }) => {
                 self.confirmed_by(&lane, link, version, published_before);
             }
@@ -126,7 +132,8 @@ impl LinkHandler for Router {
                 Control::SnapshotPart { .. }
                 | Control::Changes { .. }
                 | Control::Delivered { .. }
-                | Control::SessionKnown { .. },
+                | Control::SessionKnown { .. }
+                | Control::Sync { .. },
             ) => return Err("a control frame that belongs to the other direction".to_owned()),
         }
         Ok(())
@@ -140,8 +147,9 @@ impl LinkHandler for Router {
             let item = codec::parse_item(item, &lane.origin, &self.hasher)
                 .map_err(|error| format!("content: {error}"))?;
             match item {
+                Item::Marker { ticket } => self.synced(&lane, ticket),
                 Item::Gap { topic, missing, certain } => {
-                    self.gap_from(&lane, topic, missing, certain)
+                    self.gap_from(&lane, topic, missing, certain);
                 }
                 Item::Batch(batch) => match self.registry.try_deliver(&batch, self.clock.now()) {
                     Ok(delivery) => {
@@ -247,6 +255,10 @@ impl Router {
         }
     }
 
+    fn synced(&self, lane: &Lane, ticket: u64) {
+        self.syncs.answer(ticket, &lane.name, (), self.clock.now());
+    }
+
     fn delivered(&self, lane: &Lane, batch: &Batch, subscriptions: u64) {
         if batch.head().ticket != 0 {
             self.answer(lane, &Control::Delivered { ticket: batch.head().ticket, subscriptions });
@@ -270,8 +282,9 @@ impl Router {
                     let delivery = self.registry.deliver(&batch, self.clock.now()).await;
                     self.delivered(lane, &batch, delivery.mailboxes);
                 }
+                Ok(Item::Marker { ticket }) => self.synced(lane, ticket),
                 Ok(Item::Gap { topic, missing, certain }) => {
-                    self.gap_from(lane, topic, missing, certain)
+                    self.gap_from(lane, topic, missing, certain);
                 }
                 Err(error) => {
                     tracing::warn!(peer = %lane.name, %error, "a content item can't be read");

@@ -97,6 +97,8 @@ pub struct Router {
     progress: Notify,
     deliveries: Arc<Tickets<u64>>,
     whereabouts: Arc<Tickets<SessionKnown>>,
+    syncs: Arc<Tickets<()>>,
+    sync: SyncTurn,
     directory: OnceLock<Arc<dyn SessionDirectory>>,
     took_publish: AtomicBool,
     published: AtomicU64,
@@ -137,6 +139,8 @@ impl Router {
             progress: Notify::new(),
             deliveries: Arc::default(),
             whereabouts: Arc::default(),
+            syncs: Arc::default(),
+            sync: SyncTurn::default(),
             directory: OnceLock::new(),
             took_publish: AtomicBool::new(false),
             published: AtomicU64::new(0),
@@ -220,6 +224,33 @@ impl RouterHandle {
         pace(slow.clone()).await;
     }
 
+    /// Ends when everything that linked peers had put into their links to this node before the call has been handed on here, or after
+    /// the confirm limit. A session that moves away says bye only then: what was published before its new subscription stood may still
+    /// be on the way to the old one.
+    pub async fn sync(&self) {
+        use self::codec::Control;
+
+        let turn = &self.0.sync;
+        let called = turn.begun.load(Ordering::SeqCst);
+        let _turn = turn.turn.lock().await;
+        if turn.done.load(Ordering::SeqCst) > called {
+            // One that began after this call has been done meanwhile.
+            return;
+        }
+        let number = turn.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let ticket = self.0.syncs.issue();
+        let mut asked = Vec::new();
+        for lane in self.0.lanes().iter() {
+            if let Some(up) = &lane.state.lock().inward
+                && up.source.send(&Control::Sync { ticket: ticket.number })
+            {
+                asked.push(lane.name.clone());
+            }
+        }
+        ticket.answers(&asked, self.0.limits.get().confirm).await;
+        turn.done.store(number, Ordering::SeqCst);
+    }
+
     /// Tells all linked peers and gathers what they know; waits at most 300 ms for answers when `wait`, else for none.
     pub async fn session_moved(&self, moved: SessionMoved, wait: bool) -> SessionKnown {
         use self::codec::Control;
@@ -246,6 +277,14 @@ impl RouterHandle {
         }
         best
     }
+}
+
+/// So that many who ask at once share one question to the peers.
+#[derive(Debug, Default)]
+struct SyncTurn {
+    begun: AtomicU64,
+    done: AtomicU64,
+    turn: tokio::sync::Mutex<()>,
 }
 
 async fn pace(slow: Arc<Mailbox>) {

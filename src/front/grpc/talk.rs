@@ -94,6 +94,9 @@ pub(super) async fn run(deps: &GrpcDeps, mut reading: Reading, mut pending: Pend
         Over::Ended => {}
         Over::Because(ending) => pending.attachment.end(ending),
         Over::Bye { id, keep_session } => {
+            if keep_session {
+                pending.attachment.settle().await;
+            }
             if id != 0 {
                 pending.events.done(id);
                 pending.flush();
