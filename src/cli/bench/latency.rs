@@ -19,11 +19,13 @@ pub(super) struct LatencyArgs {
     /// Messages a second.
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..))]
     rate: u64,
+    /// Attachments that listen.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     subscribers: u32,
     /// Bytes of each message's payload; at least 24.
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u32).range(STAMP_LEN as i64..=1 << 22))]
     payload: u32,
+    /// How long to measure.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     duration: Duration,
     /// Before the measuring begins.

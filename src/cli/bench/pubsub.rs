@@ -26,11 +26,13 @@ const TICK: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct PubsubArgs {
+    /// Each on a session of its own.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     publishers: u32,
     /// Attachments, each on one of the topics.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     subscribers: u32,
+    /// Publishers and subscribers are dealt to them in turn.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     topics: u32,
     /// Bytes of each message's payload; at least 24.
@@ -48,6 +50,7 @@ pub(super) struct PubsubArgs {
     /// Find the highest rate without a gap.
     #[arg(long)]
     max: bool,
+    /// How long to measure.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     duration: Duration,
     /// Before the measuring begins.

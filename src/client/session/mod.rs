@@ -355,9 +355,9 @@ impl Session {
             } else {
                 let resumed = welcome.resumed;
                 self.outputs.push_back(Output::Event(Event::Reconnected { node, resumed }));
-                // The node reports the gap of a plain resume itself. It can't know of one when the session is new to it, or when
-                // it was asked for an overlap with an attachment that broke meanwhile.
-                if (overlap || !resumed) && !self.subscriptions.is_empty() {
+                // The node reports the gap of a plain return itself. It can't know of one when it was asked for an overlap with an
+                // attachment that broke meanwhile.
+                if overlap && !self.subscriptions.is_empty() {
                     self.gap(Vec::new());
                 }
             }
