@@ -1,6 +1,7 @@
 //! What the client decides, as scripts: a line is an input, and what comes of it.
 
 use super::*;
+use crate::client::message::{ServerError, TopicResult};
 
 /// A core, and the clock it is told.
 struct Script {
