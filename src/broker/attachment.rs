@@ -13,6 +13,7 @@ use super::{BrokerError, Ending, Outlet, Shared};
 use crate::config::Limits;
 use crate::metrics::names;
 use crate::pubsub::Messages;
+use crate::pubsub::GapReason;
 use crate::pubsub::mailbox::Mailbox;
 use crate::router::{Confirm, Confirmed, HandedOn, Publish, PublishError, Reach, Subscribing};
 use crate::supervise::Shutdown;
@@ -171,7 +172,11 @@ impl Attachment {
 
     /// Must the answer to the next subscribe be followed by a possible gap? True once.
     pub fn take_gap_due(&self) -> bool {
-        self.gap_due.swap(false, Ordering::Relaxed)
+        let due = self.gap_due.swap(false, Ordering::Relaxed);
+        if due {
+            self.seat.mailbox.count_gap(GapReason::Reconnected);
+        }
+        due
     }
 
     /// Puts the answer into the mailbox, and starts delivery right behind it.

@@ -57,15 +57,24 @@ impl Buckets {
         if let Some(bucket) = self.proven.get_mut(&source) {
             return bucket.take(PROVEN, now);
         }
-        make_room(&mut self.strangers, source);
-        let own = self.strangers.entry(source).or_insert_with(|| Bucket::full(STRANGER, now));
-        if !own.take(STRANGER, now) {
+        let known = self.strangers.get_mut(&source);
+        let new = known.is_none();
+        if known.is_some_and(|own| !own.take(STRANGER, now)) {
             return false;
         }
-        self.crowd.get_or_insert_with(|| Bucket::full(CROWD, now)).take(CROWD, now)
+        // The crowd's bucket comes before the table, so that a flood doesn't even turn that over.
+        if !self.crowd.get_or_insert_with(|| Bucket::full(CROWD, now)).take(CROWD, now) {
+            return false;
+        }
+        if new {
+            make_room(&mut self.strangers, source);
+            let own = self.strangers.entry(source);
+            own.or_insert_with(|| Bucket::full(STRANGER, now)).take(STRANGER, now);
+        }
+        true
     }
 
-    /// A datagram from there opened.
+    /// A datagram from there opened, for the first time.
     pub(super) fn proved(&mut self, source: SocketAddr, now: Time) {
         if self.proven.contains_key(&source) {
             return;

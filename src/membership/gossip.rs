@@ -1,5 +1,6 @@
 //! chitchat over the sealed wire: one run of it, for one incarnation.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ use crate::types::{Incarnation, NodeName, Replica};
 const INBOX: usize = 256;
 /// An inflated message to one as sent.
 const INFLATION: usize = 16;
+/// Rows to a member: restarts leave rows behind for a while.
+const ROWS: usize = 4;
 const PHI: f64 = 8.0;
 const WINDOW: usize = 100;
 const MAX_INTERVAL: Duration = Duration::from_secs(5);
@@ -35,6 +38,8 @@ type Received = (SocketAddr, ChitchatMessage);
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     to: Mutex<Option<mpsc::Sender<Received>>>,
+    /// The incarnations that chitchat has rows of: when they are far too many, no further one is let in.
+    known: Mutex<HashSet<ChitchatId>>,
 }
 
 impl Inbox {
@@ -58,8 +63,15 @@ impl Inbox {
         message_max: usize,
         members_max: usize,
     ) -> Result<(), Rejected> {
-        let bounds = Bounds { inflated: message_max * INFLATION, nodes: members_max * 4 };
-        check::check(bytes, bounds)?;
+        let rows_max = members_max * ROWS;
+        let bounds = Bounds { inflated: message_max * INFLATION, nodes: rows_max };
+        let speaks_of = check::check(bytes, bounds)?;
+        {
+            let known = self.known.lock();
+            if known.len() >= rows_max && speaks_of.iter().any(|id| !known.contains(id)) {
+                return Err(Rejected::Content);
+            }
+        }
         let message =
             ChitchatMessage::deserialize(&mut &bytes[..]).map_err(|_| Rejected::Content)?;
         match self.to.lock().as_ref().map(|to| to.try_send((from, message))) {
@@ -102,6 +114,7 @@ impl Socket for SealedSocket {
 pub(super) struct Gossip {
     handle: ChitchatHandle,
     incarnation: Incarnation,
+    inbox: Arc<Inbox>,
 }
 
 /// What a run of chitchat knew of this node: a run for the same incarnation must go on from there, for its peers take heartbeats and
@@ -150,7 +163,7 @@ impl Gossip {
         let keys = me.facts.to_keys().map(|(key, value)| (key.to_owned(), value));
         let transport = SealedTransport { wire: wire.clone(), inbox: inbox.clone() };
         let handle = chitchat::spawn_chitchat(config, keys.into(), &transport).await?;
-        let gossip = Self { handle, incarnation };
+        let gossip = Self { handle, incarnation, inbox: inbox.clone() };
         if let Some(saved) = saved.filter(|saved| saved.incarnation == incarnation) {
             gossip
                 .handle
@@ -188,9 +201,10 @@ impl Gossip {
         }
         let saved = Saved { incarnation: self.incarnation, state: own.clone() };
         let me = chitchat.self_chitchat_id();
-        let live: std::collections::HashSet<_> = chitchat.live_nodes().collect();
+        let live: HashSet<_> = chitchat.live_nodes().collect();
         let rows = chitchat.node_states().iter().filter(|(id, _)| *id != me);
         let rows = rows.filter_map(|(id, state)| row(id, state, live.contains(id))).collect();
+        *self.inbox.known.lock() = chitchat.node_states().keys().cloned().collect();
         (rows, saved)
     }
 }

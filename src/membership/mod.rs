@@ -125,8 +125,7 @@ impl MembershipHandle {
 
     /// A hello said that this node's incarnation is at or below this floor: it takes a new one.
     pub fn told_floor(&self, floor: Incarnation) {
-        let mut core = self.shared.core.lock();
-        core.outrun = core.outrun.max(Some(floor));
+        self.shared.core.lock().outrun_by(floor);
         self.shared.wake.notify_one();
     }
 

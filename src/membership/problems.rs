@@ -28,7 +28,7 @@ pub(super) struct Findings<'a> {
 }
 
 /// A problem that was there before keeps its `since`.
-pub(super) fn list(found: &Findings<'_>, before: Vec<Problem>, now: Time) -> Vec<Problem> {
+pub(super) fn list(found: &Findings<'_>, before: &[Problem], now: Time) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut tell = |code: &'static str, message: String, hint: &str| {
         let known = before.iter().find(|old| old.code == code && old.message == message);
@@ -115,14 +115,11 @@ mod tests {
     #[test]
     fn a_problem_keeps_its_age_and_goes_when_it_is_over() {
         let isolated = Findings { isolated: Some("why"), ..nothing() };
-        let first = list(&isolated, Vec::new(), Time::from_millis(5));
-        let second = list(&isolated, first.clone(), Time::from_millis(9));
+        let first = list(&isolated, &[], Time::from_millis(5));
+        let second = list(&isolated, &first, Time::from_millis(9));
         assert_eq!(first, second);
         let other = Findings { isolated: Some("else"), ..nothing() };
-        assert_eq!(
-            list(&other, first.clone(), Time::from_millis(9))[0].since,
-            Time::from_millis(9)
-        );
-        assert!(list(&nothing(), first, Time::from_millis(9)).is_empty());
+        assert_eq!(list(&other, &first, Time::from_millis(9))[0].since, Time::from_millis(9));
+        assert!(list(&nothing(), &first, Time::from_millis(9)).is_empty());
     }
 }

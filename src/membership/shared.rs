@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::config::MembershipConfig;
-use super::envelope::{Answer, Control, Refusal};
+use super::envelope::{Answer, Control, INCARNATION_MAX, Refusal};
 use super::gossip::{Inbox, Saved};
 use super::isolation;
 use super::member::{MemberState, SharedMembers};
@@ -58,10 +58,19 @@ pub(super) struct Core {
     pub(super) problems: Vec<Problem>,
     refused: Option<(Refusal, Time)>,
     /// Somebody knows of an incarnation of this node that is as high as its own, or higher.
-    pub(super) outrun: Option<Incarnation>,
+    outrun: Option<Incarnation>,
     pub(super) left: bool,
     pub(super) saved: Option<Saved>,
     pub(super) not_stored: Option<String>,
+}
+
+impl Core {
+    /// Nonsense is no reason to rise: there must be room above.
+    pub(super) fn outrun_by(&mut self, other: Incarnation) {
+        if other.0 < INCARNATION_MAX {
+            self.outrun = self.outrun.max(Some(other));
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -173,7 +182,7 @@ impl Shared {
             unknown_key: self.wire.unknown_key().filter(|_| alone),
             not_stored: core.not_stored.as_deref(),
         };
-        core.problems = problems::list(&findings, std::mem::take(&mut core.problems), now);
+        core.problems = problems::list(&findings, &core.problems, now);
         if core.left {
             return Next::Left;
         }
@@ -265,7 +274,7 @@ impl Shared {
             return;
         }
         match refusal {
-            Refusal::Floor(floor) => core.outrun = core.outrun.max(Some(Incarnation(floor))),
+            Refusal::Floor(floor) => core.outrun_by(Incarnation(floor)),
             Refusal::NameInUse(_) | Refusal::Full { .. } => core.refused = Some((refusal, now)),
         }
         self.wake.notify_one();

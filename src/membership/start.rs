@@ -131,7 +131,7 @@ async fn find_out(shared: &Shared) -> Result<Incarnation, MembershipError> {
         let seeds = shared.resolve(&shared.config.seeds).await;
         let replies = shared.ask(&seeds, QUERY_WITHIN, seeds.len()).await;
         let heard = replies.iter().map(|reply| reply.answer.highest);
-        let lawful = heard.filter(|heard| *heard <= INCARNATION_MAX).max().unwrap_or(0);
+        let lawful = heard.filter(|heard| *heard < INCARNATION_MAX).max().unwrap_or(0);
         highest = highest.max(Incarnation(lawful));
         match in_use(&replies, shared.wire.address(), &shared.config.name) {
             Some(error) if left == 0 => return Err(error),

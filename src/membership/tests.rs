@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 
+use super::envelope::{Envelope, Kind, Piece, Sender};
 use super::*;
 use crate::supervise::{Clock, Shutdown, Supervisor};
 use crate::types::ClusterName;
@@ -40,6 +41,18 @@ fn node(name: &'static str) -> Setting {
         forget_after: Duration::from_secs(600),
         incarnations: None,
     }
+}
+
+/// So long, and so hard to compress, that one message with five rows needs several datagrams.
+fn long_version(name: &str) -> String {
+    use sha2::Digest;
+    let mut digest = sha2::Sha256::digest(name);
+    let mut text = String::new();
+    while text.len() < 900 {
+        digest = sha2::Sha256::digest(digest);
+        digest.iter().for_each(|byte| text.push_str(&format!("{byte:02x}")));
+    }
+    text
 }
 
 fn name(text: &str) -> NodeName {
@@ -80,7 +93,7 @@ impl Setting {
                 peer: address.to_string(),
                 http: String::new(),
             },
-            version: "0.0.0".to_owned(),
+            version: long_version(self.name),
             members_max: 16,
             message_max: 64 << 10,
             incarnations: self.incarnations,
@@ -183,7 +196,7 @@ async fn five_meet_whoever_starts_first() {
     let seen = a.member(&e).unwrap();
     assert_eq!(seen.incarnation, e.handle.me().incarnation);
     assert_eq!(seen.addresses, e.handle.me().addresses);
-    assert_eq!(seen.version, "0.0.0");
+    assert_eq!(seen.version, long_version("e"));
     assert!(a.handle.isolated().is_none() && a.handle.problems().is_empty());
 }
 
@@ -358,6 +371,98 @@ async fn strangers_get_nothing() {
     let nothing = stranger.try_recv(&mut [0; 9]).unwrap_err();
     assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
     assert_eq!(a.sees(), "a ready, b ready, c ready");
+}
+
+/// What a member with a bug, or one that lies, can send: it has the key.
+struct Insider {
+    socket: UdpSocket,
+    ring: Keyring,
+    sequence: u64,
+}
+
+impl Insider {
+    async fn new() -> Self {
+        let cluster = ClusterName::parse("test").unwrap();
+        let ring = Keyring::new(&cluster, &[Secret::new(b"secret".to_vec())]);
+        Self { socket: bind().await, ring, sequence: 0 }
+    }
+
+    async fn send(&mut self, to: SocketAddr, kind: Kind, body: &[u8], late_ms: u64) {
+        self.sequence += 1;
+        let envelope = Envelope {
+            sender: Sender {
+                name: name("insider"),
+                incarnation: Incarnation(1),
+                boot: 1,
+                address: self.socket.local_addr().unwrap(),
+            },
+            unix_ms: Clock::new().unix_ms() - late_ms,
+            sequence: self.sequence,
+            heard_ms: None,
+            piece: Piece { message: 1, index: 0, count: 1 },
+            kind,
+        };
+        let nonce = [u8::try_from(self.sequence).unwrap(); 24];
+        let datagram = self.ring.seal(nonce, &envelope.encode(body).unwrap()).unwrap();
+        self.socket.send_to(&datagram, to).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nonsense_under_a_good_seal_is_dropped_and_does_no_harm() {
+    let (a, b, c) = three().await;
+    let mut insider = Insider::new().await;
+    // chitchat would panic on this one's key.
+    let mut key = vec![0x53, 0xb0, 0, 2, 2, 0, 0];
+    let node = chitchat::ChitchatId::new("b", 1, insider.socket.local_addr().unwrap());
+    key.push(0);
+    chitchat::Serializable::serialize(&node, &mut key);
+    key.extend([0; 16]);
+    key.push(1);
+    chitchat::Serializable::serialize("é", &mut key);
+    chitchat::Serializable::serialize("", &mut key);
+    key.extend([1, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let len = u16::try_from(key.len() - 7).unwrap().to_le_bytes();
+    key[5..7].copy_from_slice(&len);
+    key.push(0);
+    for (kind, body, late_ms, reason) in [
+        (Kind::Control, &b""[..], 0, "decode"),
+        (Kind::Control, &[1, 99], 0, "decode"),
+        (Kind::Gossip, b"", 0, "content"),
+        (Kind::Gossip, b"junk", 0, "content"),
+        (Kind::Gossip, &key, 0, "content"),
+        (Kind::Gossip, b"late", 45_000, "clock"),
+    ] {
+        let before = a.rejected(reason);
+        insider.send(a.address, kind, body, late_ms).await;
+        until(reason, || a.rejected(reason) == before + 1).await;
+    }
+    until("the wrong clock is told of", || {
+        a.handle.problems().iter().any(|problem| {
+            problem.code == "clock_skew"
+                && problem.message.starts_with("the clock of `insider` is over 40 s behind")
+        })
+    })
+    .await;
+    b.handle.set_state(MemberState::Draining);
+    all_see(&[&a, &b, &c], "a ready, b draining, c ready").await;
+}
+
+#[tokio::test]
+async fn links_that_all_fail_isolate_a_node() {
+    let (a, b, c) = three().await;
+    let tell = |evidence: LinkEvidence| {
+        for peer in [&b, &c] {
+            a.handle.evidence(&peer.name, peer.handle.me().incarnation, evidence);
+        }
+    };
+    tell(LinkEvidence::Ended);
+    until("it is isolated", || {
+        a.handle.isolated().is_some_and(|why| why.contains("links to all 2 live members fail"))
+    })
+    .await;
+    tell(LinkEvidence::Up);
+    until("it is well again", || a.handle.isolated().is_none() && a.codes().is_empty()).await;
 }
 
 #[tokio::test]

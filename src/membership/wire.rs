@@ -221,7 +221,6 @@ impl Wire {
             return Err(Rejected::Rate);
         }
         let plain = keyring.open(&sealed)?;
-        intake.buckets.proved(source, now);
         let (envelope, body) = Envelope::decode(&plain)?;
         let Envelope { sender, sequence, .. } = &envelope;
         if sender.boot == self.boot {
@@ -235,6 +234,8 @@ impl Wire {
             return Err(Rejected::Clock);
         }
         intake.replay.admit(sender.boot, *sequence, now);
+        // Not before: what was captured can be sent again from anywhere.
+        intake.buckets.proved(source, now);
         intake.skewed.remove(&sender.address);
         self.peers.lock().opened(sender, envelope.heard_ms, now);
         if let Some(over) = self.dial.get(&sender.name) {

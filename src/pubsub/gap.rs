@@ -16,6 +16,25 @@ pub enum GapReason {
     Reconnected,
 }
 
+impl GapReason {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 4] =
+        [Self::SlowSubscriber, Self::Link, Self::MemberLost, Self::Reconnected];
+
+    /// For metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SlowSubscriber => "slow_subscriber",
+            Self::Link => "link",
+            Self::MemberLost => "member_lost",
+            Self::Reconnected => "reconnected",
+        }
+    }
+}
+
+/// How many gaps there were, by the number of their reason.
+pub type GapCounts = [u64; GapReason::ALL.len()];
+
 /// Final: nothing that it covers is delivered later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {

@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::gap::Dropped;
+use super::gap::{Dropped, GapCounts};
 use super::{Batch, Gap, GapReason, encode};
 use crate::types::{SessionId, Time};
 
@@ -80,8 +80,7 @@ pub struct MailboxReport {
     /// Messages taken by the writer.
     pub delivered: u64,
     pub dropped: u64,
-    /// Gaps that its own overflowing has made.
-    pub overflows: u64,
+    pub gaps: GapCounts,
 }
 
 #[derive(Debug)]
@@ -101,7 +100,7 @@ struct State {
     closed: Option<Closed>,
     delivered: u64,
     dropped: u64,
-    overflows: u64,
+    gaps: GapCounts,
     /// Rises with every take.
     takes: u64,
     /// The takes that the last look saw, and when that number was first seen.
@@ -136,7 +135,7 @@ impl Mailbox {
                 closed: None,
                 delivered: 0,
                 dropped: 0,
-                overflows: 0,
+                gaps: GapCounts::default(),
                 takes: 0,
                 seen: (0, Time::ZERO),
             }),
@@ -168,6 +167,11 @@ impl Mailbox {
         let waker = state.waker();
         drop(state);
         wake(waker);
+    }
+
+    /// Counts a gap that is part of a ready-made run.
+    pub fn count_gap(&self, reason: GapReason) {
+        self.state.lock().gaps[reason as usize] += 1;
     }
 
     /// Puts a ready-made run (a reply, a go-away) behind all that is there; never dropped. False: the mailbox is full; ask `room`.
@@ -321,7 +325,7 @@ impl Mailbox {
             limit: state.limit,
             delivered: state.delivered,
             dropped: state.dropped,
-            overflows: state.overflows,
+            gaps: state.gaps,
         }
     }
 }
@@ -358,6 +362,9 @@ fn run_of(entry: &Entry) -> Bytes {
 
 impl State {
     fn append(&mut self, entry: Entry) {
+        if let Entry::Gap(gap) = &entry {
+            self.gaps[gap.reason as usize] += 1;
+        }
         self.bytes += entry.cost();
         self.queue.push_back(entry);
     }
@@ -420,7 +427,6 @@ impl State {
         }
         if let Some(dropped) = self.dropping.take() {
             for gap in dropped.into_gaps(self.reason) {
-                self.overflows += 1;
                 self.append(Entry::Gap(gap));
             }
         }

@@ -231,7 +231,6 @@ impl Router {
         } else {
             for one in confirmed {
                 if let Some(mailbox) = one.mailbox.upgrade() {
-                    self.count_gap();
                     mailbox.push_gap(lane.possible_gap(&one.topics));
                 }
             }
@@ -242,10 +241,7 @@ impl Router {
     fn gap_from(&self, lane: &Lane, topic: Option<Topic>, missing: u64, certain: bool) {
         let gap = codec::gap_of(topic.clone(), missing, certain, &lane.origin);
         match topic {
-            Some(topic) => {
-                self.count_gap();
-                self.registry.push_gap(&topic, &gap);
-            }
+            Some(topic) => self.registry.push_gap(&topic, &gap),
             // Which topics is not known any more: possible for everybody, certain for nobody.
             None => self.tell_everybody(&Gap { certain: false, missing: None, ..gap }),
         }

@@ -28,6 +28,7 @@ use self::tickets::Tickets;
 use crate::config::limits::LimitsHandle;
 use crate::link::LinkHandler;
 use crate::membership::MembershipHandle;
+use crate::pubsub::gap::GapCounts;
 use crate::pubsub::interest::LocalInterest;
 use crate::pubsub::{Gap, Mailbox, Origin, Registry};
 use crate::supervise::{Clock, Supervisor, Task};
@@ -100,7 +101,8 @@ pub struct Router {
     took_publish: AtomicBool,
     published: AtomicU64,
     forwarded: Arc<AtomicU64>,
-    gaps: AtomicU64,
+    /// Of mailboxes that are closed.
+    gaps_of_closed: Mutex<GapCounts>,
 }
 
 impl std::fmt::Debug for Router {
@@ -139,7 +141,7 @@ impl Router {
             took_publish: AtomicBool::new(false),
             published: AtomicU64::new(0),
             forwarded: Arc::default(),
-            gaps: AtomicU64::new(0),
+            gaps_of_closed: Mutex::default(),
         });
         let shutdown = supervisor.shutdown().clone();
         let watched = router.clone();
@@ -183,15 +185,10 @@ impl Router {
         lane
     }
 
-    fn count_gap(&self) {
-        self.gaps.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Every attachment that has any subscription gets this gap.
     fn tell_everybody(&self, gap: &Gap) {
         for subscriber in self.subscribers.read().values() {
             if !subscriber.is_empty() {
-                self.count_gap();
                 subscriber.mailbox.push_gap(gap.clone());
             }
         }

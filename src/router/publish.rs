@@ -174,7 +174,9 @@ impl Router {
         now: Time,
     ) -> Result<HandedOn, PublishError> {
         let Publish { topic, messages, exclude, mut reach, confirm } = publish;
-        self.took_publish.store(true, Ordering::Release);
+        if reach == Reach::Cluster {
+            self.took_publish.store(true, Ordering::Release);
+        }
         if matches!(&reach, Reach::Node(name) if *name == self.config.name) {
             reach = Reach::Here;
         }

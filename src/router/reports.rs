@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::RouterHandle;
 use crate::membership::MemberState;
+use crate::pubsub::gap::GapCounts;
 use crate::types::{Namespace, NodeName, Topic};
 
 #[derive(Debug, Clone, Default)]
@@ -27,7 +28,8 @@ pub struct RouterReport {
     /// To peers, counted once for each.
     pub forwarded: u64,
     pub dropped: u64,
-    pub gaps: u64,
+    /// Put into mailboxes, by the number of their reason.
+    pub gaps: GapCounts,
     pub mailboxes: u64,
     pub mailbox_bytes: u64,
     /// Over half full.
@@ -77,7 +79,7 @@ impl RouterHandle {
             delivered: counts.delivered,
             forwarded: self.0.forwarded.load(Ordering::Relaxed),
             dropped: counts.dropped,
-            gaps: self.0.gaps.load(Ordering::Relaxed),
+            gaps: *self.0.gaps_of_closed.lock(),
             ..RouterReport::default()
         };
         for subscriber in self.0.subscribers.read().values() {
@@ -85,7 +87,7 @@ impl RouterHandle {
             report.mailboxes += 1;
             report.mailbox_bytes += mailbox.bytes as u64;
             report.slow_mailboxes += u64::from(mailbox.bytes > mailbox.limit / 2);
-            report.gaps += mailbox.overflows;
+            report.gaps.iter_mut().zip(mailbox.gaps).for_each(|(sum, gaps)| *sum += gaps);
         }
         report
     }

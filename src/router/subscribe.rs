@@ -166,6 +166,8 @@ impl RouterHandle {
     /// Ends all its subscriptions.
     pub fn close_mailbox(&self, mailbox: &Arc<Mailbox>) {
         let Some(subscriber) = self.0.subscribers.write().remove(&mailbox.id()) else { return };
+        let gaps = mailbox.report().gaps;
+        self.0.gaps_of_closed.lock().iter_mut().zip(gaps).for_each(|(sum, gaps)| *sum += gaps);
         let subscriptions = {
             let mut subscriptions = subscriber.subscriptions.lock();
             std::mem::replace(
@@ -246,7 +248,6 @@ impl RouterHandle {
             let unconfirmed =
                 Unconfirmed { mailbox: Arc::downgrade(mailbox), topics: topics.clone(), version };
             if !lane.state.lock().remember(unconfirmed) {
-                self.0.count_gap();
                 mailbox.push_gap(lane.possible_gap(&topics));
             }
         }

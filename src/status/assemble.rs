@@ -126,7 +126,7 @@ fn pubsub(facts: &Facts) -> PubsubStatus {
         delivered_total: router.delivered,
         forwarded_total: router.forwarded.saturating_sub(own.forwarded),
         dropped_total: router.dropped,
-        gaps_total: router.gaps,
+        gaps_total: router.gaps.iter().sum(),
     }
 }
 

@@ -10,6 +10,7 @@ use super::facts::Facts;
 use crate::link::Direction;
 use crate::membership::MemberState;
 use crate::metrics::names;
+use crate::pubsub::GapReason;
 
 /// States are shown with their zeros, so that an alarm can be set before the first member goes down.
 const STATES: [MemberState; 5] = [
@@ -47,6 +48,9 @@ pub(super) fn set(facts: &Facts, report: &StatusReport) {
     counter!(names::MESSAGES_DELIVERED, "front" => "grpc").absolute(report.pubsub.delivered_total);
     counter!(names::MESSAGES_DROPPED, "reason" => "slow_subscriber")
         .absolute(report.pubsub.dropped_total);
+    for (reason, gaps) in GapReason::ALL.into_iter().zip(facts.router.gaps) {
+        counter!(names::GAPS, "reason" => reason.as_str()).absolute(gaps);
+    }
 
     for member in facts.members.iter().filter(|member| !member.me) {
         let peer = member.name.to_string();

@@ -224,7 +224,7 @@ fn the_report_tells_the_facts() {
         delivered: 50,
         forwarded: 30,
         dropped: 1,
-        gaps: 1,
+        gaps: [1, 0, 0, 0],
         ..RouterReport::default()
     };
     facts.own = OwnTraffic { published: 4, forwarded: 4 };

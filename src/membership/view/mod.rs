@@ -3,7 +3,9 @@
 //! Invariants: the incarnation shown under a name never falls, nor comes back once forgotten; a name stays with its holder while that
 //! one shows life, unless its own address starts anew; nobody is declared down by a node that was asleep itself.
 
+mod asked;
 mod seen;
+mod terms;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,10 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::seen::{Awake, Key, Seen};
+use self::terms::member;
+pub(super) use self::terms::{Conflict, Folded, Me, Row, Sight, Timing};
 use super::LinkEvidence;
-use super::envelope::{Holder, Refusal};
 use super::member::{Member, MemberState, Members, SharedMembers};
-use super::row::Facts;
 use crate::types::{Incarnation, NodeName, Replica, Time};
 
 /// A tick that comes so much too late shows that this node was stopped or starved.
@@ -22,59 +24,6 @@ const LATE: Duration = Duration::from_secs(1);
 const FLOORS_MAX: usize = 4_096;
 /// Incarnations of one name that are kept track of.
 const OF_ONE_NAME_MAX: usize = 8;
-
-/// A row of chitchat.
-#[derive(Debug, Clone)]
-pub(super) struct Row {
-    pub(super) replica: Replica,
-    pub(super) address: SocketAddr,
-    pub(super) heartbeat: u64,
-    pub(super) live: bool,
-    pub(super) facts: Option<Facts>,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Timing {
-    /// How often `tick` is called.
-    pub(super) tick: Duration,
-    /// Without a sign of life for so long, and not live by phi: down. Phi alone would call a peer down that was not scheduled for
-    /// half a second.
-    pub(super) silence: Duration,
-    /// As long as detecting a failure takes at most, usually.
-    pub(super) detection: Duration,
-    /// A leaving member is gone after so long.
-    pub(super) leaving: Duration,
-    pub(super) forget_after: Duration,
-}
-
-impl Timing {
-    pub(super) fn new(gossip_interval: Duration, forget_after: Duration) -> Self {
-        let silence = (gossip_interval * 6).max(Duration::from_millis(1_200));
-        Self {
-            tick: (gossip_interval / 2)
-                .clamp(Duration::from_millis(10), Duration::from_millis(100)),
-            silence,
-            detection: silence * 5 / 2,
-            leaving: gossip_interval * 3,
-            forget_after,
-        }
-    }
-}
-
-/// This node, in its own view.
-#[derive(Debug, Clone)]
-pub(super) struct Me {
-    pub(super) replica: Replica,
-    pub(super) address: SocketAddr,
-    pub(super) facts: Facts,
-    pub(super) since: Time,
-}
-
-impl Me {
-    pub(super) fn member(&self) -> Member {
-        Member { me: true, ..member(&self.replica, &self.facts, self.since) }
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct View {
@@ -94,34 +43,6 @@ pub(super) struct View {
 struct Shown {
     key: Key,
     down_since: Option<Time>,
-}
-
-/// A peer, as isolation looks at it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sight {
-    pub(super) address: SocketAddr,
-    pub(super) live: bool,
-    /// For how long every try to link to it has failed.
-    pub(super) failing: Option<Duration>,
-}
-
-/// What a tick found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Folded {
-    pub(super) members: SharedMembers,
-    /// A higher incarnation of this node's name at its own address: this node must rise above it.
-    pub(super) outrun: Option<Incarnation>,
-    pub(super) conflicts: Vec<Conflict>,
-    /// Names that found no room.
-    pub(super) left_out: Vec<NodeName>,
-}
-
-/// Two nodes with one name, both alive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Conflict {
-    pub(super) name: NodeName,
-    pub(super) holder: SocketAddr,
-    pub(super) claimant: SocketAddr,
 }
 
 impl View {
@@ -188,25 +109,14 @@ impl View {
         evidence: LinkEvidence,
         now: Time,
     ) {
+        if evidence == LinkEvidence::OtherIncarnation(incarnation) {
+            return;
+        }
         for (key, seen) in self.seen.get_mut(name).into_iter().flatten() {
             if key.incarnation == incarnation {
                 seen.evidence(evidence, now);
             }
         }
-    }
-
-    /// Dead early, or a newer incarnation has its place: it won't come back.
-    pub(super) fn confirmed_dead(&self, replica: &Replica, now: Time) -> bool {
-        if self.floor(&replica.name) >= replica.incarnation {
-            return true;
-        }
-        let Some(shown) = self.shown.get(&replica.name) else { return false };
-        if shown.key.incarnation != replica.incarnation {
-            return shown.key.incarnation > replica.incarnation;
-        }
-        let seen = self.seen.get(&replica.name).and_then(|seen| seen.get(&shown.key));
-        shown.down_since.is_some()
-            && seen.is_some_and(|seen| seen.dead_early(self.awake(now)).is_some())
     }
 
     /// Zero: none.
@@ -407,100 +317,6 @@ impl View {
             });
             !of_name.is_empty()
         });
-    }
-
-    /// What to tell one who asks for a name; `me` has its name for certain.
-    pub(super) fn holder(
-        &self,
-        name: &NodeName,
-        me: &Me,
-        now: Time,
-    ) -> (Incarnation, Option<Holder>) {
-        let heard = self.seen.get(name).into_iter().flatten().map(|(key, _)| key.incarnation);
-        let mut highest = heard.max().unwrap_or_default().max(self.floor(name));
-        if *name == me.replica.name {
-            highest = highest.max(me.replica.incarnation);
-            return (highest, Some(Holder { address: me.address, silent_ms: 0 }));
-        }
-        let awake = self.awake(now);
-        let holder = self.shown.get(name).and_then(|shown| {
-            let seen = self.seen.get(name)?.get(&shown.key)?;
-            seen.fresh(awake, &self.timing).then(|| Holder {
-                address: shown.key.address,
-                silent_ms: u32::try_from(seen.silent(awake).as_millis()).unwrap_or(u32::MAX),
-            })
-        });
-        (highest, holder)
-    }
-
-    /// Why the sender of a datagram isn't let in; none: it is, or will be.
-    pub(super) fn refusal(
-        &self,
-        replica: &Replica,
-        address: SocketAddr,
-        me: &Me,
-        now: Time,
-    ) -> Option<Refusal> {
-        let Replica { name, incarnation } = replica;
-        if *name == me.replica.name {
-            // Of two that meet, the older run keeps the name; so each knows which of them it is.
-            let older = (me.replica.incarnation, me.address) < (*incarnation, address);
-            return (older && address != me.address)
-                .then_some(Refusal::NameInUse(Holder { address: me.address, silent_ms: 0 }));
-        }
-        let floor = self.floor(name);
-        if *incarnation <= floor {
-            return Some(Refusal::Floor(floor.0));
-        }
-        let Some(shown) = self.shown.get(name) else {
-            let full = self.shown.len() + 1 >= self.members_max;
-            let max = u32::try_from(self.members_max).unwrap_or(u32::MAX);
-            return full.then_some(Refusal::Full { max });
-        };
-        if shown.key == (Key { incarnation: *incarnation, address }) {
-            return None;
-        }
-        match self.holder(name, me, now).1 {
-            Some(holder) if holder.address != address => Some(Refusal::NameInUse(holder)),
-            _ => (*incarnation < shown.key.incarnation)
-                .then_some(Refusal::Floor(shown.key.incarnation.0)),
-        }
-    }
-
-    /// Where the others are, down ones too; this node's own name left out.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = (&NodeName, SocketAddr)> {
-        self.shown.iter().map(|(name, shown)| (name, shown.key.address))
-    }
-
-    /// All addresses that any row has, for routing.
-    pub(super) fn all_addresses(&self) -> impl Iterator<Item = (&NodeName, SocketAddr)> {
-        self.seen
-            .iter()
-            .flat_map(|(name, of_name)| of_name.keys().map(move |key| (name, key.address)))
-    }
-
-    /// The peers, down ones too.
-    pub(super) fn sights(&self, now: Time) -> impl Iterator<Item = Sight> {
-        self.shown.iter().filter_map(move |(name, shown)| {
-            let seen = self.seen.get(name)?.get(&shown.key)?;
-            let live = shown.down_since.is_none() && seen.state().is_some_and(MemberState::is_live);
-            let failing = seen.failing_since().map(|since| now.since(since));
-            Some(Sight { address: shown.key.address, live, failing })
-        })
-    }
-}
-
-fn member(replica: &Replica, facts: &Facts, since: Time) -> Member {
-    Member {
-        name: replica.name.clone(),
-        incarnation: replica.incarnation,
-        addresses: facts.addresses.clone(),
-        version: facts.version.clone(),
-        state: facts.state,
-        load: facts.load,
-        me: false,
-        since,
-        problem: None,
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::membership::envelope::{Holder, Refusal};
 use crate::membership::member::{Addresses, Load};
+use crate::membership::row::Facts;
 
 /// A view whose clock is moved by hand, and a cluster told by hand.
 struct World {
