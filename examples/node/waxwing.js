@@ -67,12 +67,11 @@ export class Client extends EventEmitter {
         }
         const overlap = Boolean(old) && !old.ended;
         const welcome = await next.hello({ resumeToken: this.token, epoch: this.epoch, overlap });
-        const first = this.token.length === 0;
         Object.assign(this, { token: welcome.resumeToken, epoch: welcome.epoch, endpoints: welcome.endpoints });
         this.publishes(next);
         const again = next.ask({ subscribe: { topics: [...this.topics], patterns: [...this.patterns] } });
         if (overlap) await Promise.race([again, timeout(5000, address)]);
-        if (!first && !overlap && !welcome.resumed) this.emit('gap', { topics: [], reason: 'RECONNECTED' }); // else the node says it
+        if (old && !overlap) this.emit('gap', { topics: [], reason: 'RECONNECTED' }); // it broke meanwhile; else the node says it
         this.emit(overlap ? 'moved' : 'attached', welcome.node);
         return next;
       } catch (err) {

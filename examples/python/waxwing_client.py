@@ -65,13 +65,13 @@ class Client:
                     await asyncio.wait([fence, *old.waiting.values()], timeout=1.5)
                 overlap = bool(old) and not old.reader.done()
                 welcome = await new.hello(resume_token=self.token, epoch=self.epoch, overlap=overlap)
-                first, self.token, self.epoch = not self.token, welcome.resume_token, welcome.epoch
+                self.token, self.epoch = welcome.resume_token, welcome.epoch
                 self.endpoints, self.publisher = list(welcome.endpoints), new
                 self.may_publish.set()
                 again = await new.ask(subscribe=pb.SubscribeRequest(topics=self.topics, patterns=self.patterns))
                 if overlap:
                     await asyncio.wait_for(again, 5)
-                if not first and not overlap and not welcome.resumed:  # else the node reports it
+                if old and not overlap:  # it broke meanwhile; of a plain return the node itself reports the gap
                     await self.events.put(("gap", pb.Gap(reason=pb.Gap.RECONNECTED)))
                 await self.events.put(("moved" if overlap else "attached", welcome.node))
                 return new

@@ -34,7 +34,7 @@ pub struct PublishArgs {
     #[arg(long, conflicts_with = "text")]
     lines: bool,
     /// What kind of message it is, for those who get it.
-    #[arg(long, default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     event: String,
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = pair, help = "Goes with the message; may be repeated")]
     headers: Vec<(String, String)>,
@@ -283,7 +283,7 @@ impl Publisher<'_> {
             }
             return json(&object);
         }
-        Ok(line(&harmless_line(&sentence(published, took)))?)
+        Ok(line(&harmless_line(&sentence(published, self.confirm, took)))?)
     }
 }
 
@@ -292,24 +292,29 @@ fn ms(time: Duration) -> f64 {
 }
 
 /// `published 01J9...  2 of 3 members, 14 subscriptions, 0.8 ms    a: 2 subs 0.1 ms, b: no interest`
-fn sentence(published: &Published, took: Duration) -> String {
+fn sentence(published: &Published, confirm: Confirm, took: Duration) -> String {
     let noun = |count: u64, noun: &str| {
         format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
     };
-    let members = match published.trace.len() {
-        0 => noun(published.members.into(), "member"),
-        all => format!("{} of {}", published.members, noun(all as u64, "member")),
-    };
-    let unknown = match published.unknown {
-        0 => String::new(),
-        unknown => format!(", {unknown} did not answer"),
-    };
-    let mut text = format!(
-        "published {}  {members}, {}{unknown}, {:.1} ms",
-        published.id,
-        noun(published.subscriptions, "subscription"),
-        ms(took)
-    );
+    let mut parts = Vec::new();
+    let unknown = u64::from(published.unknown);
+    if confirm == Confirm::Cluster {
+        parts.push(match published.trace.len() {
+            0 => noun(published.members.into(), "member"),
+            all => format!("{} of {}", published.members, noun(all as u64, "member")),
+        });
+    }
+    parts.push(noun(published.subscriptions, "subscription"));
+    match (confirm, unknown) {
+        (_, 0) => {}
+        (Confirm::Cluster, _) => parts.push(format!("{} did not answer", thousands(unknown))),
+        // Its peers' part is what they last announced.
+        (Confirm::Node | Confirm::None, _) => {
+            parts.push(format!("{} not asked", noun(unknown, "member")));
+        }
+    }
+    let parts = parts.join(", ");
+    let mut text = format!("published {}  {parts}, {:.1} ms", published.id, ms(took));
     for (i, member) in published.trace.iter().enumerate() {
         text += if i == 0 { "    " } else { ", " };
         text += &match (member.interested, member.took) {
@@ -344,8 +349,13 @@ mod tests {
         };
         let took = Duration::from_micros(812);
         assert_eq!(
-            sentence(&published, took),
+            sentence(&published, Confirm::Cluster, took),
             "published 01J9  2 members, 14 subscriptions, 0.8 ms"
+        );
+        published.unknown = 1;
+        assert_eq!(
+            sentence(&published, Confirm::Node, took),
+            "published 01J9  14 subscriptions, 1 member not asked, 0.8 ms"
         );
         published.trace = vec![
             member("a", 2, Some(100), true),
@@ -353,9 +363,8 @@ mod tests {
             member("b", 0, None, false),
             member("d", 0, None, true),
         ];
-        published.unknown = 1;
         assert_eq!(
-            sentence(&published, took),
+            sentence(&published, Confirm::Cluster, took),
             "published 01J9  2 of 4 members, 14 subscriptions, 1 did not answer, 0.8 ms    \
              a: 2 subs 0.1 ms, c: 1 sub 0.8 ms, b: no interest, d: no answer"
         );

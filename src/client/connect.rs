@@ -1,7 +1,7 @@
 //! Connections and the streams on them.
 
 use std::error::Error;
-use std::fmt::Write as _;
+use std::io;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -99,21 +99,16 @@ pub(crate) async fn open<S: FrameSource + Unpin>(
     Ok(Reader::new(response.into_body()))
 }
 
-/// An error and what it comes from, said once each.
-pub(crate) fn reason(err: &dyn Error) -> String {
-    let mut text = err.to_string();
-    let mut last = text.clone();
-    let mut source = err.source();
-    while let Some(err) = source {
-        let this = err.to_string();
-        if !last.contains(&this) {
-            let _ = write!(text, ": {this}");
-            last = this;
-        }
-        source = err.source();
+/// What an error comes from in the end: "connection refused", not four layers of "transport error".
+pub(crate) fn reason(err: &(dyn Error + 'static)) -> String {
+    let mut cause = err;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
     }
-    // tonic's own words for any failure say nothing.
-    text.strip_prefix("transport error: ").map(str::to_owned).unwrap_or(text)
+    match cause.downcast_ref::<io::Error>() {
+        Some(err) if err.raw_os_error().is_some() => err.kind().to_string(),
+        _ => cause.to_string(),
+    }
 }
 
 /// A status in words for people.

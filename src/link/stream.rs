@@ -23,8 +23,6 @@ use crate::membership::LinkEvidence;
 use crate::metrics::names;
 use crate::types::Time;
 
-/// A handler that asks for slowness gets one pause for so many bytes read.
-
 pub(super) struct Life {
     shared: Arc<Shared>,
     link: LinkInfo,

@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct FanoutArgs {
-    /// Attachments that subscribe.
+    /// Attachments that listen.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     subscribers: u32,
     /// Messages, one after the other.

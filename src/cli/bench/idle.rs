@@ -9,7 +9,7 @@ use crate::cli::Globals;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct IdleArgs {
-    /// Idle sessions to open.
+    /// Attachments that only listen.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     sessions: u32,
     /// How long they stay.

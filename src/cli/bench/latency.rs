@@ -19,7 +19,7 @@ pub(super) struct LatencyArgs {
     /// Messages a second.
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..))]
     rate: u64,
-    /// Attachments that subscribe.
+    /// Attachments that listen.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     subscribers: u32,
     /// Bytes of each message's payload; at least 24.

@@ -39,7 +39,7 @@ enum What {
     Latency(latency::LatencyArgs),
     /// How long until the last of many subscribers has one message.
     Fanout(fanout::FanoutArgs),
-    /// What an idle session costs.
+    /// What an idle session costs. Memory is told apart best on a node that was just started.
     Idle(idle::IdleArgs),
 }
 

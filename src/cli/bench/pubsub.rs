@@ -26,13 +26,13 @@ const TICK: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct PubsubArgs {
-    /// Attachments that publish.
+    /// Each on a session of its own.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     publishers: u32,
     /// Attachments, each on one of the topics.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     subscribers: u32,
-    /// Different topics.
+    /// Publishers and subscribers are dealt to them in turn.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     topics: u32,
     /// Bytes of each message's payload; at least 24.

@@ -9,20 +9,25 @@
 //! given: a session's older attachment may not publish once the newer one is welcomed.
 
 mod dial;
+mod steps;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::message::{Event, Gap, Published, ServerError, TopicResult};
+use super::message::{Event, Gap};
 use crate::types::Time;
 pub(crate) use dial::CONNECT_MAX;
 use dial::{Attempt, Dial, Stage};
-use subscriptions::{Answered, Subscriptions};
+use subscriptions::Subscriptions;
+pub(crate) use words::{
+    AttachmentId, GoAway, Input, Output, Reply, Request, Settings, Ticket, Welcome,
+};
 
 /// How long a move waits for the old node's answers before it says hello to the new one.
 const FENCE_MAX: Duration = Duration::from_millis(1_500);
@@ -32,125 +37,6 @@ const OVERLAP_MAX: Duration = Duration::from_secs(5);
 const BYE_MAX: Duration = Duration::from_secs(2);
 /// The same when the client closes, with publishes still to be written.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct AttachmentId(pub(crate) u32);
-
-/// What the user asked and awaits.
-pub(crate) type Ticket = u64;
-
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    pub(crate) addresses: Vec<String>,
-    pub(crate) client: String,
-    pub(crate) linger: Option<Duration>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Welcome {
-    pub(crate) token: Bytes,
-    pub(crate) resumed: bool,
-    pub(crate) epoch: u64,
-    pub(crate) node: String,
-    pub(crate) session_id: String,
-    pub(crate) endpoints: Vec<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Reply {
-    pub(crate) id: u64,
-    pub(crate) error: Option<ServerError>,
-    pub(crate) topics: Vec<TopicResult>,
-    pub(crate) publish: Option<Published>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct GoAway {
-    pub(crate) reason: String,
-    pub(crate) endpoints: Vec<String>,
-}
-
-/// Everything but publishes, which go another way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Request {
-    Hello {
-        id: u64,
-        token: Bytes,
-        client: String,
-        linger: Option<Duration>,
-        epoch: u64,
-        overlap: bool,
-    },
-    Subscribe {
-        id: u64,
-        topics: Vec<String>,
-        patterns: Vec<String>,
-    },
-    Unsubscribe {
-        id: u64,
-        topics: Vec<String>,
-        patterns: Vec<String>,
-    },
-    Bye {
-        keep_session: bool,
-    },
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum Input {
-    Start,
-    /// The address took the connection.
-    Connected(AttachmentId),
-    Welcomed(AttachmentId, Welcome),
-    /// To a request of this core; the answers to publishes don't come here.
-    Replied(AttachmentId, Reply),
-    AskedAway(AttachmentId, GoAway),
-    /// The attachment, or the attempt at one, is over. `Ok`: the node has said all that it had to say.
-    Ended(AttachmentId, Result<(), String>),
-    Ask {
-        ticket: Ticket,
-        unsubscribe: bool,
-        topics: Vec<String>,
-        patterns: Vec<String>,
-    },
-    /// No publish that went through this attachment awaits its answer.
-    AllAnswered(AttachmentId),
-    /// As much is held of this attachment as may be.
-    HeldFull(AttachmentId),
-    Close,
-    Tick,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum Output {
-    Connect {
-        attachment: AttachmentId,
-        address: String,
-    },
-    Send {
-        attachment: AttachmentId,
-        request: Request,
-    },
-    /// Who takes publishes from now on. Comes before any request that must stand behind the publishes taken so far.
-    Publishes(Option<AttachmentId>),
-    /// What this attachment is sent goes to the user from now on, first what was held.
-    Deliver(AttachmentId),
-    /// Close it; publishes without an answer are of unknown outcome.
-    Drop(AttachmentId),
-    Event(Event),
-    Answer {
-        ticket: Ticket,
-        result: Result<Vec<TopicResult>, ServerError>,
-    },
-    /// The first attachment.
-    Started,
-    /// No address answered, the first time round.
-    GaveUp(Vec<(String, String)>),
-    /// `clean`: the node has taken all that was published, and the session has ended.
-    Closed {
-        clean: bool,
-    },
-}
 
 #[derive(Debug)]
 struct Attachment {
@@ -290,260 +176,6 @@ impl Session {
         self.current.as_ref().map(|current| current.node.as_str())
     }
 
-    fn connected(&mut self, id: AttachmentId, now: Time) {
-        let Some(attempt) = self.attempt_mut(id) else { return };
-        if !matches!(attempt.stage, Stage::Connecting { .. }) {
-            return;
-        }
-        let Some(current) = &self.current else { return self.greet(now) };
-        let current = current.id;
-        let fence = self.request_id();
-        let until = now + FENCE_MAX;
-        if let Some(stage) = self.stage_mut() {
-            *stage = Stage::Fencing { until, fence: Some(fence), unanswered: true };
-        }
-        self.outputs.push_back(Output::Publishes(None));
-        // Names nothing, so it changes nothing; its answer stands behind whatever came before it.
-        let request = Request::Unsubscribe { id: fence, topics: Vec::new(), patterns: Vec::new() };
-        self.outputs.push_back(Output::Send { attachment: current, request });
-    }
-
-    fn greet(&mut self, now: Time) {
-        let hello = self.request_id();
-        let overlap = self.current.is_some();
-        let Some(attempt) = self.dial.as_mut().and_then(|dial| dial.attempt.as_mut()) else {
-            return;
-        };
-        attempt.stage = Stage::Greeting { until: now + dial::GREETING_MAX, hello, overlap };
-        let request = Request::Hello {
-            id: hello,
-            token: self.token.clone(),
-            client: self.settings.client.clone(),
-            linger: self.settings.linger,
-            epoch: self.epoch,
-            overlap,
-        };
-        self.outputs.push_back(Output::Send { attachment: attempt.id, request });
-    }
-
-    fn welcomed(&mut self, id: AttachmentId, welcome: Welcome, now: Time) {
-        let Some(Stage::Greeting { overlap, .. }) = self.attempt_mut(id).map(|a| a.stage.clone())
-        else {
-            return;
-        };
-        let Some(Attempt { address, .. }) = self.dial.take().and_then(|dial| dial.attempt) else {
-            return;
-        };
-        if !welcome.token.is_empty() {
-            self.token = welcome.token;
-        }
-        self.epoch = welcome.epoch;
-        self.session_id = welcome.session_id;
-        self.endpoints = welcome.endpoints;
-        let attachment = Attachment { id, address, node: welcome.node };
-        let first = std::mem::replace(&mut self.fresh, false);
-        if self.current.is_some() {
-            self.next = Some(attachment);
-            self.overlap_until = now + OVERLAP_MAX;
-        } else {
-            let node = attachment.node.clone();
-            self.current = Some(attachment);
-            self.away = None;
-            self.outputs.push_back(Output::Deliver(id));
-            if first {
-                self.outputs.push_back(Output::Started);
-            } else {
-                let resumed = welcome.resumed;
-                self.outputs.push_back(Output::Event(Event::Reconnected { node, resumed }));
-                // The node reports the gap of a plain resume itself. It can't know of one when the session is new to it, or when
-                // it was asked for an overlap with an attachment that broke meanwhile.
-                if (overlap || !resumed) && !self.subscriptions.is_empty() {
-                    self.gap(Vec::new());
-                }
-            }
-        }
-        self.outputs.push_back(Output::Publishes(Some(id)));
-        for request in self.subscriptions.again(id, &mut self.ids) {
-            self.outputs.push_back(Output::Send { attachment: id, request });
-        }
-        self.send_asks();
-    }
-
-    fn replied(&mut self, id: AttachmentId, reply: Reply, now: Time) {
-        if let Some(attempt) = self.attempt_mut(id) {
-            if let (Stage::Greeting { hello, .. }, Some(error)) = (&attempt.stage, &reply.error)
-                && *hello == reply.id
-            {
-                let reason = error.to_string();
-                self.attempt_failed(reason, now);
-            }
-            return;
-        }
-        if let Some(Stage::Fencing { fence, .. }) = self.stage_mut()
-            && *fence == Some(reply.id)
-        {
-            *fence = None;
-            return;
-        }
-        match self.subscriptions.answered(reply) {
-            Answered::Ask { ticket, result } => {
-                self.outputs.push_back(Output::Answer { ticket, result });
-            }
-            Answered::Again { refused } => {
-                for (topic, error) in refused {
-                    self.outputs.push_back(Output::Event(Event::Refused { topic, error }));
-                }
-            }
-            Answered::Unasked(Some(error)) => {
-                self.outputs.push_back(Output::Event(Event::Refused { topic: None, error }));
-            }
-            Answered::Unasked(None) => {}
-        }
-    }
-
-    fn asked_away(&mut self, id: AttachmentId, away: GoAway) {
-        if self.closing.is_some() {
-            return;
-        }
-        if self.next.as_ref().is_some_and(|next| next.id == id) {
-            self.next_away = Some(away);
-        } else if let Some(current) = &self.current
-            && current.id == id
-            && self.next.is_none()
-            && self.away.is_none()
-        {
-            if !away.endpoints.is_empty() {
-                self.endpoints.clone_from(&away.endpoints);
-            }
-            self.away = Some(away);
-            self.dial = Some(Dial::new(self.elsewhere()));
-        }
-    }
-
-    fn ended(&mut self, id: AttachmentId, end: Result<(), String>, now: Time) {
-        if self.attempt_mut(id).is_some() {
-            self.attempt_failed(reason(end), now);
-        } else if self.next.as_ref().is_some_and(|next| next.id == id) {
-            if self.leaving.is_some() {
-                // What it has held is still wanted, once `current` has ended.
-                self.next_ended = Some(end);
-            } else {
-                self.next = None;
-                self.next_away = None;
-                self.subscriptions.lost(id);
-                self.outputs.push_back(Output::Publishes(None));
-                self.outputs.push_back(Output::Drop(id));
-                self.dial = Some(Dial::new(self.elsewhere()));
-            }
-        } else if self.current.as_ref().is_some_and(|current| current.id == id) {
-            self.current_ended(end, now);
-        }
-    }
-
-    /// `current` is gone, by a break or as it was told.
-    fn current_ended(&mut self, end: Result<(), String>, now: Time) {
-        let Some(old) = self.current.take() else { return };
-        let left = self.leaving.take().is_some() && end.is_ok();
-        self.outputs.push_back(Output::Drop(old.id));
-        self.subscriptions.lost(old.id);
-        if self.closing.is_some() {
-            return self.finish(end.is_ok());
-        }
-        let Some(next) = self.next.take() else {
-            self.away = None;
-            // A hello that is under way may have asked for an overlap; `welcomed` sees to the gap.
-            if self.dial.is_none() {
-                self.outputs.push_back(Output::Publishes(None));
-                self.dial = Some(Dial::new(self.anywhere(&old.address)));
-            } else if let Some(Stage::Fencing { .. }) = self.stage_mut() {
-                self.greet(now);
-            } else {
-                self.outputs.push_back(Output::Publishes(None));
-            }
-            self.outputs.push_back(Output::Event(Event::Disconnected { reason: reason(end) }));
-            return;
-        };
-        let (id, to) = (next.id, next.node.clone());
-        let away = self.away.take().unwrap_or_default();
-        self.current = Some(next);
-        let moved = Event::Moved { from: old.node, to, reason: away.reason };
-        self.outputs.push_back(Output::Event(moved));
-        if !left {
-            // It broke with messages in its mailbox, perhaps.
-            self.gap(Vec::new());
-        }
-        self.outputs.push_back(Output::Deliver(id));
-        if let Some(end) = self.next_ended.take() {
-            self.next_away = None;
-            self.current_ended(end, now);
-        } else if let Some(away) = self.next_away.take() {
-            self.asked_away(id, away);
-        }
-    }
-
-    fn attempt_failed(&mut self, reason: String, now: Time) {
-        let random = self.random();
-        let Some(dial) = &mut self.dial else { return };
-        let Some(attempt) = dial.attempt.take() else { return };
-        self.outputs.push_back(Output::Drop(attempt.id));
-        dial.tried.push((attempt.address, reason));
-        if !dial.left.is_empty() {
-            return;
-        }
-        let tried = std::mem::take(&mut dial.tried);
-        dial.wait(now, random);
-        if self.fresh {
-            self.outputs.push_back(Output::GaveUp(tried));
-            return self.finish(false);
-        }
-        // Nobody took the client in. As long as the old node is there it may take publishes: if it refuses them, it says so.
-        if let Some(current) = &self.current {
-            self.outputs.push_back(Output::Publishes(Some(current.id)));
-            let left = self.elsewhere();
-            self.dial_left(left);
-            self.send_asks();
-        } else {
-            let left = self.anywhere("");
-            self.dial_left(left);
-        }
-    }
-
-    fn dial_left(&mut self, left: VecDeque<String>) {
-        if let Some(dial) = &mut self.dial {
-            dial.left = left;
-        }
-    }
-
-    fn close(&mut self, now: Time) {
-        if self.closing.is_some() {
-            return;
-        }
-        if let Some(attempt) = self.dial.take().and_then(|dial| dial.attempt) {
-            self.outputs.push_back(Output::Drop(attempt.id));
-        }
-        // The newest attachment speaks for the session.
-        if let Some(next) = self.next.take()
-            && let Some(old) = self.current.replace(next)
-        {
-            self.outputs.push_back(Output::Drop(old.id));
-        }
-        self.leaving = None;
-        let Some(current) = &self.current else { return self.finish(true) };
-        let attachment = current.id;
-        self.closing = Some(now + CLOSE_MAX);
-        self.outputs.push_back(Output::Publishes(Some(attachment)));
-        let request = Request::Bye { keep_session: false };
-        self.outputs.push_back(Output::Send { attachment, request });
-    }
-
-    fn finish(&mut self, clean: bool) {
-        if let Some(current) = self.current.take() {
-            self.outputs.push_back(Output::Drop(current.id));
-        }
-        self.closed = true;
-        self.outputs.push_back(Output::Closed { clean });
-    }
-
     /// Whatever has become due, or possible.
     fn advance(&mut self, now: Time) {
         if self.closed {
@@ -661,10 +293,6 @@ impl Session {
     fn random(&mut self) -> u64 {
         next_random(&mut self.random)
     }
-}
-
-fn reason(end: Result<(), String>) -> String {
-    end.err().unwrap_or_else(|| "the node ended the stream".to_owned())
 }
 
 /// Even and never 0; the ids of publishes are odd.

@@ -47,7 +47,7 @@ struct Attachment {
     epoch: u64,
     /// Another attachment of its session has been welcomed: it only receives.
     superseded: bool,
-    resumed: bool,
+    gap_due: bool,
     names: Vec<String>,
     events: mpsc::Sender<Frame>,
 }
@@ -212,7 +212,7 @@ impl State {
             token: token.clone(),
             epoch,
             superseded: false,
-            resumed: known.is_some() && !hello.overlap,
+            gap_due: hello.epoch > 0 && !hello.overlap,
             names: Vec::new(),
             events,
         };
@@ -248,7 +248,7 @@ impl State {
                     topics.push(v1::TopicResult { topic, confirmed: members, members, error });
                 }
                 me.reply(id, v1::Reply { topics, ..v1::Reply::default() });
-                if std::mem::take(&mut me.resumed) {
+                if std::mem::take(&mut me.gap_due) {
                     let reason = v1::gap::Reason::Reconnected.into();
                     me.tell(event::Kind::Gap(v1::Gap { reason, ..v1::Gap::default() }));
                 }
