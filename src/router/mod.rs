@@ -34,7 +34,7 @@ use crate::pubsub::{Gap, Mailbox, Origin, Registry};
 use crate::supervise::{Clock, Supervisor, Task};
 use crate::types::{ClusterName, NodeName, SessionId, TopicHasher};
 
-pub use self::publish::{Confirm, HandedOn, PeerTrace, Publish, PublishError, Published, Reach};
+pub use self::publish::{Confirm, HandedOn, MemberTrace, Publish, PublishError, Published, Reach};
 pub use self::reports::{RouterReport, TopicReport};
 pub use self::subscribe::{Confirmed, Subscribing};
 

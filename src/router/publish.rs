@@ -54,15 +54,15 @@ pub struct Published {
     pub subscriptions: u64,
     /// Interested members that did not answer in time, or were not asked.
     pub unknown: u32,
-    /// With `Confirm::Cluster`: one for each other live member.
-    pub trace: Vec<PeerTrace>,
+    /// With `Confirm::Cluster`: this node first, then each other live member.
+    pub trace: Vec<MemberTrace>,
     pub local_subscriptions: u64,
     /// Some receiver is over half full and drains: the publishing session should await `RouterHandle::pace` once a socket read.
     pub slow: Option<Arc<Mailbox>>,
 }
 
 #[derive(Debug, Clone)]
-pub struct PeerTrace {
+pub struct MemberTrace {
     pub node: NodeName,
     pub interested: bool,
     pub subscriptions: u64,
@@ -183,6 +183,8 @@ impl Router {
         let (wanting, outboxes) = self.wanting(&topic, &reach)?;
         let ticket =
             (confirm == Confirm::Cluster && !outboxes.is_empty()).then(|| self.deliveries.issue());
+        let pinned = messages.buffer().len() > 2 * messages.payload_bytes() + SLACK_BYTES;
+        let messages = if pinned { messages.copied() } else { messages };
         let number = ticket.as_ref().map_or(0, |ticket| ticket.number);
         let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
         let origin = self.origin.read().clone();
@@ -191,17 +193,9 @@ impl Router {
         let (first, delivery) = self
             .registry
             .publish(&topic, count, now, targets, |first| {
-                let messages =
-                    if messages.buffer().len() > 2 * messages.payload_bytes() + SLACK_BYTES {
-                        messages.copied()
-                    } else {
-                        messages
-                    };
-                Batch::local(
-                    Head { topic: topic.clone(), first, count, time_ms, exclude, ticket: number },
-                    messages,
-                    origin,
-                )
+                let topic = topic.clone();
+                let head = Head { topic, first, count, time_ms, exclude, ticket: number };
+                Batch::local(head, messages, origin)
             })
             .await;
         self.published.fetch_add(count.into(), Ordering::Relaxed);
@@ -234,6 +228,14 @@ impl Router {
                 published.subscriptions += one.announced;
             }
         }
+        if confirm == Confirm::Cluster && targets.local {
+            published.trace.push(MemberTrace {
+                node: self.config.name.clone(),
+                interested: local > 0,
+                subscriptions: local,
+                took: (local > 0).then(|| self.clock.now() - now),
+            });
+        }
         let waiting =
             (confirm == Confirm::Cluster).then(|| Waiting { wanting, asked, ticket, since: now });
         Ok(HandedOn { router: self.clone(), published, waiting })
@@ -252,7 +254,7 @@ impl Router {
                 .iter()
                 .find(|(name, _)| *name == member.name)
                 .and_then(|(_, answer)| *answer);
-            published.trace.push(PeerTrace {
+            published.trace.push(MemberTrace {
                 node: member.name.clone(),
                 interested,
                 subscriptions: answer.map_or(0, |(subscriptions, _)| subscriptions),

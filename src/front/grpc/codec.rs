@@ -9,7 +9,7 @@ use prost::Message;
 
 use crate::broker::{BrokerError, GoAway, Voice, Welcome};
 use crate::pubsub::{Messages, MessagesBuilder};
-use crate::router::{Confirm, Confirmed, PeerTrace, Published};
+use crate::router::{Confirm, Confirmed, MemberTrace, Published};
 use crate::wire::frames::{PREFIX_LEN, message_bytes};
 use crate::wire::v1;
 use v1::event::Kind as EventKind;
@@ -277,7 +277,7 @@ pub(super) fn publish_response(
     }
 }
 
-fn member_trace(trace: &PeerTrace) -> v1::MemberTrace {
+fn member_trace(trace: &MemberTrace) -> v1::MemberTrace {
     v1::MemberTrace {
         node: trace.node.to_string(),
         subscriptions: trace.subscriptions,
