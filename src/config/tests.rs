@@ -466,3 +466,10 @@ fn the_table_of_limits_shows_every_limit() {
         assert!(table.contains(&format!("| `{}` |", key.name)), "{}", key.path());
     }
 }
+
+#[test]
+fn readme_shows_the_table_of_limits() {
+    let table = keys::limits_markdown(&Config::defaults(host().name));
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains(&table), "README's table of limits should be:\n{table}");
+}
