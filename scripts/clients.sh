@@ -108,12 +108,8 @@ curl_to_subscriber() {
 export WAXWING_BIN work c http
 export -f curl_to_subscriber
 
-# The one file of an example that can be run as a smoke test. None: a path that does not exist, so that its client fails.
-smoke() {
-    grep -l -e --smoke "$1"/*.py "$1"/*.js "$1"/*.mjs 2>/dev/null | head -n 1 | grep . || echo "$1/(no file with --smoke)"
-}
-run python "$python" "$(smoke examples/python)" --smoke "$a" "$b"
-run node node "$(smoke examples/node)" --smoke "$b" "$c"
+run python "$python" examples/python/chat.py --smoke "$a" "$b"
+run node node examples/node/chat.js --smoke "$b" "$c"
 run reflection "$python" scripts/reflection_client.py "$c" "$a"
 run http bash -euo pipefail -c curl_to_subscriber
 
