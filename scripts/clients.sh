@@ -108,6 +108,7 @@ curl_to_subscriber() {
 export WAXWING_BIN work c http
 export -f curl_to_subscriber
 
+run rust cargo run --quiet --locked --example chat -- --smoke "$c" "$a"
 run python "$python" examples/python/chat.py --smoke "$a" "$b"
 run node node examples/node/chat.js --smoke "$b" "$c"
 run reflection "$python" scripts/reflection_client.py "$c" "$a"
