@@ -160,10 +160,8 @@ impl Shared {
             *members = folded.members.clone();
             changed
         });
-        if changed {
-            if before > 0 && self.live_peers() == 0 {
-                self.seek.notify_one();
-            }
+        if changed && before > 0 && self.live_peers() == 0 {
+            self.seek.notify_one();
         }
         core.refused = core.refused.filter(|(_, at)| now.since(*at) < REFUSED_FOR);
         core.isolated = core
