@@ -73,7 +73,12 @@ impl Attachment {
         self.seat.mailbox.push_event(event)
     }
 
-    /// Ends when the mailbox is below its limit, or closed.
+    /// May more be caused that has to be answered?
+    pub fn has_room(&self) -> bool {
+        self.seat.mailbox.has_room()
+    }
+
+    /// Ends when it has room, or is closed.
     pub fn room(&self) -> impl Future<Output = ()> + Send + 'static {
         let mailbox = self.seat.mailbox.clone();
         async move { mailbox.room().await }

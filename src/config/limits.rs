@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
-/// Plain numbers; bytes unless said otherwise. SIGHUP replaces the whole struct (`Limits` is read through `LimitsHandle`).
+/// The largest payload and the largest headers that can be configured: a message of that size, in the form that links carry, must
+/// stay within `link::FRAME_LEN_MAX`, or it would end every link that it is sent over.
+pub const PAYLOAD_CEILING: usize = 6 << 20;
+pub const HEADERS_CEILING: usize = 1 << 20;
+
+/// Plain numbers; bytes unless said otherwise. SIGHUP replaces the whole struct (`Limits` is read through `LimitsHandle`). What is made
+/// before keeps what it was made with: mailboxes `mailbox`, links `link_window` and `handshake`, the gRPC server `streams` and `idle`,
+/// gossip `gossip_message` and `members`; of the last four a new value waits for the next start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Attachments at once on this node. The next one is refused with `too_many_sessions`.
@@ -27,6 +34,8 @@ pub struct Limits {
     pub link_window: usize,
     /// What has waited so long for its link is dropped as well.
     pub link_window_age: Duration,
+    /// Connections of the HTTP port at once. The next one is told so and closed.
+    pub http_connections: usize,
     /// One gRPC message from a client. The stream ends with RESOURCE_EXHAUSTED.
     pub frame: usize,
     /// Streams of one client connection. HTTP/2 refuses the next one.
@@ -61,6 +70,7 @@ impl Default for Limits {
             mailbox_stall: Duration::from_secs(30),
             link_window: 64 << 20,
             link_window_age: Duration::from_secs(30),
+            http_connections: 1_024,
             frame: 4 << 20,
             streams: 1_000,
             handshake: Duration::from_secs(10),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::Value as Toml;
 
 use super::keys::Key;
+use super::limits::{HEADERS_CEILING, PAYLOAD_CEILING};
 use super::value::{Value, Wrong, quoted, show_duration, show_size};
 use super::{LogFormat, address};
 use crate::types::{ClusterName, NodeName};
@@ -219,7 +220,7 @@ pub static KEYS: &[Key] = &[
         "SIZE",
         "Payload of one message.",
         "refused with `payload_too_large`.",
-        |c, v| v.size(1..=PAYLOAD_MAX).map(|n| c.limits.payload = to_usize(n)),
+        |c, v| v.size(1..=PAYLOAD_CEILING as u64).map(|n| c.limits.payload = to_usize(n)),
         |c| size(c.limits.payload),
     ),
     Key::limit(
@@ -227,7 +228,7 @@ pub static KEYS: &[Key] = &[
         "SIZE",
         "Event name and headers of one message together.",
         "refused with `headers_too_large`.",
-        |c, v| v.size(0..=MIB).map(|n| c.limits.headers = to_usize(n)),
+        |c, v| v.size(0..=HEADERS_CEILING as u64).map(|n| c.limits.headers = to_usize(n)),
         |c| size(c.limits.headers),
     ),
     Key::limit(
@@ -264,11 +265,19 @@ pub static KEYS: &[Key] = &[
         },
     ),
     Key::limit(
+        "http_connections",
+        "N",
+        "Connections of the HTTP port at once.",
+        "the next one is told so and closed.",
+        |c, v| v.count(1..=1_000_000).map(|n| c.limits.http_connections = to_usize(n)),
+        |c| number(c.limits.http_connections),
+    ),
+    Key::limit(
         "frame",
         "SIZE",
         "One gRPC message from a client.",
         "the stream ends with RESOURCE_EXHAUSTED.",
-        |c, v| v.size(4 * KIB..=2 * PAYLOAD_MAX).map(|n| c.limits.frame = to_usize(n)),
+        |c, v| v.size(4 * KIB..=64 * MIB).map(|n| c.limits.frame = to_usize(n)),
         |c| size(c.limits.frame),
     ),
     Key::limit(
@@ -377,7 +386,6 @@ pub static KEYS: &[Key] = &[
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-const PAYLOAD_MAX: u64 = 256 * MIB;
 const MEMBERS_MAX: u64 = 1_000;
 const MS_20: Duration = Duration::from_millis(20);
 const MS_100: Duration = Duration::from_millis(100);

@@ -213,13 +213,13 @@ fn bad_config_reports_all_faults_at_once() {
 fn bad_config_values() {
     for (text, says) in [
         ("[limits]\npayload = true", "is true; must be a size"),
-        ("[limits]\npayload = 0", "is 0B; must be 1B to 256MiB"),
+        ("[limits]\npayload = 0", "is 0B; must be 1B to 6MiB"),
         ("[limits]\npayload = \"1.5MiB\"", "whole number of a unit"),
         (
             "[limits]\npayload = \"99999999999999999999999999999999999999999999\"",
             "beyond all bounds",
         ),
-        ("[limits]\npayload = \"18446744073709551615TiB\"", "must be 1B to 256MiB"),
+        ("[limits]\npayload = \"18446744073709551615TiB\"", "must be 1B to 6MiB"),
         ("[limits]\npayload = \"1 furlong\"", "the unit must be"),
         ("[limits]\nsessions = \"7\"", "write the number without quotes: 7"),
         ("[limits]\nsessions = 1.5", "is the number 1.5; must be a whole number"),

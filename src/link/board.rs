@@ -84,10 +84,6 @@ impl PeerRows {
             Direction::In => &mut self.incoming,
         }
     }
-
-    fn is_up(&self) -> bool {
-        matches!((&self.outgoing.state, &self.incoming.state), (State::Up(_), State::Up(_)))
-    }
 }
 
 impl Board {
@@ -96,14 +92,7 @@ impl Board {
     }
 
     pub(super) fn retain(&self, member: impl Fn(&NodeName) -> bool) {
-        self.peers.lock().retain(|peer, _| {
-            let stays = member(peer);
-            if !stays {
-                gauge_up(peer, false);
-                unacked_gauge(peer).set(0.0);
-            }
-            stays
-        });
+        self.peers.lock().retain(|peer, _| member(peer));
     }
 
     pub(super) fn up(&self, link: &LinkInfo, rtt: Rtt, outbox: Arc<Outbox>) {
@@ -120,7 +109,6 @@ impl Board {
             metrics::counter!(names::LINK_RECONNECTS, "peer" => link.peer.as_str().to_owned())
                 .increment(1);
         }
-        gauge_up(&link.peer, rows.is_up());
     }
 
     pub(super) fn down(&self, link: &LinkInfo) {
@@ -130,7 +118,6 @@ impl Board {
         if matches!(&row.state, State::Up(vitals) if vitals.epoch == link.epoch) {
             row.state = State::Down;
         }
-        gauge_up(&link.peer, rows.is_up());
     }
 
     /// Counts, shows and logs why a link did not come up or ended. What an authenticated or dialed peer did is shown in its row
@@ -228,10 +215,6 @@ impl Row {
     }
 }
 
-pub(super) fn unacked_gauge(peer: &NodeName) -> metrics::Gauge {
-    metrics::gauge!(names::LINK_UNACKED_BYTES, "peer" => peer.as_str().to_owned())
-}
-
 /// Bytes of all links with that peer.
 pub(super) fn bytes_counter(peer: &NodeName, direction: Direction) -> metrics::Counter {
     metrics::counter!(
@@ -246,10 +229,6 @@ pub(super) const fn direction_word(direction: Direction) -> &'static str {
         Direction::Out => "out",
         Direction::In => "in",
     }
-}
-
-fn gauge_up(peer: &NodeName, up: bool) {
-    metrics::gauge!(names::LINK_UP, "peer" => peer.as_str().to_owned()).set(f64::from(up));
 }
 
 /// Lets one through in so long, and counts the others.

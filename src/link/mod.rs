@@ -34,6 +34,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::Secret;
+use crate::config::limits::{HEADERS_CEILING, PAYLOAD_CEILING};
 use crate::types::{ClusterName, Incarnation, LinkEpoch, NodeName};
 pub use frame::{Refusal, RefusalCode};
 pub use links::{Links, LinksHandle};
@@ -42,6 +43,9 @@ pub use roster::Roster;
 
 /// The longest frame that a proven peer may send. Longer ones end the link, so no source may give a payload or an item near it.
 pub const FRAME_LEN_MAX: usize = 8 << 20;
+
+/// The largest message with a topic, names, ids and tags around it, and room for what else stands in its frame.
+const _: () = assert!(PAYLOAD_CEILING + HEADERS_CEILING + (512 << 10) < FRAME_LEN_MAX);
 
 /// The versions of the link's protocol that this program speaks.
 pub const VERSIONS: RangeInclusive<u32> = 1..=1;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use metrics::{Counter, Gauge};
+use metrics::Counter;
 use parking_lot::Mutex;
 use tokio::time::{Interval, MissedTickBehavior, Sleep};
 use tonic::Status;
@@ -56,8 +56,6 @@ pub(super) struct UpState {
     pub source: Arc<dyn LinkSource>,
     pub direction: Direction,
     pub sent_bytes: Counter,
-    /// Only the dialer has content, so only it sets this.
-    pub unacked: Gauge,
 }
 
 impl Outbox {
@@ -221,10 +219,6 @@ impl Outgoing {
         if due {
             let sent_us = self.clock.now().as_micros();
             self.pieces.put_frame(Frame::Ping { sent_us, control: up.source.ping() });
-            if up.direction == Direction::Out {
-                let unacked = self.outbox.state.lock().sent.unacked_bytes();
-                up.unacked.set(unacked as f64);
-            }
         }
     }
 

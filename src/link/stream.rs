@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::Body;
 use tokio::time::MissedTickBehavior;
 
-use super::board::{Rtt, bytes_counter, unacked_gauge};
+use super::board::{Rtt, bytes_counter};
 use super::codec;
 use super::deframer::Deframer;
 use super::error::LinkError;
@@ -20,7 +20,6 @@ use super::sequence::Silence;
 use super::session::{Input, Output, Session, Up, Violation};
 use super::{Direction, LinkInfo, Pace, Pause, Shared};
 use crate::membership::LinkEvidence;
-use crate::metrics::names;
 use crate::types::Time;
 
 pub(super) struct Life {
@@ -28,7 +27,6 @@ pub(super) struct Life {
     link: LinkInfo,
     outbox: Arc<Outbox>,
     rtt: Rtt,
-    rtt_gauge: metrics::Gauge,
     /// Given back last.
     _claim: Option<Claim>,
 }
@@ -44,19 +42,17 @@ impl Life {
         let Up { peer, incarnation, epoch, had_epoch, position, answer } = up;
         let link = LinkInfo { peer, incarnation, direction, epoch, had_epoch };
         let rtt = Rtt::default();
-        let rtt_gauge = metrics::gauge!(names::LINK_RTT, "peer" => link.peer.as_str().to_owned());
         tracing::info!(
             peer = %link.peer, %incarnation, attempt = epoch.attempt,
             direction = super::board::direction_word(direction), "link up"
         );
         shared.board.up(&link, rtt.clone(), outbox.clone());
-        let this = Self { shared, link, outbox, rtt, rtt_gauge, _claim: claim };
+        let this = Self { shared, link, outbox, rtt, _claim: claim };
         let source = this.shared.handler.up(&this.link);
         let up = UpState {
             source,
             direction,
             sent_bytes: bytes_counter(&this.link.peer, Direction::Out),
-            unacked: unacked_gauge(&this.link.peer),
         };
         this.outbox.up(up, position, answer);
         this.evidence(LinkEvidence::Up);
@@ -138,9 +134,7 @@ impl Life {
                 handler.ping(&self.link, control).map_err(LinkError::Malformed)?;
             }
             Output::Pong { sent_us } => {
-                let rtt = now.since(Time::from_micros(sent_us));
-                self.rtt.set(rtt);
-                self.rtt_gauge.set(rtt.as_secs_f64());
+                self.rtt.set(now.since(Time::from_micros(sent_us)));
             }
             Output::Acknowledged { upto } => {
                 self.outbox.acknowledged(upto).map_err(|bad| {
@@ -170,9 +164,6 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         self.outbox.close(None);
-        if self.link.direction == Direction::Out {
-            unacked_gauge(&self.link.peer).set(0.0);
-        }
         self.shared.board.down(&self.link);
         self.shared.handler.down(&self.link);
         self.evidence(LinkEvidence::Ended);

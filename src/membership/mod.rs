@@ -118,17 +118,6 @@ impl MembershipHandle {
         self.shared.core.lock().view.confirmed_dead(replica, now)
     }
 
-    /// The highest forgotten incarnation of this name, for hellos: what is at or below it is not let in. Zero: none.
-    pub fn floor(&self, peer: &NodeName) -> Incarnation {
-        self.shared.core.lock().view.floor(peer)
-    }
-
-    /// A hello said that this node's incarnation is at or below this floor: it takes a new one.
-    pub fn told_floor(&self, floor: Incarnation) {
-        self.shared.core.lock().outrun_by(floor);
-        self.shared.wake.notify_one();
-    }
-
     /// Where to dial this member's peer port: its override, else what it advertises.
     pub fn dial_address(&self, peer: &NodeName) -> Option<String> {
         let to = self.shared.config.dial.get(peer).map(ToString::to_string);

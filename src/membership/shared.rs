@@ -14,14 +14,13 @@ use super::config::MembershipConfig;
 use super::envelope::{Answer, Control, INCARNATION_MAX, Refusal};
 use super::gossip::{Inbox, Saved};
 use super::isolation;
-use super::member::{MemberState, SharedMembers};
+use super::member::SharedMembers;
 use super::problems::{self, Findings, Problem};
 use super::row::{self, Facts};
 use super::seeds::Own;
 use super::view::{Me, Row, View};
 use super::wire::Wire;
 use super::{Load, seeds};
-use crate::metrics::names;
 use crate::supervise::Clock;
 use crate::types::{Incarnation, NodeName, Time};
 
@@ -161,11 +160,8 @@ impl Shared {
             *members = folded.members.clone();
             changed
         });
-        if changed {
-            count_members(&folded.members);
-            if before > 0 && self.live_peers() == 0 {
-                self.seek.notify_one();
-            }
+        if changed && before > 0 && self.live_peers() == 0 {
+            self.seek.notify_one();
         }
         core.refused = core.refused.filter(|(_, at)| now.since(*at) < REFUSED_FOR);
         core.isolated = core
@@ -282,13 +278,5 @@ impl Shared {
 
     pub(super) async fn resolve(&self, seeds: &[String]) -> Vec<SocketAddr> {
         seeds::resolve(seeds, self.own).await
-    }
-}
-
-fn count_members(members: &SharedMembers) {
-    use MemberState::{Down, Draining, Joining, Leaving, Ready};
-    for state in [Joining, Ready, Draining, Leaving, Down] {
-        let count = members.iter().filter(|member| member.state == state).count();
-        metrics::gauge!(names::MEMBERS, "state" => state.as_str()).set(count as f64);
     }
 }

@@ -8,6 +8,9 @@ use crate::types::Topic;
 /// So many (topic, origin) pairs are counted apart; what is dropped beyond them is counted together.
 pub const DROPPED_TOPICS_MAX: usize = 4_096;
 
+/// Gaps kept apart while a mailbox drops; beyond, see `Dropped::add_gap`.
+const GAPS_MAX: usize = 256;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GapReason {
     SlowSubscriber,
@@ -60,7 +63,9 @@ pub(super) struct Dropped {
     by_topic: HashMap<(Topic, Arc<str>), u64>,
     elsewhere: u64,
     /// Gaps that arrived meanwhile; they stand behind the counted ones.
-    pub(super) gaps: Vec<Gap>,
+    gaps: Vec<Gap>,
+    /// What is beyond them, by the number of its reason: something unknown, of anybody.
+    anybody: [bool; GapReason::ALL.len()],
 }
 
 impl Dropped {
@@ -72,6 +77,23 @@ impl Dropped {
                 self.by_topic.insert((topic.clone(), origin.clone()), messages);
             }
             None => self.elsewhere += messages,
+        }
+    }
+
+    /// One for each that can be told apart, and so many at most; the rest is counted together.
+    pub(super) fn add_gap(&mut self, gap: Gap) {
+        let same = |one: &&mut Gap| {
+            (one.reason, one.certain, &one.origin, &one.topics)
+                == (gap.reason, gap.certain, &gap.origin, &gap.topics)
+        };
+        if let Some(before) = self.gaps.iter_mut().find(same) {
+            before.missing = before.missing.zip(gap.missing).map(|(before, more)| before + more);
+        } else if self.gaps.len() < GAPS_MAX {
+            self.gaps.push(gap);
+        } else if let (true, Some(missing)) = (gap.certain, gap.missing) {
+            self.elsewhere += missing;
+        } else {
+            self.anybody[gap.reason as usize] = true;
         }
     }
 
@@ -99,6 +121,8 @@ impl Dropped {
             });
         }
         gaps.extend(self.gaps);
+        let anybody = GapReason::ALL.into_iter().zip(self.anybody);
+        gaps.extend(anybody.filter(|(_, due)| *due).map(|(reason, _)| Gap::possible(None, reason)));
         gaps
     }
 }

@@ -6,7 +6,6 @@
 //!
 //! Everything is one value under one mutex, so each call is atomic: the tests over sequences of calls cover every interleaving.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -15,15 +14,16 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::gap::{Dropped, GapCounts};
+use super::gap::GapCounts;
 use super::{Batch, Gap, GapReason, encode};
 use crate::types::{SessionId, Time};
+use queue::{Awaited, State};
 
-/// Runs of at least this size are handed on as they are; smaller ones are copied together.
-const ALONE_BYTES: usize = 16 * 1024;
-/// A receiver that took nothing for so long has lost its right to slow its publishers down.
-const PACE_PATIENCE: Duration = Duration::from_millis(100);
+mod queue;
+
 const GAP_COST: usize = 256;
+/// What a reply costs besides its bytes: many small ones pin more than they say.
+const EVENT_OVERHEAD: usize = 128;
 
 /// See the module.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Entry {
         match self {
             Self::Batch(batch) => batch.cost(),
             Self::Gap(_) => GAP_COST,
-            Self::Event(run) => run.len(),
+            Self::Event(run) => run.len() + EVENT_OVERHEAD,
         }
     }
 }
@@ -83,30 +83,6 @@ pub struct MailboxReport {
     pub gaps: GapCounts,
 }
 
-#[derive(Debug)]
-struct State {
-    queue: VecDeque<Entry>,
-    bytes: usize,
-    limit: usize,
-    /// Why gaps of this mailbox arise.
-    reason: GapReason,
-    dropping: Option<Dropped>,
-    /// How many entries the writer may take, while a subscription is being put in place.
-    held_from: Option<usize>,
-    /// None: the client never gave any, so HTTP/2 alone limits it.
-    credit: Option<i64>,
-    writer: Option<Waker>,
-    room: Vec<Waker>,
-    closed: Option<Closed>,
-    delivered: u64,
-    dropped: u64,
-    gaps: GapCounts,
-    /// Rises with every take.
-    takes: u64,
-    /// The takes that the last look saw, and when that number was first seen.
-    seen: (u64, Time),
-}
-
 impl Mailbox {
     /// `id` is unique on this node, `limit` in bytes.
     pub fn new(id: u64, session: SessionId, limit: usize) -> Self {
@@ -119,27 +95,7 @@ impl Mailbox {
     }
 
     fn with_reason(id: u64, session: SessionId, limit: usize, reason: GapReason) -> Self {
-        Self {
-            id,
-            session,
-            state: Mutex::new(State {
-                queue: VecDeque::new(),
-                bytes: 0,
-                limit,
-                reason,
-                dropping: None,
-                held_from: None,
-                credit: None,
-                writer: None,
-                room: Vec::new(),
-                closed: None,
-                delivered: 0,
-                dropped: 0,
-                gaps: GapCounts::default(),
-                takes: 0,
-                seen: (0, Time::ZERO),
-            }),
-        }
+        Self { id, session, state: Mutex::new(State::new(limit, reason)) }
     }
 
     pub fn id(&self) -> u64 {
@@ -180,7 +136,7 @@ impl Mailbox {
         if state.closed.is_none() {
             state.append(Entry::Event(run));
         }
-        let roomy = state.bytes < state.limit;
+        let roomy = state.has_room();
         let waker = state.waker();
         drop(state);
         wake(waker);
@@ -212,7 +168,7 @@ impl Mailbox {
                 state.sleep(cx);
                 return Poll::Pending;
             }
-            let room = state.room_wakers();
+            let room = state.waited();
             drop(state);
             room.into_iter().for_each(Waker::wake);
         }
@@ -230,7 +186,7 @@ impl Mailbox {
     pub fn take_entries(&self, bytes_max: usize, take: &mut dyn FnMut(Entry)) {
         let mut state = self.state.lock();
         if state.take(bytes_max, false, take) {
-            let room = state.room_wakers();
+            let room = state.waited();
             drop(state);
             room.into_iter().for_each(Waker::wake);
         }
@@ -241,25 +197,25 @@ impl Mailbox {
         self.state.lock().sleep(cx);
     }
 
-    /// Ends when the mailbox is below its limit, or closed. A session awaits this before it reads on, so that replies can't pile up.
+    /// May one more reply be caused?
+    pub fn has_room(&self) -> bool {
+        self.state.lock().has_room()
+    }
+
+    /// Ends when it has room, or is closed. A session awaits this before it reads on, so that replies can't pile up.
     pub async fn room(&self) {
-        self.below(|state| state.bytes < state.limit).await;
+        self.wait(Awaited::Room).await;
     }
 
     /// Ends when the mailbox is at most half full, or closed.
     pub async fn half_empty(&self) {
-        self.below(|state| state.bytes <= state.limit / 2).await;
+        self.wait(Awaited::HalfEmpty).await;
     }
 
-    async fn below(&self, enough: impl Fn(&State) -> bool) {
-        std::future::poll_fn(|cx| {
-            let mut state = self.state.lock();
-            if enough(&state) || state.closed.is_some() {
-                return Poll::Ready(());
-            }
-            state.room.retain(|waker| !waker.will_wake(cx.waker()));
-            state.room.push(cx.waker().clone());
-            Poll::Pending
+    async fn wait(&self, awaited: Awaited) {
+        std::future::poll_fn(|cx| match self.state.lock().wait(awaited, cx) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         })
         .await;
     }
@@ -280,7 +236,7 @@ impl Mailbox {
         state.closed.get_or_insert(why);
         state.held_from = None;
         let writer = state.writer.take();
-        let room = std::mem::take(&mut state.room);
+        let room = state.waited();
         drop(state);
         wake(writer);
         room.into_iter().for_each(Waker::wake);
@@ -357,164 +313,6 @@ fn run_of(entry: &Entry) -> Bytes {
         Entry::Batch(batch) => batch.grpc().clone(),
         Entry::Gap(gap) => encode::gap(gap),
         Entry::Event(run) => run.clone(),
-    }
-}
-
-impl State {
-    fn append(&mut self, entry: Entry) {
-        if let Entry::Gap(gap) = &entry {
-            self.gaps[gap.reason as usize] += 1;
-        }
-        self.bytes += entry.cost();
-        self.queue.push_back(entry);
-    }
-
-    fn push(&mut self, batch: &Arc<Batch>, now: Time) -> Pushed {
-        if self.closed.is_some() {
-            return Pushed::Closed;
-        }
-        if self.dropping.is_some() || self.bytes + batch.cost() > self.limit {
-            let messages = u64::from(batch.count());
-            self.dropped += messages;
-            self.dropping.get_or_insert_default().count(batch.topic(), batch.origin(), messages);
-            self.end_dropping();
-            return Pushed::Dropped;
-        }
-        self.append(Entry::Batch(batch.clone()));
-        if self.bytes > self.limit / 2 && self.progress(now) < PACE_PATIENCE {
-            Pushed::Slow
-        } else {
-            Pushed::Queued
-        }
-    }
-
-    fn push_gap(&mut self, gap: Gap) {
-        if self.closed.is_some() {
-            return;
-        }
-        match &mut self.dropping {
-            Some(dropped) if dropped.gaps.contains(&gap) => {}
-            Some(dropped) => dropped.gaps.push(gap),
-            None if matches!(self.queue.back(), Some(Entry::Gap(last)) if *last == gap && !gap.certain) =>
-                {}
-            None => self.append(Entry::Gap(gap)),
-        }
-    }
-
-    /// Every batch that waits is dropped and counted; gaps and replies stay.
-    fn give_up(&mut self) {
-        let mut dropped = self.dropping.take().unwrap_or_default();
-        let held = std::mem::take(&mut dropped.gaps);
-        for entry in std::mem::take(&mut self.queue) {
-            match entry {
-                Entry::Batch(batch) => {
-                    self.bytes -= batch.cost();
-                    self.dropped += u64::from(batch.count());
-                    dropped.count(batch.topic(), batch.origin(), batch.count().into());
-                }
-                Entry::Gap(_) | Entry::Event(_) => self.queue.push_back(entry),
-            }
-        }
-        dropped.gaps = held;
-        self.dropping = Some(dropped);
-        self.end_dropping();
-    }
-
-    /// Half empty: the gap takes its place, and messages are taken again.
-    fn end_dropping(&mut self) {
-        if self.bytes > self.limit / 2 {
-            return;
-        }
-        if let Some(dropped) = self.dropping.take() {
-            for gap in dropped.into_gaps(self.reason) {
-                self.append(Entry::Gap(gap));
-            }
-        }
-    }
-
-    /// How long nothing was taken, as far as has been seen.
-    fn progress(&mut self, now: Time) -> Duration {
-        if self.takes != self.seen.0 || self.seen.1 == Time::ZERO {
-            self.seen = (self.takes, now);
-        }
-        now - self.seen.1
-    }
-
-    /// The writer's waker, when it sleeps and there is something for it.
-    fn waker(&mut self) -> Option<Waker> {
-        if self.writer.is_some() && (self.next().is_some() || self.closed.is_some()) {
-            self.writer.take()
-        } else {
-            None
-        }
-    }
-
-    /// The position of the next entry that may be taken.
-    fn next(&self) -> Option<usize> {
-        let end = self.held_from.unwrap_or(self.queue.len()).min(self.queue.len());
-        if end == 0 {
-            return None;
-        }
-        if self.credit.is_none_or(|credit| credit > 0) {
-            return Some(0);
-        }
-        // Without credit messages wait, but what answers a request may pass them: else a client that waits for the answer before it
-        // gives credit would wait for ever.
-        self.queue.iter().take(end).position(|entry| matches!(entry, Entry::Event(_)))
-    }
-
-    fn take(&mut self, bytes_max: usize, large_alone: bool, take: &mut dyn FnMut(Entry)) -> bool {
-        let mut bytes = 0;
-        let mut any = false;
-        while let Some(at) = self.next() {
-            let cost = self.queue[at].cost();
-            let alone = large_alone && cost >= ALONE_BYTES;
-            if any && (alone || bytes + cost > bytes_max) {
-                break;
-            }
-            let Some(entry) = self.queue.remove(at) else { break };
-            if let Some(held) = &mut self.held_from {
-                *held -= 1;
-            }
-            bytes += cost;
-            self.bytes -= cost;
-            any = true;
-            if let Entry::Batch(batch) = &entry {
-                self.delivered += u64::from(batch.count());
-                if let Some(credit) = &mut self.credit {
-                    *credit -= i64::from(batch.count());
-                }
-            }
-            take(entry);
-            if alone {
-                break;
-            }
-        }
-        if any {
-            // The writer is awake; it comes again by itself.
-            self.writer = None;
-            self.takes += 1;
-            self.end_dropping();
-        }
-        if self.queue.is_empty() && self.queue.capacity() > 64 {
-            // An idle connection owns no buffers.
-            self.queue = VecDeque::new();
-        }
-        any
-    }
-
-    fn sleep(&mut self, cx: &Context<'_>) {
-        if !self.writer.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            self.writer = Some(cx.waker().clone());
-        }
-    }
-
-    fn room_wakers(&mut self) -> Vec<Waker> {
-        if self.room.is_empty() || self.bytes > self.limit / 2 {
-            Vec::new()
-        } else {
-            std::mem::take(&mut self.room)
-        }
     }
 }
 

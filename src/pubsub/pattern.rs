@@ -4,9 +4,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher as _;
-use std::sync::Arc;
 
-use super::Mailbox;
+use super::subscribers::Subscribers;
 use crate::types::{Namespace, Pattern, Topic};
 
 /// Does the whole of `text` match? Time is at most proportional to the product of the lengths, and to their sum where no `*` is
@@ -184,7 +183,7 @@ impl<V> PatternMap<V> {
 }
 
 /// The pattern subscriptions of this node.
-pub(super) type PatternSubscribers = PatternMap<Vec<Arc<Mailbox>>>;
+pub(super) type PatternSubscribers = PatternMap<Subscribers>;
 
 #[cfg(test)]
 mod tests {

@@ -12,10 +12,13 @@ use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use super::mailbox::Pushed;
-use super::pattern::{PatternMap, PatternSubscribers};
+use super::pattern::PatternSubscribers;
 use super::subscribers::Subscribers;
-use super::{Batch, Gap, Mailbox};
+use super::{Batch, Mailbox};
 use crate::types::{Namespace, Pattern, Time, Topic};
+use push::{Slices, push_outboxes};
+
+mod push;
 
 const STRIPES: usize = 1024;
 /// Up to so many subscribers are pushed to in one go.
@@ -124,29 +127,24 @@ impl Registry {
     /// False: it was subscribed already.
     pub fn subscribe_pattern(&self, mailbox: &Arc<Mailbox>, pattern: &Pattern) -> bool {
         let mut patterns = self.patterns.write();
-        let Some(subscribers) = patterns.get_mut(pattern) else {
-            patterns.insert(pattern, vec![mailbox.clone()]);
-            return true;
-        };
-        let new = subscribers.iter().all(|one| one.id() != mailbox.id());
-        if new {
-            subscribers.push(mailbox.clone());
+        if let Some(subscribers) = patterns.get_mut(pattern) {
+            return subscribers.add(mailbox);
         }
-        new
+        let mut subscribers = Subscribers::default();
+        subscribers.add(mailbox);
+        patterns.insert(pattern, subscribers);
+        true
     }
 
     /// False: it was not subscribed.
     pub fn unsubscribe_pattern(&self, mailbox: &Mailbox, pattern: &Pattern) -> bool {
         let mut patterns = self.patterns.write();
         let Some(subscribers) = patterns.get_mut(pattern) else { return false };
-        let Some(at) = subscribers.iter().position(|one| one.id() == mailbox.id()) else {
-            return false;
-        };
-        subscribers.swap_remove(at);
+        let removed = subscribers.remove(mailbox.id());
         if subscribers.is_empty() {
             patterns.remove(pattern);
         }
-        true
+        removed
     }
 
     /// Takes `count` numbers and hands the batch that `make` makes with the first of them to outboxes and subscribers. Where nobody
@@ -167,7 +165,7 @@ impl Registry {
             }
         };
         let _turn = turn.lock().await;
-        let (first, batch, mut delivery) = {
+        let (first, batch, delivery) = {
             let mut stripe = self.stripe(topic).lock();
             let Some(entry) = stripe.get_mut(topic).filter(|entry| entry.needs_turns()) else {
                 return self.publish_at_once(topic, &stripe, count, now, targets, make);
@@ -183,8 +181,7 @@ impl Registry {
             entry.subscribers.begin();
             (first, batch, delivery)
         };
-        self.push_slices(&batch, now, &mut delivery).await;
-        (first, delivery)
+        (first, Slices::new(self, &batch, now, delivery).push_all().await)
     }
 
     fn publish_at_once(
@@ -217,7 +214,7 @@ impl Registry {
             Err(turn) => turn,
         };
         let _turn = turn.lock().await;
-        let mut delivery = {
+        let delivery = {
             let mut stripe = self.stripe(batch.topic()).lock();
             let Some(entry) = stripe.get_mut(batch.topic()).filter(|entry| entry.needs_turns())
             else {
@@ -230,8 +227,7 @@ impl Registry {
             entry.subscribers.begin();
             delivery
         };
-        self.push_slices(batch, now, &mut delivery).await;
-        delivery
+        Slices::new(self, batch, now, delivery).push_all().await
     }
 
     /// As `deliver`, where that takes no waiting; else the turn to wait for.
@@ -262,113 +258,6 @@ impl Registry {
         let subscribers = stripe.get(batch.topic()).map_or(&nobody, |entry| &entry.subscribers);
         self.push_patterns(batch, subscribers, now, delivery);
         self.push_all(batch, subscribers.as_slice(), now, delivery);
-    }
-
-    async fn push_slices(&self, batch: &Arc<Batch>, now: Time, delivery: &mut Delivery) {
-        loop {
-            let more = {
-                let mut stripe = self.stripe(batch.topic()).lock();
-                let Some(entry) = stripe.get_mut(batch.topic()) else { return };
-                let more = match entry.subscribers.next_slice(SLICE) {
-                    Some(slice) => {
-                        self.push_all(batch, slice, now, delivery);
-                        true
-                    }
-                    None => false,
-                };
-                if !more && entry.subscribers.is_empty() {
-                    stripe.remove(batch.topic());
-                    self.topics.fetch_sub(1, Ordering::Relaxed);
-                }
-                more
-            };
-            if !more {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Those who are subscribed by pattern and not to the topic itself: everybody gets one copy.
-    fn push_patterns(
-        &self,
-        batch: &Arc<Batch>,
-        direct: &Subscribers,
-        now: Time,
-        delivery: &mut Delivery,
-    ) {
-        let patterns = self.patterns.read();
-        if patterns.is_empty() {
-            return;
-        }
-        let before = delivery.mailboxes;
-        let mut mailboxes: SmallVec<[&Arc<Mailbox>; 16]> = patterns
-            .matching(batch.topic())
-            .flat_map(|(_, subscribers)| subscribers)
-            .filter(|mailbox| direct.position(mailbox.id()).is_none())
-            .collect();
-        mailboxes.sort_unstable_by_key(|mailbox| mailbox.id());
-        mailboxes.dedup_by_key(|mailbox| mailbox.id());
-        for mailbox in mailboxes {
-            self.push_one(batch, mailbox, now, delivery);
-        }
-        let mailboxes = delivery.mailboxes - before;
-        self.delivered.fetch_add(mailboxes * u64::from(batch.count()), Ordering::Relaxed);
-    }
-
-    fn push_all(
-        &self,
-        batch: &Arc<Batch>,
-        mailboxes: &[Arc<Mailbox>],
-        now: Time,
-        delivery: &mut Delivery,
-    ) {
-        let before = delivery.mailboxes;
-        for mailbox in mailboxes {
-            self.push_one(batch, mailbox, now, delivery);
-        }
-        let mailboxes = delivery.mailboxes - before;
-        self.delivered.fetch_add(mailboxes * u64::from(batch.count()), Ordering::Relaxed);
-    }
-
-    fn push_one(
-        &self,
-        batch: &Arc<Batch>,
-        mailbox: &Arc<Mailbox>,
-        now: Time,
-        delivery: &mut Delivery,
-    ) {
-        if batch.head().exclude.is_some_and(|session| session == mailbox.session()) {
-            return;
-        }
-        match mailbox.push(batch, now) {
-            Pushed::Queued => delivery.mailboxes += 1,
-            Pushed::Slow => {
-                delivery.mailboxes += 1;
-                delivery.slow.get_or_insert_with(|| mailbox.clone());
-            }
-            Pushed::Dropped => {
-                self.dropped.fetch_add(batch.count().into(), Ordering::Relaxed);
-            }
-            Pushed::Closed => {}
-        }
-    }
-
-    /// Reports a loss to the subscribers of `topic`, in its place among the topic's messages.
-    pub fn push_gap(&self, topic: &Topic, gap: &Gap) {
-        let stripe = self.stripe(topic).lock();
-        let direct = stripe.get(topic).map(|entry| &entry.subscribers);
-        for mailbox in direct.into_iter().flat_map(Subscribers::as_slice) {
-            mailbox.push_gap(gap.clone());
-        }
-        let patterns = self.patterns.read();
-        for (_, subscribers) in patterns.matching(topic) {
-            for mailbox in subscribers {
-                if direct.is_none_or(|direct| direct.position(mailbox.id()).is_none()) {
-                    mailbox.push_gap(gap.clone());
-                }
-            }
-        }
     }
 
     /// Topics of a namespace with local subscribers and how many, in order of name from `prefix` on.
@@ -409,29 +298,14 @@ impl Registry {
     }
 
     pub fn counts(&self) -> RegistryCounts {
-        let patterns: &PatternMap<Vec<Arc<Mailbox>>> = &self.patterns.read();
+        let patterns = self.patterns.read().len() as u64;
         RegistryCounts {
             topics: self.topics.load(Ordering::Relaxed),
             subscriptions: self.subscriptions.load(Ordering::Relaxed),
-            patterns: patterns.len() as u64,
+            patterns,
             delivered: self.delivered.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
         }
-    }
-}
-
-fn push_outboxes(
-    batch: &Arc<Batch>,
-    outboxes: &[Arc<Mailbox>],
-    now: Time,
-    delivery: &mut Delivery,
-) {
-    for outbox in outboxes {
-        let pushed = outbox.push(batch, now);
-        if pushed == Pushed::Slow {
-            delivery.slow.get_or_insert_with(|| outbox.clone());
-        }
-        delivery.outboxes.push(pushed);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::link::LinkInfo;
 use crate::metrics::names;
 use crate::pubsub::interest::PeerInterest;
 use crate::pubsub::{Gap, GapReason, Mailbox};
-use crate::types::{Incarnation, NodeName, Topic};
+use crate::types::{Incarnation, NodeName, Time, Topic};
 
 /// Subscriptions that a peer has not confirmed are remembered one by one up to here; beyond, everybody gets the gap.
 const UNCONFIRMED_MAX: usize = 10_000;
@@ -62,15 +62,18 @@ pub(super) struct LaneState {
     pub(super) applied: Option<u64>,
     /// Something may have been lost on the way here, up to the peer's first acknowledgement on this link.
     pub(super) gap_due: bool,
-    /// It did not confirm in time once; nobody waits for it again before it has caught up.
-    pub(super) missed: bool,
+    /// It did not confirm in time when this node's interest was at this version; nobody waits for it before it has caught up with that.
+    pub(super) missed: Option<u64>,
     pub(super) unconfirmed: VecDeque<Unconfirmed>,
     /// More than are remembered: everybody.
     pub(super) unconfirmed_all: bool,
     /// Content came from this incarnation, so its death may have cost messages.
     pub(super) heard: Option<Incarnation>,
-    /// Subscribers have been told of the death of this incarnation.
-    pub(super) lost_told: Option<Incarnation>,
+    /// Since when there has been no link from it, after there was one.
+    pub(super) gone_since: Option<Time>,
+    /// Subscribers have been told that this incarnation is lost, since its last link.
+    pub(super) lost_told: bool,
+    /// It said that it leaves, and had sent what it had by then.
     pub(super) leaving: bool,
 }
 
@@ -97,14 +100,29 @@ impl Lane {
         }
     }
 
+    /// What a gap names of these topics. None: any.
+    pub(super) fn nameable(topics: Vec<Topic>) -> Vec<Topic> {
+        if topics.len() > GAP_TOPICS_MAX { Vec::new() } else { topics }
+    }
+
+    /// Something of a member that is no more may have been lost.
+    pub(super) fn lost(&self) -> Gap {
+        Gap::possible(Some(self.origin.clone()), GapReason::MemberLost)
+    }
+
     /// A gap that says which topics' messages of this peer may be missing.
     pub(super) fn possible_gap(&self, topics: &[Topic]) -> Gap {
-        let topics = if topics.len() > GAP_TOPICS_MAX { Vec::new() } else { topics.to_vec() };
-        Gap { topics, ..Gap::possible(Some(self.origin.clone()), GapReason::Link) }
+        Gap { topics: topics.to_vec(), ..Gap::possible(Some(self.origin.clone()), GapReason::Link) }
     }
 }
 
 impl LaneState {
+    /// The peer has applied this node's interest up to `version`.
+    pub(super) fn caught_up(&mut self, version: u64) {
+        self.applied = Some(version);
+        self.missed = self.missed.filter(|missed| *missed > version);
+    }
+
     /// False: it has confirmed meanwhile, so the gap is due now.
     pub(super) fn remember(&mut self, unconfirmed: Unconfirmed) -> bool {
         if self.applied.is_some_and(|applied| applied >= unconfirmed.version) {

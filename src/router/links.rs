@@ -9,7 +9,6 @@ use super::lane::{Lane, Up};
 use super::source::Source;
 use super::{Router, SessionKnown};
 use crate::link::{Direction, LinkHandler, LinkInfo, LinkSource, Pace};
-use crate::metrics::names;
 use crate::pubsub::interest::PeerInterest;
 use crate::pubsub::mailbox::Closed;
 use crate::pubsub::{Batch, Gap, GapReason, Mailbox};
@@ -17,32 +16,14 @@ use crate::types::Topic;
 
 impl LinkHandler for Router {
     fn up(&self, link: &LinkInfo) -> Arc<dyn LinkSource> {
-        let lane = self.lane(&link.peer);
-        let mut state = lane.state.lock();
         match link.direction {
-            Direction::Out => {
-                let limit = self.limits.get().link_window;
-                let outbox = Arc::new(Mailbox::outbox(self.next_mailbox(), limit));
-                let source = Arc::new(Source::outgoing(outbox.clone(), lane.forwarded.clone()));
-                if state.interest_of != link.incarnation {
-                    state.interest_of = link.incarnation;
-                    state.introduced = false;
-                    *lane.interest.write() = PeerInterest::default();
-                }
-                if let Some(before) = lane.outbox.write().replace(outbox) {
-                    before.close(Closed::Reason("the link was renewed".to_owned()));
-                }
-                state.out = Some(Up { link: link.clone(), source: source.clone() });
-                source
-            }
+            Direction::Out => self.with_lane(&link.peer, |lane| self.up_outgoing(lane, link)),
             Direction::In => {
-                let snapshots = metrics::counter!(names::INTEREST_SNAPSHOTS, "peer" => lane.name.as_str().to_owned());
-                let source = Arc::new(Source::incoming(self.interest.clone(), snapshots));
-                state.applied = None;
-                state.gap_due |= link.had_epoch;
-                state.heard = Some(link.incarnation);
-                state.leaving = false;
-                state.inward = Some(Up { link: link.clone(), source: source.clone() });
+                let (source, lost) =
+                    self.with_lane(&link.peer, |lane| self.up_incoming(lane, link));
+                if let Some(lost) = lost {
+                    self.tell_everybody(&lost);
+                }
                 source
             }
         }
@@ -65,6 +46,7 @@ impl LinkHandler for Router {
             Direction::In if is_this(&state.inward) => {
                 state.inward = None;
                 state.applied = None;
+                state.gone_since = Some(self.clock.now());
                 drop(state);
                 self.syncs.gone(&link.peer);
                 self.tell_if_lost(&lane);
@@ -194,6 +176,39 @@ impl LinkHandler for Router {
 }
 
 impl Router {
+    fn up_outgoing(&self, lane: &Lane, link: &LinkInfo) -> Arc<dyn LinkSource> {
+        let limit = self.limits.get().link_window;
+        let outbox = Arc::new(Mailbox::outbox(self.next_mailbox(), limit));
+        let source = Arc::new(Source::outgoing(outbox.clone(), lane.forwarded.clone()));
+        let mut state = lane.state.lock();
+        if state.interest_of != link.incarnation {
+            state.interest_of = link.incarnation;
+            state.introduced = false;
+            *lane.interest.write() = PeerInterest::default();
+        }
+        if let Some(before) = lane.outbox.write().replace(outbox) {
+            before.close(Closed::Reason("the link was renewed".to_owned()));
+        }
+        state.out = Some(Up { link: link.clone(), source: source.clone() });
+        source
+    }
+
+    /// Also what is to be told to everybody: a new incarnation may be linked before the old one's death was noticed.
+    fn up_incoming(&self, lane: &Lane, link: &LinkInfo) -> (Arc<dyn LinkSource>, Option<Gap>) {
+        let source = Arc::new(Source::incoming(self.interest.clone()));
+        let mut state = lane.state.lock();
+        let replaced = state.heard.is_some_and(|heard| heard != link.incarnation);
+        let lost = replaced && !state.lost_told && !state.leaving;
+        state.applied = None;
+        state.gap_due |= link.had_epoch;
+        state.heard = Some(link.incarnation);
+        state.gone_since = None;
+        state.lost_told = false;
+        state.leaving = false;
+        state.inward = Some(Up { link: link.clone(), source: source.clone() });
+        (source, lost.then(|| lane.lost()))
+    }
+
     /// A peer's interest was brought forward (`Ok(true)`), or a part of it is there, or it did not fit.
     fn interest_applied(&self, lane: &Lane, applied: Result<bool, String>, whole: bool) {
         match applied {
@@ -226,10 +241,7 @@ impl Router {
         if state.inward.as_ref().is_none_or(|up| up.link.epoch != link.epoch) {
             return;
         }
-        state.applied = Some(version);
-        if version >= self.interest.lock().version() {
-            state.missed = false;
-        }
+        state.caught_up(version);
         let gap = std::mem::take(&mut state.gap_due) || published_before;
         let confirmed = state.confirmed_now(version);
         let all = state.unconfirmed.is_empty() && std::mem::take(&mut state.unconfirmed_all);

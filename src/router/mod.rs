@@ -78,8 +78,9 @@ pub struct RouterConfig {
 #[derive(Debug, Clone)]
 pub struct RouterHandle(Arc<Router>);
 
-/// See the module. Lock order: a lane's `state`, then its `outbox` or `interest`, then this node's `interest`; a topic's stripe is
-/// locked with none of these held, and a mailbox's lock is always the innermost.
+/// See the module. Lock order: a subscriber's subscriptions, then the list of lanes, then a lane's `state`, then its `outbox` or
+/// `interest`, then this node's `interest`. A topic's stripe is locked with nothing held but subscriptions, and a mailbox's lock is
+/// always the innermost.
 pub struct Router {
     this: Weak<Router>,
     config: RouterConfig,
@@ -187,6 +188,16 @@ impl Router {
         let lane = Arc::new(Lane::new(peer, &self.forwarded));
         *lanes = lanes.iter().cloned().chain([lane.clone()]).collect();
         lane
+    }
+
+    /// As `lane`; it is not taken away while `act` runs.
+    fn with_lane<R>(&self, peer: &NodeName, act: impl FnOnce(&Lane) -> R) -> R {
+        loop {
+            if let Some(lane) = self.lanes.read().iter().find(|lane| lane.name == *peer) {
+                return act(lane);
+            }
+            self.lane(peer);
+        }
     }
 
     /// Every attachment that has any subscription gets this gap.

@@ -34,6 +34,8 @@ pub struct RouterReport {
     pub mailbox_bytes: u64,
     /// Over half full.
     pub slow_mailboxes: u64,
+    /// Bytes that wait for the link that has most of them.
+    pub fullest_outbox: u64,
 }
 
 impl RouterHandle {
@@ -80,6 +82,7 @@ impl RouterHandle {
             forwarded: self.0.forwarded.load(Ordering::Relaxed),
             dropped: counts.dropped,
             gaps: *self.0.gaps_of_closed.lock(),
+            fullest_outbox: self.outboxes().max().unwrap_or(0),
             ..RouterReport::default()
         };
         for subscriber in self.0.subscribers.read().values() {
@@ -90,6 +93,17 @@ impl RouterHandle {
             report.gaps.iter_mut().zip(mailbox.gaps).for_each(|(sum, gaps)| *sum += gaps);
         }
         report
+    }
+
+    /// Bytes that wait for links that are up.
+    pub fn queued_for_links(&self) -> u64 {
+        self.outboxes().sum()
+    }
+
+    fn outboxes(&self) -> impl Iterator<Item = u64> {
+        let lanes = self.0.lanes();
+        let outboxes: Vec<_> = lanes.iter().filter_map(|lane| lane.outbox.read().clone()).collect();
+        outboxes.into_iter().map(|outbox| outbox.report().bytes as u64)
     }
 
     /// Linked both ways with every ready member, its interest applied here and ours there.

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use metrics::Counter;
 use parking_lot::Mutex;
 
 use super::codec::{self, Control};
 use super::lane::Forwarded;
 use crate::link::{ContentItem, LinkSource};
+use crate::metrics::names;
 use crate::pubsub::Mailbox;
 use crate::pubsub::interest::LocalInterest;
 use crate::pubsub::mailbox::Entry;
@@ -26,16 +26,36 @@ pub(super) struct Source {
     state: Mutex<State>,
     interest: Option<Arc<Mutex<LocalInterest>>>,
     outbox: Option<Arc<Mailbox>>,
-    snapshots: Counter,
     forwarded: Option<Forwarded>,
+}
+
+/// Why the whole interest is sent.
+#[derive(Debug, Clone, Copy)]
+enum SnapshotReason {
+    LinkUp,
+    /// What the peer has does not fit what it was told.
+    Asked,
+    /// The link has fallen further behind than changes are kept.
+    Behind,
+}
+
+impl SnapshotReason {
+    /// For metrics.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::LinkUp => "link_up",
+            Self::Asked => "asked",
+            Self::Behind => "behind",
+        }
+    }
 }
 
 struct State {
     waiting: VecDeque<Bytes>,
     /// The newest acknowledgement of the peer's interest; an older one need not be sent.
     applied: Option<(u64, bool)>,
-    /// How far the peer has been told this node's interest. None: a snapshot is due.
-    told: Option<u64>,
+    /// How far the peer has been told this node's interest, or why a snapshot is due.
+    told: Result<u64, SnapshotReason>,
     parts: VecDeque<Bytes>,
     waker: Option<Waker>,
 }
@@ -43,28 +63,27 @@ struct State {
 impl Source {
     /// For a link that this node dialed: content from `outbox`.
     pub(super) fn outgoing(outbox: Arc<Mailbox>, forwarded: Forwarded) -> Self {
-        Self::new(None, Some(outbox), Counter::noop(), Some(forwarded))
+        Self::new(None, Some(outbox), Some(forwarded))
     }
 
     /// For a link that the peer dialed: this node's interest goes back.
-    pub(super) fn incoming(interest: Arc<Mutex<LocalInterest>>, snapshots: Counter) -> Self {
-        Self::new(Some(interest), None, snapshots, None)
+    pub(super) fn incoming(interest: Arc<Mutex<LocalInterest>>) -> Self {
+        Self::new(Some(interest), None, None)
     }
 
     fn new(
         interest: Option<Arc<Mutex<LocalInterest>>>,
         outbox: Option<Arc<Mailbox>>,
-        snapshots: Counter,
         forwarded: Option<Forwarded>,
     ) -> Self {
         let state = State {
             waiting: VecDeque::new(),
             applied: None,
-            told: None,
+            told: Err(SnapshotReason::LinkUp),
             parts: VecDeque::new(),
             waker: None,
         };
-        Self { state: Mutex::new(state), interest, outbox, snapshots, forwarded }
+        Self { state: Mutex::new(state), interest, outbox, forwarded }
     }
 
     /// False: the link is so far behind that the frame was not taken.
@@ -93,7 +112,7 @@ impl Source {
     /// The peer can't go on from what it has.
     pub(super) fn start_over(&self) {
         let mut state = self.state.lock();
-        state.told = None;
+        state.told = Err(SnapshotReason::Asked);
         state.parts.clear();
         state.wake();
     }
@@ -107,28 +126,26 @@ impl State {
     }
 
     /// What of the interest comes next, if anything.
-    fn next_interest(
-        &mut self,
-        interest: &Mutex<LocalInterest>,
-        snapshots: &Counter,
-    ) -> Option<Bytes> {
+    fn next_interest(&mut self, interest: &Mutex<LocalInterest>) -> Option<Bytes> {
         if let Some(part) = self.parts.pop_front() {
             return Some(part);
         }
         let interest = interest.lock();
-        let changes =
-            self.told.and_then(|told| Some((told, interest.changes_since(told, CHANGES_A_FRAME)?)));
+        let changes = self.told.and_then(|told| {
+            let changes = interest.changes_since(told, CHANGES_A_FRAME);
+            changes.map(|changes| (told, changes)).ok_or(SnapshotReason::Behind)
+        });
         match changes {
-            Some((_, changes)) if changes.is_empty() => None,
-            Some((from, changes)) => {
-                self.told = Some(from + changes.len() as u64);
+            Ok((_, changes)) if changes.is_empty() => None,
+            Ok((from, changes)) => {
+                self.told = Ok(from + changes.len() as u64);
                 Some(codec::control(&Control::Changes { from, changes }))
             }
-            None => {
+            Err(why) => {
                 let (version, digest, all) =
                     (interest.version(), interest.digest(), interest.snapshot());
                 drop(interest);
-                snapshots.increment(1);
+                metrics::counter!(names::INTEREST_SNAPSHOTS, "reason" => why.as_str()).increment(1);
                 let chunks = all.len().div_ceil(CHANGES_A_FRAME).max(1);
                 for at in 0..chunks {
                     let end = all.len().min((at + 1) * CHANGES_A_FRAME);
@@ -139,7 +156,7 @@ impl State {
                         changes: all[at * CHANGES_A_FRAME..end].to_vec(),
                     }));
                 }
-                self.told = Some(version);
+                self.told = Ok(version);
                 self.parts.pop_front()
             }
         }
@@ -164,7 +181,7 @@ impl LinkSource for Source {
             }
         }
         if let Some(interest) = &self.interest {
-            while let Some(frame) = state.next_interest(interest, &self.snapshots) {
+            while let Some(frame) = state.next_interest(interest) {
                 if !put(frame) {
                     return;
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::lane::Unconfirmed;
+use super::lane::{Lane, Unconfirmed};
 use super::{Router, RouterHandle};
 use crate::pubsub::Mailbox;
 use crate::pubsub::interest::Subject;
@@ -82,7 +82,7 @@ impl Router {
                 confirmed.confirmed += 1;
             } else {
                 confirmed.missing.push(member.name.clone());
-                wait |= !state.missed;
+                wait |= state.missed.is_none();
             }
         }
         (confirmed, wait)
@@ -103,8 +103,9 @@ impl Router {
                 () = &mut progress => {}
                 () = &mut deadline => {
                     let (confirmed, _) = self.confirmations(version);
+                    let version = self.interest.lock().version();
                     for name in &confirmed.missing {
-                        self.lane(name).state.lock().missed = true;
+                        self.lane(name).state.lock().missed.get_or_insert(version);
                     }
                     return confirmed;
                 }
@@ -242,7 +243,7 @@ impl RouterHandle {
             }
         }
         drop(hold);
-        let topics = if patterns.is_empty() { topics } else { Vec::new() };
+        let topics = if patterns.is_empty() { Lane::nameable(topics) } else { Vec::new() };
         for name in &confirmed.missing {
             let lane = self.0.lane(name);
             let unconfirmed =

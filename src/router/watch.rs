@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::Router;
 use super::lane::Lane;
 use crate::membership::{MemberState, Members};
-use crate::pubsub::{Gap, GapReason, Origin};
+use crate::pubsub::Origin;
 use crate::supervise::Shutdown;
+use crate::types::Replica;
 
 const COUNTS_EVERY: Duration = Duration::from_millis(100);
 const STALLED_EVERY_TICKS: u32 = 10;
@@ -39,6 +40,9 @@ impl Router {
                         let limits = self.limits.get();
                         self.close_stalled(limits.mailbox_stall);
                         self.expire_outboxes(limits.link_window_age);
+                        for lane in self.lanes().iter() {
+                            self.tell_if_lost(lane);
+                        }
                     }
                 }
             }
@@ -77,24 +81,26 @@ impl Router {
         self.progress.notify_waiters();
     }
 
-    /// A member that died may have taken messages with it that were not sent yet: everybody who could have got some is told, once for
-    /// each of its incarnations. One that left had sent what it had.
+    /// A member whose death is confirmed, or to which there has been no link for longer than anything waits for one, may have taken
+    /// messages with it that were not sent yet: everybody who could have got some is told, once after each of its links. One that left
+    /// had sent what it had; one that is merely silent may come back, and then its new link is the gap.
     pub(super) fn tell_if_lost(&self, lane: &Lane) {
+        let Some(heard) = lane.state.lock().heard else { return };
         let view = self.membership.members();
-        let member = view.get(&lane.name);
+        let replica = Replica { name: lane.name.clone(), incarnation: heard };
+        let dead = view.get(&lane.name).is_none_or(|member| member.incarnation > heard)
+            || self.membership.confirmed_dead(&replica);
+        let (now, age) = (self.clock.now(), self.limits.get().link_window_age);
         let mut state = lane.state.lock();
-        let Some(heard) = state.heard else { return };
-        let linked = state.inward.as_ref().is_some_and(|up| up.link.incarnation == heard);
-        let dead = match member {
-            None => !state.leaving,
-            Some(member) => member.incarnation > heard || member.state == MemberState::Down,
-        };
-        if linked || !dead || state.lost_told == Some(heard) {
+        let gone = state.gone_since.is_some_and(|since| now - since >= age);
+        let told = state.lost_told || state.leaving || state.heard != Some(heard);
+        if state.inward.is_some() || told || !(dead || gone) {
             return;
         }
-        state.lost_told = Some(heard);
+        state.lost_told = true;
         state.unconfirmed.clear();
+        state.unconfirmed_all = false;
         drop(state);
-        self.tell_everybody(&Gap::possible(Some(lane.origin.clone()), GapReason::MemberLost));
+        self.tell_everybody(&lane.lost());
     }
 }

@@ -20,6 +20,7 @@ pub(super) fn rows(facts: &Facts) -> Vec<LimitStatus> {
         mailbox_stall,
         link_window,
         link_window_age,
+        http_connections,
         frame,
         streams,
         handshake,
@@ -30,7 +31,6 @@ pub(super) fn rows(facts: &Facts) -> Vec<LimitStatus> {
         gossip_message,
         members,
     } = *facts.limits;
-    let fullest_link = facts.links.iter().map(|link| link.unacked_bytes).max().unwrap_or(0);
     vec![
         row("sessions", Some(facts.sessions.attached), count(sessions), "sessions"),
         row("subscriptions", None, count(subscriptions), "subscriptions a session"),
@@ -41,8 +41,9 @@ pub(super) fn rows(facts: &Facts) -> Vec<LimitStatus> {
         row("headers", None, count(headers), "bytes"),
         row("mailbox", None, count(mailbox), "bytes a session"),
         row("mailbox_stall", None, millis(mailbox_stall), "ms"),
-        row("link_window", Some(fullest_link), count(link_window), "bytes a link"),
+        row("link_window", Some(facts.router.fullest_outbox), count(link_window), "bytes a link"),
         row("link_window_age", None, millis(link_window_age), "ms"),
+        row("http_connections", None, count(http_connections), "connections"),
         row("frame", None, count(frame), "bytes"),
         row("streams", None, streams.into(), "streams a connection"),
         row("handshake", None, millis(handshake), "ms"),

@@ -257,7 +257,7 @@ fn the_report_tells_the_facts() {
 #[test]
 fn limits_tell_what_is_used_where_it_is_counted() {
     let mut facts = healthy();
-    facts.links[2].unacked_bytes = 4_096;
+    facts.router.fullest_outbox = 4_096;
     let rows = report(&facts).limits;
     let used = |name: &str| rows.iter().find(|row| row.name == name).unwrap().used;
     assert_eq!(used("sessions"), Some(3));

@@ -51,6 +51,16 @@ pub(super) struct Names {
     pub(super) patterns: Vec<String>,
 }
 
+impl Names {
+    /// Near enough what they pin.
+    pub(super) fn bytes(&self) -> usize {
+        let of = |names: &[String]| {
+            names.iter().map(|name| name.capacity() + size_of::<String>()).sum::<usize>()
+        };
+        of(&self.topics) + of(&self.patterns)
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct PublishAsk {
     pub(super) topic: String,

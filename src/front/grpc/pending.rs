@@ -20,6 +20,9 @@ use crate::router::{Confirm, Confirmed, HandedOn, Published, RouterHandle};
 /// So many may wait for confirmation; then nothing more is read.
 const PENDING_MAX: usize = 1_024;
 
+/// And so many bytes of the names in pending subscribes: each request may have megabytes of them.
+const PENDING_NAMES_MAX: usize = 4 << 20;
+
 /// Replies are put into the mailbox when there are so many bytes of them, or when nothing else is to be done.
 const EVENTS_BYTES_MAX: usize = 64 << 10;
 
@@ -28,6 +31,8 @@ pub(super) struct Pending {
     pub(super) events: Events,
     router: RouterHandle,
     subscribes: FuturesOrdered<Pin<Box<dyn Future<Output = Subscribe> + Send>>>,
+    /// Of pending subscribes.
+    names_bytes: usize,
     publishes: FuturesUnordered<Pin<Box<dyn Future<Output = PublishOutcome> + Send>>>,
     /// The mailbox said that it is full: there must be room before more replies are caused.
     is_full: bool,
@@ -61,6 +66,7 @@ impl Pending {
             events: Events::default(),
             router,
             subscribes: FuturesOrdered::new(),
+            names_bytes: 0,
             publishes: FuturesUnordered::new(),
             is_full: false,
             slow: None,
@@ -112,11 +118,15 @@ impl Pending {
             self.wait(room).await?;
             self.is_full = false;
         }
-        if self.subscribes.len() + self.publishes.len() >= PENDING_MAX {
-            self.wait_until(|this| this.subscribes.len() + this.publishes.len() < PENDING_MAX)
-                .await?;
+        if !self.takes_more() {
+            self.wait_until(Self::takes_more).await?;
         }
         Ok(())
+    }
+
+    fn takes_more(&self) -> bool {
+        self.subscribes.len() + self.publishes.len() < PENDING_MAX
+            && self.names_bytes < PENDING_NAMES_MAX
     }
 
     async fn wait_until(&mut self, mut is_true: impl FnMut(&Self) -> bool) -> Result<(), Ended> {
@@ -150,6 +160,7 @@ impl Pending {
     }
 
     pub(super) fn subscribe(&mut self, id: u64, names: Names, asked: Asked) {
+        self.names_bytes += names.bytes();
         let confirmed = self.attachment.confirmed(asked);
         self.subscribes.push_back(Box::pin(async move {
             let (asked, confirmed) = confirmed.await;
@@ -207,8 +218,10 @@ impl Pending {
 
     fn subscribed(&mut self, subscribe: Subscribe) {
         let Subscribe { id, names, asked, confirmed } = subscribe;
+        self.names_bytes -= names.bytes();
         let reconnected = self.attachment.take_gap_due();
         let answer = codec::subscribed(id, &names, &asked.results, &confirmed, reconnected);
         self.attachment.activate(asked, &confirmed, answer);
+        self.is_full |= !self.attachment.has_room();
     }
 }

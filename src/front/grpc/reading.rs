@@ -1,13 +1,16 @@
 //! The reading half of a stream: whole gRPC messages, as many at once as one HTTP/2 data frame brought, in one shared buffer.
 //!
-//! tonic's reader copies every frame into a buffer that it keeps. This one copies only where a message is spread over several frames,
-//! and owns nothing while a client is idle. What is gathered for one message never exceeds the limit by more than one data frame.
+//! tonic's reader copies every frame into a buffer that it keeps. This one copies only small frames, which would pin the far larger
+//! buffer that the connection is read into, and where a message is spread over several; it owns nothing while a client is idle. What is gathered for one message never exceeds the limit by more than one data frame.
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use tonic::body::Body;
 
 use crate::wire::frames::PREFIX_LEN;
+
+/// Smaller reads are copied into buffers of their own: a message in a slow mailbox must pin no more than it is counted for.
+const COPIED_BELOW: usize = 8 << 10;
 
 #[derive(Debug)]
 pub(super) struct FrameReader {
@@ -62,7 +65,11 @@ impl FrameReader {
         if self.tail.is_empty() {
             let end = whole_messages(data, frame_max)?;
             self.tail = BytesMut::from(&data[end..]);
-            return Ok((end > 0).then(|| data.slice(..end)));
+            return Ok(match end {
+                0 => None,
+                1..COPIED_BELOW => Some(Bytes::copy_from_slice(&data[..end])),
+                _ => Some(data.slice(..end)),
+            });
         }
         self.tail.extend_from_slice(data);
         let end = whole_messages(&self.tail, frame_max)?;
@@ -165,6 +172,17 @@ mod tests {
             let junk = Bytes::from(junk);
             let (read, _) = read_all(split(junk.clone(), &at), 64);
             prop_assert!(junk.starts_with(&read));
+        }
+    }
+
+    #[tokio::test]
+    async fn small_reads_do_not_pin_the_buffer_they_came_in() {
+        for (size, shared) in [(100, false), (20_000, true)] {
+            let sent = messages(&[size]);
+            let mut reader = reader(vec![sent.clone()]);
+            let read = reader.read(64 << 10).await.unwrap().unwrap();
+            assert_eq!(read, sent);
+            assert_eq!(read.as_ptr() == sent.as_ptr(), shared, "{size} bytes");
         }
     }
 

@@ -31,8 +31,6 @@ use backend::{Backend, NodeBackend};
 
 pub(super) const FRONT: &str = "http";
 
-/// Connections at once. The next one is told so and closed.
-const CONNECTIONS_MAX: usize = 1_024;
 /// Request line and header lines of one request.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Header lines of one request.

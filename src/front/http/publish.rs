@@ -24,6 +24,9 @@ use crate::pubsub::{Messages, MessagesBuilder};
 use crate::router::Confirm;
 use crate::types::Namespace;
 
+/// A run goes to subscribers as one gRPC message, and over links as one item: far below what their libraries and ours take.
+const RUN_BYTES_MAX: usize = 256 << 10;
+
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
 struct Published {
     id: String,
@@ -210,12 +213,12 @@ enum Run {
     },
 }
 
-/// Cuts the array where the topic changes and where a message is bad, keeping the order.
+/// Cuts the array where the topic changes, where a run grows too long and where a message is bad, keeping the order.
 fn runs(items: Vec<Item>, limits: &Limits) -> Vec<Run> {
     let mut runs = Vec::new();
-    let mut open: Option<(String, MessagesBuilder)> = None;
-    let close = |open: &mut Option<(String, MessagesBuilder)>, runs: &mut Vec<Run>| {
-        if let Some((topic, builder)) = open.take() {
+    let mut open: Option<(String, MessagesBuilder, usize)> = None;
+    let close = |open: &mut Option<(String, MessagesBuilder, usize)>, runs: &mut Vec<Run>| {
+        if let Some((topic, builder, _)) = open.take() {
             runs.push(Run::Good { topic, messages: builder.finish() });
         }
     };
@@ -228,10 +231,15 @@ fn runs(items: Vec<Item>, limits: &Limits) -> Vec<Run> {
                 continue;
             }
         };
-        if open.as_ref().is_some_and(|(topic, _)| *topic != item.topic) {
+        let size = payload.len() + fields_len(&item);
+        let ends =
+            |topic: &String, bytes: usize| *topic != item.topic || bytes + size > RUN_BYTES_MAX;
+        if open.as_ref().is_some_and(|(topic, _, bytes)| ends(topic, *bytes)) {
             close(&mut open, &mut runs);
         }
-        let (_, builder) = open.get_or_insert_with(|| (item.topic, MessagesBuilder::default()));
+        let (_, builder, bytes) =
+            open.get_or_insert_with(|| (item.topic, MessagesBuilder::default(), 0));
+        *bytes += size;
         let headers = item.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         builder.push(&payload, &item.event, headers);
     }
@@ -258,12 +266,16 @@ fn payload(item: &Item, limits: &Limits) -> Result<Vec<u8>, ApiError> {
             BrokerError::PayloadTooLarge { size: payload.len(), max: limits.payload }.into()
         );
     }
-    let headers: usize = item.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let size = headers + item.event.len();
+    let size = fields_len(item);
     if size > limits.headers {
         return Err(BrokerError::HeadersTooLarge { size, max: limits.headers }.into());
     }
     Ok(payload)
+}
+
+fn fields_len(item: &Item) -> usize {
+    let headers = item.headers.iter().map(|(name, value)| name.len() + value.len());
+    headers.sum::<usize>() + item.event.len()
 }
 
 fn is_json(content_type: &str) -> bool {

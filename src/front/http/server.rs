@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,12 +15,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::error::ApiError;
 use super::stall::StallGuard;
-use super::{CONNECTIONS_MAX, HEAD_BYTES_MAX, HEADERS_MAX, STOP_WITHIN};
+use super::{HEAD_BYTES_MAX, HEADERS_MAX, STOP_WITHIN};
 use crate::config::limits::LimitsHandle;
 use crate::metrics::names;
 use crate::supervise::backoff::Backoff;
@@ -37,7 +36,7 @@ pub(super) async fn run(
     listener: TcpListener,
     shutdown: Shutdown,
 ) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let open = TaskTracker::new();
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     let mut failing = false;
     loop {
@@ -64,21 +63,21 @@ pub(super) async fn run(
             tracing::info!("connections are accepted on the HTTP port again");
         }
         backoff.reset();
-        match room.clone().try_acquire_owned() {
-            Ok(permit) => {
-                let (routes, limits) = (routes.clone(), limits.clone());
-                let shutdown = shutdown.clone();
-                supervisor.spawn(Task::Session(format!("{} {from}", super::FRONT)), async move {
-                    connection(stream, from, routes, &limits, shutdown, permit).await;
-                });
-            }
-            Err(_) => turn_away(&stream),
+        let max = limits.get().http_connections;
+        if open.len() >= max {
+            turn_away(&stream, max);
+            continue;
         }
+        let (routes, limits) = (routes.clone(), limits.clone());
+        let (shutdown, token) = (shutdown.clone(), open.token());
+        supervisor.spawn(Task::Session(format!("{} {from}", super::FRONT)), async move {
+            let _open = token;
+            connection(stream, from, routes, &limits, shutdown).await;
+        });
     }
     drop(listener);
-    // All permits are back when all connections have ended.
-    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(STOP_WITHIN, room.acquire_many(all)).await;
+    open.close();
+    let _ = tokio::time::timeout(STOP_WITHIN, open.wait()).await;
 }
 
 /// The connection failed before it was accepted; the next one may not.
@@ -93,10 +92,10 @@ fn is_the_clients(error: &io::Error) -> bool {
 }
 
 /// Says why in one write without waiting; who does not get it sees a closed connection.
-fn turn_away(stream: &TcpStream) {
+fn turn_away(stream: &TcpStream, max: usize) {
     metrics::counter!(names::LIMIT_REJECTIONS, "limit" => "http_connections").increment(1);
     let body = format!(
-        "{{\"error\":{{\"code\":\"too_many_connections\",\"message\":\"this node has its {CONNECTIONS_MAX} HTTP connections\",\
+        "{{\"error\":{{\"code\":\"too_many_connections\",\"message\":\"this node has its {max} HTTP connections\",\
          \"hint\":\"try again, or another node\"}}}}"
     );
     let head = format!(
@@ -113,7 +112,6 @@ async fn connection(
     routes: Router,
     limits: &LimitsHandle,
     shutdown: Shutdown,
-    _permit: OwnedSemaphorePermit,
 ) {
     let limits = limits.get();
     if let Err(error) = stream.set_nodelay(true) {

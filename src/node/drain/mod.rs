@@ -187,7 +187,8 @@ fn look(parts: &Parts, hurry: bool) -> Seen {
     Seen {
         attached: parts.broker.attached(),
         others: others(parts).count(),
-        unacked_bytes: links.iter().filter(live).map(|link| link.unacked_bytes).sum(),
+        unacked_bytes: parts.router.queued_for_links()
+            + links.iter().filter(live).map(|link| link.unacked_bytes).sum::<u64>(),
         hurry,
     }
 }

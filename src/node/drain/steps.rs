@@ -40,7 +40,7 @@ pub(super) struct Seen {
     pub(super) attached: u64,
     /// Members that can take clients.
     pub(super) others: usize,
-    /// Of live peers.
+    /// For live peers: what still waits for its link, and what is sent and not acknowledged.
     pub(super) unacked_bytes: u64,
     /// Somebody asked to leave at once.
     pub(super) hurry: bool,

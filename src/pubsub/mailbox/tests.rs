@@ -278,3 +278,72 @@ fn what_waits_too_long_becomes_a_gap_in_its_place() {
         [Out::Missing("t0".to_owned(), 5), Out::Message("t0".to_owned(), 5)]
     );
 }
+
+fn answer() -> Bytes {
+    let reply = v1::event::Kind::Reply(v1::Reply::default());
+    let frame = v1::ServerFrame { events: vec![v1::Event { kind: Some(reply) }] };
+    crate::wire::frames::message_bytes(&frame)
+}
+
+/// A session that waits for room reads nothing: neither the credit that would make room.
+#[test]
+fn a_mailbox_full_of_messages_without_credit_has_room_for_a_reply() {
+    let mailbox = Mailbox::new(1, SessionId([1; 16]), 10_000);
+    let waker = Waker::from(Arc::new(Wakes::default()));
+    let mut cx = Context::from_waker(&waker);
+    mailbox.add_credit(0);
+    let mut number = 0;
+    while mailbox.push(&batch(0, number, 10), Time::from_millis(1)) != Pushed::Dropped {
+        number += 1;
+    }
+    let woken = Arc::new(Wakes::default());
+    let session = Waker::from(woken.clone());
+    let mut room = std::pin::pin!(mailbox.room());
+    assert!(!mailbox.push_event(answer()), "over its limit, with a reply in it");
+    assert!(room.as_mut().poll(&mut Context::from_waker(&session)).is_pending());
+    let Poll::Ready(Ok(run)) = mailbox.poll_take(&mut cx, 1) else {
+        panic!("a reply needs no credit")
+    };
+    assert_eq!(outs(events(&run)), [Out::Answer]);
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1, "the session reads on");
+    assert!(room.as_mut().poll(&mut Context::from_waker(&session)).is_ready());
+    assert!(mailbox.poll_take(&mut cx, 1).is_pending(), "messages wait for credit");
+    mailbox.add_credit(1);
+    assert!(mailbox.poll_take(&mut cx, 1).is_ready());
+}
+
+#[test]
+fn gaps_keep_to_the_limit_too_and_their_counts_are_kept() {
+    let mailbox = Mailbox::new(1, SessionId([1; 16]), 10_000);
+    let waker = Waker::from(Arc::new(Wakes::default()));
+    let mut cx = Context::from_waker(&waker);
+    let gap = |n: u64| Gap {
+        topics: vec![topic((n % 3) as u8)],
+        missing: Some(1),
+        certain: true,
+        ..Gap::possible(Some(format!("n{}", n % 500).into()), GapReason::Link)
+    };
+    for n in 0..3_000 {
+        mailbox.push_gap(gap(n));
+        mailbox.push_gap(Gap::possible(Some(format!("m{n}").into()), GapReason::MemberLost));
+    }
+    assert!(mailbox.report().bytes <= 10_000, "{:?}", mailbox.report());
+    let mut missing = 0;
+    let mut anybody = false;
+    while let Poll::Ready(Ok(run)) = mailbox.poll_take(&mut cx, 50_000) {
+        for kind in events(&run) {
+            let v1::event::Kind::Gap(gap) = kind else { panic!("only gaps were put in") };
+            missing += gap.missing.unwrap_or(0);
+            anybody |= !gap.certain && gap.origin.is_empty();
+        }
+    }
+    assert_eq!(missing, 3_000);
+    assert!(anybody, "whose gaps were too many to be kept apart is anybody");
+}
+
+#[test]
+fn small_replies_count_what_they_pin() {
+    let mailbox = Mailbox::new(1, SessionId([1; 16]), 10_000);
+    let pushed = (0..10_000).take_while(|_| mailbox.push_event(answer())).count();
+    assert!(pushed < 10_000 / EVENT_OVERHEAD, "{pushed} fit");
+}

@@ -169,3 +169,38 @@ async fn a_publish_that_nobody_wants_makes_no_batch() {
         .await;
     assert_eq!(next, first + 3, "its numbers are taken all the same");
 }
+
+/// A client that goes while its message is on its way to very many must not leave some of them without it.
+#[tokio::test]
+async fn a_publish_that_is_cancelled_between_slices_reaches_everybody() {
+    let registry = Registry::default();
+    let topic = topic("huge");
+    let mailboxes: Vec<_> = (0..3 * SLICE as u64).map(mailbox).collect();
+    for mailbox in &mailboxes {
+        registry.subscribe(mailbox, &topic);
+    }
+    {
+        let mut publishing = Box::pin(publish(&registry, &topic, &[], None));
+        let polled = futures_util::poll!(&mut publishing);
+        assert!(polled.is_pending(), "it yields between slices");
+    }
+    publish(&registry, &topic, &[], None).await;
+    for mailbox in &mailboxes {
+        assert_eq!(received(mailbox).len(), 2, "mailbox {}", mailbox.id());
+        registry.unsubscribe(mailbox, &topic);
+    }
+    assert_eq!(registry.counts().topics, 0, "nothing is left of the topic");
+}
+
+#[test]
+fn a_pattern_of_very_many_is_joined_and_left_one_by_one() {
+    let registry = Registry::default();
+    let pattern = pattern("room:*");
+    let mailboxes: Vec<_> = (0..1_000).map(mailbox).collect();
+    assert!(mailboxes.iter().all(|mailbox| registry.subscribe_pattern(mailbox, &pattern)));
+    assert!(!registry.subscribe_pattern(&mailboxes[7], &pattern));
+    assert_eq!(registry.patterns_of(&topic("room:1"))[0].1, 1_000);
+    assert!(mailboxes.iter().all(|mailbox| registry.unsubscribe_pattern(mailbox, &pattern)));
+    assert!(!registry.unsubscribe_pattern(&mailboxes[7], &pattern));
+    assert_eq!(registry.counts().patterns, 0);
+}

@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::super::CONNECTIONS_MAX;
 use super::{Answer, FakeNode, limited, read_to_end, serve};
 
 #[tokio::test]
@@ -93,9 +92,9 @@ async fn junk_costs_only_its_sender() {
 
 #[tokio::test]
 async fn a_connection_too_many_is_told_so_and_room_comes_back() {
-    let server = serve(FakeNode::default()).await;
+    let server = serve(limited(|limits| limits.http_connections = 8)).await;
     let mut held = Vec::new();
-    for _ in 0..CONNECTIONS_MAX {
+    for _ in 0..8 {
         held.push(server.connect().await);
     }
     Answer::parse(&server.raw(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await).is_error(

@@ -1,0 +1,275 @@
+//! What a mailbox holds, and its rules: what is taken, what is dropped, who is woken. ● Pure but for the wakers it keeps.
+//!
+//! Batches and gaps never take it over its limit; replies may, and whoever causes them waits for `Awaited::Room`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use super::{Closed, Entry, GAP_COST, Pushed};
+use crate::pubsub::gap::{Dropped, GapCounts};
+use crate::pubsub::{Batch, Gap, GapReason};
+use crate::types::Time;
+
+/// Runs of at least this size are handed on as they are; smaller ones are copied together.
+const ALONE_BYTES: usize = 16 * 1024;
+/// A receiver that took nothing for so long has lost its right to slow its publishers down.
+const PACE_PATIENCE: Duration = Duration::from_millis(100);
+
+/// What somebody outside waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// One more reply may be caused.
+    Room,
+    HalfEmpty,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) queue: VecDeque<Entry>,
+    /// Replies among them.
+    events: usize,
+    pub(super) bytes: usize,
+    pub(super) limit: usize,
+    /// Why gaps of this mailbox arise.
+    reason: GapReason,
+    dropping: Option<Dropped>,
+    /// How many entries the writer may take, while a subscription is being put in place.
+    pub(super) held_from: Option<usize>,
+    /// None: the client never gave any, so HTTP/2 alone limits it.
+    pub(super) credit: Option<i64>,
+    pub(super) writer: Option<Waker>,
+    waiting: Vec<(Awaited, Waker)>,
+    pub(super) closed: Option<Closed>,
+    pub(super) delivered: u64,
+    pub(super) dropped: u64,
+    pub(super) gaps: GapCounts,
+    /// Rises with every take.
+    takes: u64,
+    /// The takes that the last look saw, and when that number was first seen.
+    pub(super) seen: (u64, Time),
+}
+
+impl State {
+    pub(super) fn new(limit: usize, reason: GapReason) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            events: 0,
+            bytes: 0,
+            limit,
+            reason,
+            dropping: None,
+            held_from: None,
+            credit: None,
+            writer: None,
+            waiting: Vec::new(),
+            closed: None,
+            delivered: 0,
+            dropped: 0,
+            gaps: GapCounts::default(),
+            takes: 0,
+            seen: (0, Time::ZERO),
+        }
+    }
+
+    pub(super) fn append(&mut self, entry: Entry) {
+        match &entry {
+            Entry::Gap(gap) => self.gaps[gap.reason as usize] += 1,
+            Entry::Event(_) => self.events += 1,
+            Entry::Batch(_) => {}
+        }
+        self.bytes += entry.cost();
+        self.queue.push_back(entry);
+    }
+
+    pub(super) fn push(&mut self, batch: &Arc<Batch>, now: Time) -> Pushed {
+        if self.closed.is_some() {
+            return Pushed::Closed;
+        }
+        if self.dropping.is_some() || self.bytes + batch.cost() > self.limit {
+            let messages = u64::from(batch.count());
+            self.dropped += messages;
+            self.dropping.get_or_insert_default().count(batch.topic(), batch.origin(), messages);
+            self.end_dropping();
+            return Pushed::Dropped;
+        }
+        self.append(Entry::Batch(batch.clone()));
+        if self.bytes > self.limit / 2 && self.progress(now) < PACE_PATIENCE {
+            Pushed::Slow
+        } else {
+            Pushed::Queued
+        }
+    }
+
+    pub(super) fn push_gap(&mut self, gap: Gap) {
+        if self.closed.is_some() {
+            return;
+        }
+        let repeats = !gap.certain
+            && self.dropping.is_none()
+            && matches!(self.queue.back(), Some(Entry::Gap(last)) if *last == gap);
+        if repeats {
+            return;
+        }
+        if self.dropping.is_none() && self.bytes + GAP_COST <= self.limit {
+            self.append(Entry::Gap(gap));
+            return;
+        }
+        // Behind what is counted already, and bounded as that is.
+        self.dropping.get_or_insert_default().add_gap(gap);
+        self.end_dropping();
+    }
+
+    /// Every batch that waits is dropped and counted; gaps and replies stay.
+    pub(super) fn give_up(&mut self) {
+        let mut dropped = self.dropping.take().unwrap_or_default();
+        for entry in std::mem::take(&mut self.queue) {
+            match entry {
+                Entry::Batch(batch) => {
+                    self.bytes -= batch.cost();
+                    self.dropped += u64::from(batch.count());
+                    dropped.count(batch.topic(), batch.origin(), batch.count().into());
+                }
+                Entry::Gap(_) | Entry::Event(_) => self.queue.push_back(entry),
+            }
+        }
+        self.dropping = Some(dropped);
+        self.end_dropping();
+    }
+
+    /// Half empty: the gap takes its place, and messages are taken again.
+    fn end_dropping(&mut self) {
+        if self.bytes > self.limit / 2 {
+            return;
+        }
+        if let Some(dropped) = self.dropping.take() {
+            for gap in dropped.into_gaps(self.reason) {
+                self.append(Entry::Gap(gap));
+            }
+        }
+    }
+
+    /// How long nothing was taken, as far as has been seen.
+    pub(super) fn progress(&mut self, now: Time) -> Duration {
+        if self.takes != self.seen.0 || self.seen.1 == Time::ZERO {
+            self.seen = (self.takes, now);
+        }
+        now - self.seen.1
+    }
+
+    /// The writer's waker, when it sleeps and there is something for it.
+    pub(super) fn waker(&mut self) -> Option<Waker> {
+        if self.writer.is_some() && (self.next().is_some() || self.closed.is_some()) {
+            self.writer.take()
+        } else {
+            None
+        }
+    }
+
+    /// The position of the next entry that may be taken.
+    pub(super) fn next(&self) -> Option<usize> {
+        let end = self.held_from.unwrap_or(self.queue.len()).min(self.queue.len());
+        if end == 0 {
+            return None;
+        }
+        if self.credit.is_none_or(|credit| credit > 0) {
+            return Some(0);
+        }
+        if self.events == 0 {
+            // Not looked for: a client without credit must not make each push to it dearer.
+            return None;
+        }
+        // Without credit messages wait, but what answers a request may pass them: else a client that waits for the answer before it
+        // gives credit would wait for ever.
+        self.queue.iter().take(end).position(|entry| matches!(entry, Entry::Event(_)))
+    }
+
+    pub(super) fn take(
+        &mut self,
+        bytes_max: usize,
+        large_alone: bool,
+        take: &mut dyn FnMut(Entry),
+    ) -> bool {
+        let mut bytes = 0;
+        let mut any = false;
+        while let Some(at) = self.next() {
+            let cost = self.queue[at].cost();
+            let alone = large_alone && cost >= ALONE_BYTES;
+            if any && (alone || bytes + cost > bytes_max) {
+                break;
+            }
+            let Some(entry) = self.queue.remove(at) else { break };
+            if let Some(held) = &mut self.held_from {
+                *held -= 1;
+            }
+            bytes += cost;
+            self.bytes -= cost;
+            any = true;
+            self.events -= usize::from(matches!(entry, Entry::Event(_)));
+            if let Entry::Batch(batch) = &entry {
+                self.delivered += u64::from(batch.count());
+                if let Some(credit) = &mut self.credit {
+                    *credit -= i64::from(batch.count());
+                }
+            }
+            take(entry);
+            if alone {
+                break;
+            }
+        }
+        if any {
+            // The writer is awake; it comes again by itself.
+            self.writer = None;
+            self.takes += 1;
+            self.end_dropping();
+        }
+        if self.queue.is_empty() && self.queue.capacity() > 64 {
+            // An idle connection owns no buffers.
+            self.queue = VecDeque::new();
+        }
+        any
+    }
+
+    pub(super) fn sleep(&mut self, cx: &Context<'_>) {
+        if !self.writer.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.writer = Some(cx.waker().clone());
+        }
+    }
+
+    /// Replies can be taken without credit, messages can't: so a mailbox full of messages without a reply has room for one, or a client
+    /// could never say that it gives credit.
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes <= self.limit || self.events == 0
+    }
+
+    fn is_over(&self, awaited: Awaited) -> bool {
+        match awaited {
+            Awaited::Room => self.has_room(),
+            Awaited::HalfEmpty => self.bytes <= self.limit / 2,
+        }
+    }
+
+    /// True: it is so, or never will be. Else the waker is kept.
+    pub(super) fn wait(&mut self, awaited: Awaited, cx: &Context<'_>) -> bool {
+        if self.is_over(awaited) || self.closed.is_some() {
+            return true;
+        }
+        self.waiting.retain(|(_, waker)| !waker.will_wake(cx.waker()));
+        self.waiting.push((awaited, cx.waker().clone()));
+        false
+    }
+
+    /// Those whose waiting is over.
+    pub(super) fn waited(&mut self) -> Vec<Waker> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        let closed = self.closed.is_some();
+        let (over, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|(awaited, _)| closed || self.is_over(*awaited));
+        self.waiting = still;
+        over.into_iter().map(|(_, waker)| waker).collect()
+    }
+}

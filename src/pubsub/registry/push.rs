@@ -1,0 +1,166 @@
+//! The pushes of one batch, all of them under the topic's lock or, slice by slice, under its turn.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use smallvec::SmallVec;
+
+use super::{Delivery, Registry, SLICE};
+use crate::pubsub::mailbox::Pushed;
+use crate::pubsub::subscribers::Subscribers;
+use crate::pubsub::{Batch, Gap, Mailbox};
+use crate::types::{Time, Topic};
+
+/// A push in slices that has begun. Whoever publishes may be cancelled between two of them (its client has gone); then the rest get
+/// theirs at once, or they would miss a message that others have, and nobody would ever tell them.
+pub(super) struct Slices<'a> {
+    registry: &'a Registry,
+    batch: &'a Arc<Batch>,
+    now: Time,
+    delivery: Delivery,
+    over: bool,
+}
+
+impl<'a> Slices<'a> {
+    /// After `Subscribers::begin`, holding the topic's turn.
+    pub(super) fn new(
+        registry: &'a Registry,
+        batch: &'a Arc<Batch>,
+        now: Time,
+        delivery: Delivery,
+    ) -> Self {
+        Self { registry, batch, now, delivery, over: false }
+    }
+
+    pub(super) async fn push_all(mut self) -> Delivery {
+        while self.push_next() {
+            tokio::task::yield_now().await;
+        }
+        std::mem::take(&mut self.delivery)
+    }
+
+    /// False: there is no more.
+    fn push_next(&mut self) -> bool {
+        let (registry, batch) = (self.registry, self.batch);
+        let mut stripe = registry.stripe(batch.topic()).lock();
+        // A topic in slices stays, even without subscribers.
+        let Some(entry) = stripe.get_mut(batch.topic()).filter(|_| !self.over) else {
+            return false;
+        };
+        if let Some(slice) = entry.subscribers.next_slice(SLICE) {
+            registry.push_all(batch, slice, self.now, &mut self.delivery);
+            return true;
+        }
+        self.over = true;
+        if entry.subscribers.is_empty() {
+            stripe.remove(batch.topic());
+            registry.topics.fetch_sub(1, Ordering::Relaxed);
+        }
+        false
+    }
+}
+
+impl Drop for Slices<'_> {
+    fn drop(&mut self) {
+        while self.push_next() {}
+    }
+}
+
+impl Registry {
+    /// Those who are subscribed by pattern and not to the topic itself: everybody gets one copy.
+    pub(super) fn push_patterns(
+        &self,
+        batch: &Arc<Batch>,
+        direct: &Subscribers,
+        now: Time,
+        delivery: &mut Delivery,
+    ) {
+        let patterns = self.patterns.read();
+        if patterns.is_empty() {
+            return;
+        }
+        let before = delivery.mailboxes;
+        let mut mailboxes: SmallVec<[&Arc<Mailbox>; 16]> = patterns
+            .matching(batch.topic())
+            .flat_map(|(_, subscribers)| subscribers.as_slice())
+            .filter(|mailbox| direct.position(mailbox.id()).is_none())
+            .collect();
+        mailboxes.sort_unstable_by_key(|mailbox| mailbox.id());
+        mailboxes.dedup_by_key(|mailbox| mailbox.id());
+        for mailbox in mailboxes {
+            self.push_one(batch, mailbox, now, delivery);
+        }
+        let mailboxes = delivery.mailboxes - before;
+        self.delivered.fetch_add(mailboxes * u64::from(batch.count()), Ordering::Relaxed);
+    }
+
+    pub(super) fn push_all(
+        &self,
+        batch: &Arc<Batch>,
+        mailboxes: &[Arc<Mailbox>],
+        now: Time,
+        delivery: &mut Delivery,
+    ) {
+        let before = delivery.mailboxes;
+        for mailbox in mailboxes {
+            self.push_one(batch, mailbox, now, delivery);
+        }
+        let mailboxes = delivery.mailboxes - before;
+        self.delivered.fetch_add(mailboxes * u64::from(batch.count()), Ordering::Relaxed);
+    }
+
+    fn push_one(
+        &self,
+        batch: &Arc<Batch>,
+        mailbox: &Arc<Mailbox>,
+        now: Time,
+        delivery: &mut Delivery,
+    ) {
+        if batch.head().exclude.is_some_and(|session| session == mailbox.session()) {
+            return;
+        }
+        match mailbox.push(batch, now) {
+            Pushed::Queued => delivery.mailboxes += 1,
+            Pushed::Slow => {
+                delivery.mailboxes += 1;
+                delivery.slow.get_or_insert_with(|| mailbox.clone());
+            }
+            Pushed::Dropped => {
+                self.dropped.fetch_add(batch.count().into(), Ordering::Relaxed);
+            }
+            Pushed::Closed => {}
+        }
+    }
+
+    /// Reports a loss to the subscribers of `topic`, in its place among the topic's messages.
+    pub fn push_gap(&self, topic: &Topic, gap: &Gap) {
+        let stripe = self.stripe(topic).lock();
+        let direct = stripe.get(topic).map(|entry| &entry.subscribers);
+        for mailbox in direct.into_iter().flat_map(Subscribers::as_slice) {
+            mailbox.push_gap(gap.clone());
+        }
+        let patterns = self.patterns.read();
+        for (_, subscribers) in patterns.matching(topic) {
+            for mailbox in subscribers.as_slice() {
+                if direct.is_none_or(|direct| direct.position(mailbox.id()).is_none()) {
+                    mailbox.push_gap(gap.clone());
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn push_outboxes(
+    batch: &Arc<Batch>,
+    outboxes: &[Arc<Mailbox>],
+    now: Time,
+    delivery: &mut Delivery,
+) {
+    for outbox in outboxes {
+        let pushed = outbox.push(batch, now);
+        if pushed == Pushed::Slow {
+            delivery.slow.get_or_insert_with(|| outbox.clone());
+        }
+        delivery.outboxes.push(pushed);
+    }
+}

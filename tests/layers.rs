@@ -1,0 +1,214 @@
+//! Imports point downwards: what each top module of the library may name of the others, and where generated types may stand. The table is
+//! the one of ARCHITECTURE.md in another form; whoever needs a new arrow draws it in both.
+
+#![allow(clippy::expect_used, reason = "a helper that cannot go on fails its test")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lowest first. An arrow points to something above its row only, so there is no circle.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    ("metrics", &[]),
+    ("wire", &[]),
+    ("config", &["types"]),
+    ("telemetry", &["config"]),
+    ("supervise", &["metrics", "types"]),
+    ("pubsub", &["types"]),
+    ("client", &["supervise", "types", "wire"]),
+    ("proxy", &["supervise", "types"]),
+    ("membership", &["config", "metrics", "supervise", "types"]),
+    ("link", &["config", "membership", "metrics", "supervise", "types", "wire"]),
+    (
+        "router",
+        &["config", "link", "membership", "metrics", "pubsub", "supervise", "types", "wire"],
+    ),
+    ("broker", &["config", "membership", "metrics", "pubsub", "router", "supervise", "types"]),
+    (
+        "status",
+        &[
+            "broker",
+            "config",
+            "link",
+            "membership",
+            "metrics",
+            "pubsub",
+            "router",
+            "supervise",
+            "types",
+        ],
+    ),
+    (
+        "front",
+        &[
+            "broker",
+            "config",
+            "membership",
+            "metrics",
+            "pubsub",
+            "router",
+            "status",
+            "supervise",
+            "types",
+            "wire",
+        ],
+    ),
+    (
+        "node",
+        &[
+            "broker",
+            "config",
+            "front",
+            "link",
+            "membership",
+            "metrics",
+            "router",
+            "status",
+            "supervise",
+            "telemetry",
+            "types",
+        ],
+    ),
+    (
+        "cli",
+        &["client", "config", "node", "proxy", "status", "supervise", "telemetry", "types", "wire"],
+    ),
+];
+
+/// Where tonic's service traits force generated types in, besides `codec.rs` and `convert.rs`.
+const FORCED: &[&str] =
+    &["src/front/grpc/admin.rs", "src/front/grpc/mod.rs", "src/front/grpc/pubsub.rs"];
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder of the sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The source without comments and without its tests: those may look anywhere.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).expect("a source file");
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn is_test(path: &Path) -> bool {
+    path.components()
+        .any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs" | "check")))
+}
+
+/// The first words after each `crate::`, braces opened.
+fn imports(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, path) in code.match_indices("crate::") {
+        let rest = &code[at + path.len()..];
+        let names: Vec<&str> = match rest.strip_prefix('{') {
+            // One level is enough: `crate::{a, b::{c, d}}` is nowhere, since rustfmt would not tell it apart.
+            Some(group) => group.split('}').next().unwrap_or_default().split(',').collect(),
+            None => vec![rest],
+        };
+        for name in names {
+            let word = |c: char| c.is_ascii_lowercase() || c == '_';
+            let end = name.trim().find(|c| !word(c)).unwrap_or(name.trim().len());
+            found.insert(name.trim()[..end].to_owned());
+        }
+    }
+    found
+}
+
+fn sources() -> Vec<(String, PathBuf)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    files(&root, &mut found);
+    let of = |path: PathBuf| {
+        let inside = path.strip_prefix(&root).expect("below src").to_owned();
+        let top = inside.components().next().expect("a name").as_os_str().to_string_lossy();
+        (top.trim_end_matches(".rs").to_owned(), path)
+    };
+    found.into_iter().filter(|path| !is_test(path)).map(of).collect()
+}
+
+#[test]
+fn imports_point_downwards() {
+    let mut wrong = Vec::new();
+    for (top, path) in sources().iter().filter(|(top, _)| !matches!(&top[..], "lib" | "main")) {
+        let Some((_, allowed)) = MAY_IMPORT.iter().find(|(name, _)| name == top) else {
+            wrong.push(format!("{top} is not in the table"));
+            continue;
+        };
+        for name in imports(&code(path)) {
+            let known = MAY_IMPORT.iter().any(|(other, _)| *other == name);
+            if known && name != *top && !allowed.contains(&&name[..]) {
+                wrong.push(format!("{}: {top} may not import {name}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_table_has_no_circle() {
+    for (row, (name, allowed)) in MAY_IMPORT.iter().enumerate() {
+        for one in *allowed {
+            let below = MAY_IMPORT[..row].iter().any(|(other, _)| other == one);
+            assert!(below, "{name} imports {one}, which stands no lower");
+        }
+    }
+}
+
+#[test]
+fn no_front_imports_another() {
+    let all = sources();
+    let inside = |path: &Path| {
+        let mut parts = path.components().skip_while(|part| part.as_os_str() != "front").skip(1);
+        parts.next().map(|part| part.as_os_str().to_string_lossy().into_owned())
+    };
+    let fronts: Vec<_> = all.iter().filter(|(top, _)| top == "front").collect();
+    let names: BTreeSet<String> = fronts.iter().filter_map(|(_, path)| inside(path)).collect();
+    assert!(names.len() > 2, "{names:?}");
+    for (_, path) in fronts {
+        let code = code(path);
+        for other in names.iter().filter(|name| Some(*name) != inside(path).as_ref()) {
+            let import = format!("front::{other}");
+            assert!(!code.contains(&import), "{} imports {other}", path.display());
+        }
+    }
+}
+
+#[test]
+fn imports_are_found_in_every_form() {
+    let code = "use crate::types::Time;\nuse crate::{link, router::Publish};\nfn f() { crate::wire::v1::f() }";
+    let found: Vec<_> = imports(code).into_iter().collect();
+    assert_eq!(found, ["link", "router", "types", "wire"]);
+}
+
+#[test]
+fn generated_types_stay_at_the_edge() {
+    let mut wrong = Vec::new();
+    for (top, path) in sources().iter().filter(|(top, _)| top != "wire") {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let path_text = path.to_string_lossy();
+        let lawful = matches!(name, "codec.rs" | "convert.rs")
+            || FORCED.iter().any(|forced| path_text.ends_with(forced));
+        let code = code(path);
+        if !lawful && (code.contains("wire::v1") || code.contains("wire::peer")) {
+            wrong.push(format!("{path_text} ({top})"));
+        }
+    }
+    assert!(wrong.is_empty(), "generated types outside their files:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_file_says_what_it_holds() {
+    for (_, path) in sources() {
+        let text = fs::read_to_string(&path).expect("a source file");
+        assert!(text.starts_with("//!"), "{} does not begin with //!", path.display());
+    }
+}
