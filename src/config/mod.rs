@@ -104,7 +104,7 @@ pub struct ClusterConfig {
     pub name: ClusterName,
     /// `host:port` of peer listeners. Every address of a name is tried, oneself skipped.
     pub seeds: Vec<String>,
-    /// How many nodes there will be; a node does not call itself ready before it has seen so many. 0: not told.
+    /// How many nodes there will be; a node waits for so many before it calls itself ready, 5 s at most. 0: not told.
     pub expect: usize,
     /// Keys that seal gossip and prove membership on links; the first seals, all open. Empty: loopback only.
     pub secrets: Vec<Secret>,

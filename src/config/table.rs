@@ -72,7 +72,7 @@ pub static KEYS: &[Key] = &[
         "cluster",
         "expect",
         "N",
-        "How many nodes there will be: not ready before it has seen so many; 0: not told.",
+        "How many nodes there will be: it waits for so many before it is ready, 5 s at most; 0: not told.",
         |c, v| v.count(0..=MEMBERS_MAX).map(|n| c.cluster.expect = to_usize(n)),
         |c| number(c.cluster.expect),
     )

@@ -80,7 +80,8 @@ impl MembershipHandle {
         self.view.borrow().clone()
     }
 
-    /// Wakes at every change of the view.
+    /// Wakes at every change of the view. Clone what is borrowed from it, and give it back before anything else is called: a change waits
+    /// for it while it holds `core`, and whoever looks again waits for the change.
     pub fn watch(&self) -> watch::Receiver<SharedMembers> {
         self.view.clone()
     }

@@ -12,7 +12,7 @@ use super::drain::Departure;
 use super::identity::IncarnationFile;
 use super::log_level::LogLevels;
 use super::ports::{Bound, Ports};
-use super::{Node, NodeHandle, Parts, notices, readiness};
+use super::{Node, NodeHandle, Parts, load, notices, readiness};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::config::limits::LimitsHandle;
@@ -151,6 +151,8 @@ fn start_own_tasks(parts: &Arc<Parts>, departure: &Arc<Departure>) {
     supervisor.spawn_restarting(Task::Readiness, move || {
         readiness::run(of_task.clone(), departure.clone())
     });
+    let of_task = parts.clone();
+    supervisor.spawn_restarting(Task::LoadReport, move || load::report(of_task.clone()));
     if let Some(what) = notices::insecure(&parts.config) {
         let of_task = parts.clone();
         supervisor.spawn_restarting(Task::Notices, move || {

@@ -7,6 +7,7 @@ mod boot;
 mod commands;
 mod drain;
 pub mod identity;
+mod load;
 mod log_level;
 mod notices;
 mod parent;

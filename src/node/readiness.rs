@@ -54,15 +54,14 @@ pub(super) async fn run(parts: Arc<Parts>, departure: Arc<Departure>) {
     let began = parts.clock.now();
     let mut view = parts.membership.watch();
     loop {
-        let seen = {
-            let members = view.borrow_and_update();
-            Seen {
-                has_seeds: !parts.config.cluster.seeds.is_empty(),
-                expect: parts.config.cluster.expect,
-                live: 1 + members.live_peers().count(),
-                connected: parts.router.connected_to_all(),
-                tried: parts.clock.now() - began,
-            }
+        // Cloned, not borrowed: the router looks at the members too, and a change that waits between two looks would stop both.
+        let members = view.borrow_and_update().clone();
+        let seen = Seen {
+            has_seeds: !parts.config.cluster.seeds.is_empty(),
+            expect: parts.config.cluster.expect,
+            live: 1 + members.live_peers().count(),
+            connected: parts.router.connected_to_all(),
+            tried: parts.clock.now() - began,
         };
         match seen.verdict() {
             Verdict::Ready => {

@@ -19,7 +19,9 @@ impl Router {
         let mut ticks = tokio::time::interval(COUNTS_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut tick = 0_u32;
-        self.members_changed(&members.borrow_and_update().clone());
+        // By a statement of its own: what is borrowed must have been given back when the members are looked at again.
+        let view = members.borrow_and_update().clone();
+        self.members_changed(&view);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,

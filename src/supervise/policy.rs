@@ -25,7 +25,6 @@ pub enum Task {
     Session(String),
     SessionReaper,
     Probe,
-    Signals,
     LoadReport,
     /// From joining to ready.
     Readiness,
@@ -69,7 +68,6 @@ impl Task {
             Self::LinkAcceptor
             | Self::FrontGrpc
             | Self::FrontHttp
-            | Self::Signals
             | Self::Departure
             | Self::ParentWatch => OnExit::StopNode,
             Self::LinkGreeting
@@ -97,7 +95,6 @@ impl Task {
             Self::Session(_) => "session",
             Self::SessionReaper => "session-reaper",
             Self::Probe => "probe",
-            Self::Signals => "signals",
             Self::LoadReport => "load-report",
             Self::Readiness => "readiness",
             Self::Departure => "departure",

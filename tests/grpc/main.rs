@@ -5,6 +5,7 @@
 mod admin;
 mod bad_input;
 mod calls;
+mod limits;
 mod node;
 mod publish;
 mod sessions;

@@ -42,3 +42,16 @@ async fn a_subscriber_hears_a_node_that_joined_after_it() {
     assert_eq!(published.subscriptions, 1);
     assert_eq!(texts(&mut events, 1).await, ["from the new one"]);
 }
+
+#[tokio::test]
+async fn how_many_sessions_a_node_has_is_seen_on_the_others() {
+    let cluster = Cluster::start(&["a", "b"]).await;
+    let _one = cluster.subscriber("a", "t").await;
+    let _other = cluster.subscriber("a", "t").await;
+    cluster
+        .eventually("both nodes say that a has two sessions", |node| {
+            let members = node.status().report().members;
+            members.iter().any(|member| member.name == "a" && member.sessions == 2)
+        })
+        .await;
+}
