@@ -2,6 +2,7 @@
 //!
 //! - Over its limit the newest are dropped until it is half empty; then gaps with exact counts stand in their place.
 //! - A writer that is awake is not woken again: the waker is kept only while the writer sleeps.
+//! - One of a protocol that can't tell of loss is closed instead, over a hard limit at once and over a soft one after a time.
 //! - Replies and other ready-made runs are never dropped; `room` keeps a session from asking for more of them than fit.
 //!
 //! Everything is one value under one mutex, so each call is atomic: the tests over sequences of calls cover every interleaving.
@@ -15,9 +16,9 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::gap::GapCounts;
-use super::{Batch, Gap, GapReason, encode};
+use super::{Batch, Gap, GapReason, PatternRun, encode};
 use crate::types::{SessionId, Time};
-use queue::{Awaited, State};
+use queue::{Awaited, State, Strict};
 
 mod queue;
 
@@ -30,6 +31,7 @@ const EVENT_OVERHEAD: usize = 128;
 pub struct Mailbox {
     id: u64,
     session: SessionId,
+    each_match: bool,
     state: Mutex<State>,
 }
 
@@ -40,6 +42,17 @@ pub enum Closed {
     Reason(String),
     /// It took nothing for too long while messages waited.
     Stalled,
+    /// More waited than it may have; nothing of it can be taken any more.
+    Overflow,
+}
+
+/// How an attachment gets messages, and what happens to one that doesn't keep up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copies {
+    /// One copy however many of its subscriptions match. Over `limits.mailbox` the newest are dropped, and a gap stands for them.
+    One,
+    /// A copy for each subscription that matches. It is closed over `hard` bytes, and when it is over `soft` for so long.
+    EachMatch { hard: usize, soft: usize, soft_for: Duration },
 }
 
 /// What became of a push.
@@ -58,8 +71,10 @@ pub enum Pushed {
 #[derive(Debug, Clone)]
 pub enum Entry {
     Batch(Arc<Batch>),
+    /// As `Copies::EachMatch` gets it by pattern.
+    Match(Arc<PatternRun>),
     Gap(Gap),
-    /// One or more whole gRPC messages.
+    /// One or more whole messages in the wire form of the front.
     Event(Bytes),
 }
 
@@ -67,8 +82,17 @@ impl Entry {
     fn cost(&self) -> usize {
         match self {
             Self::Batch(batch) => batch.cost(),
+            Self::Match(run) => run.cost(),
             Self::Gap(_) => GAP_COST,
             Self::Event(run) => run.len() + EVENT_OVERHEAD,
+        }
+    }
+
+    fn batch(&self) -> Option<&Arc<Batch>> {
+        match self {
+            Self::Batch(batch) => Some(batch),
+            Self::Match(run) => Some(run.batch()),
+            Self::Gap(_) | Self::Event(_) => None,
         }
     }
 }
@@ -89,13 +113,26 @@ impl Mailbox {
         Self::with_reason(id, session, limit, GapReason::SlowSubscriber)
     }
 
+    /// `limit` holds for `Copies::One`.
+    pub fn with_copies(id: u64, session: SessionId, limit: usize, copies: Copies) -> Self {
+        match copies {
+            Copies::One => Self::new(id, session, limit),
+            Copies::EachMatch { hard, soft, soft_for } => {
+                let mut mailbox = Self::new(id, session, hard);
+                mailbox.each_match = true;
+                mailbox.state.get_mut().strict = Some(Strict { soft, soft_for, over_since: None });
+                mailbox
+            }
+        }
+    }
+
     /// A link's outbox.
     pub fn outbox(id: u64, limit: usize) -> Self {
         Self::with_reason(id, SessionId([0; 16]), limit, GapReason::Link)
     }
 
     fn with_reason(id: u64, session: SessionId, limit: usize, reason: GapReason) -> Self {
-        Self { id, session, state: Mutex::new(State::new(limit, reason)) }
+        Self { id, session, each_match: false, state: Mutex::new(State::new(limit, reason)) }
     }
 
     pub fn id(&self) -> u64 {
@@ -106,13 +143,35 @@ impl Mailbox {
         self.session
     }
 
+    /// Is it `Copies::EachMatch`?
+    pub fn wants_each_match(&self) -> bool {
+        self.each_match
+    }
+
     /// `now` tells whether the writer makes progress.
     pub fn push(&self, batch: &Arc<Batch>, now: Time) -> Pushed {
+        self.push_entry(|| Entry::Batch(batch.clone()), batch, batch.cost(), now)
+    }
+
+    /// One copy more, by pattern.
+    pub fn push_match(&self, run: &Arc<PatternRun>, now: Time) -> Pushed {
+        self.push_entry(|| Entry::Match(run.clone()), run.batch(), run.cost(), now)
+    }
+
+    fn push_entry(
+        &self,
+        entry: impl FnOnce() -> Entry,
+        batch: &Batch,
+        cost: usize,
+        now: Time,
+    ) -> Pushed {
         let mut state = self.state.lock();
-        let pushed = state.push(batch, now);
+        let pushed = state.push(entry, batch, cost, now);
         let waker = state.waker();
+        let room = if state.closed.is_some() { state.waited() } else { Vec::new() };
         drop(state);
         wake(waker);
+        room.into_iter().for_each(Waker::wake);
         pushed
     }
 
@@ -192,6 +251,27 @@ impl Mailbox {
         }
     }
 
+    /// As `poll_take`, with the entries as they are.
+    pub fn poll_entries(
+        &self,
+        cx: &Context<'_>,
+        bytes_max: usize,
+        take: &mut dyn FnMut(Entry),
+    ) -> Poll<Result<(), Closed>> {
+        let mut state = self.state.lock();
+        if !state.take(bytes_max, false, take) {
+            if let Some(closed) = &state.closed {
+                return Poll::Ready(Err(closed.clone()));
+            }
+            state.sleep(cx);
+            return Poll::Pending;
+        }
+        let room = state.waited();
+        drop(state);
+        room.into_iter().for_each(Waker::wake);
+        Poll::Ready(Ok(()))
+    }
+
     /// Keeps the waker for the next push, unless something is taken before.
     pub fn register(&self, cx: &Context<'_>) {
         self.state.lock().sleep(cx);
@@ -207,7 +287,7 @@ impl Mailbox {
         self.wait(Awaited::Room).await;
     }
 
-    /// Ends when the mailbox is at most half full, or closed.
+    /// Ends when the mailbox is at most half full, or closed. Half of the soft limit, where there is one.
     pub async fn half_empty(&self) {
         self.wait(Awaited::HalfEmpty).await;
     }
@@ -246,9 +326,24 @@ impl Mailbox {
         self.state.lock().closed.is_some()
     }
 
-    /// Closes it when messages have waited for `limit` and none was taken.
+    /// Why it is closed; None: it isn't.
+    pub fn closed(&self) -> Option<Closed> {
+        self.state.lock().closed.clone()
+    }
+
+    /// Closes it when messages have waited for `limit` and none was taken; or, where there is a soft limit, when it is over that for too
+    /// long.
     pub fn close_if_stalled(&self, now: Time, limit: Duration) {
         let mut state = self.state.lock();
+        let bytes = state.bytes;
+        if let Some(strict) = &mut state.strict {
+            if strict.is_over(bytes, now) {
+                state.overflow();
+                drop(state);
+                self.close(Closed::Overflow);
+            }
+            return;
+        }
         let waiting = state.bytes > 0 && state.credit.is_none_or(|credit| credit > 0);
         let idle = state.progress(now);
         if !waiting {
@@ -311,6 +406,7 @@ fn wake(waker: Option<Waker>) {
 fn run_of(entry: &Entry) -> Bytes {
     match entry {
         Entry::Batch(batch) => batch.grpc().clone(),
+        Entry::Match(run) => run.batch().grpc().clone(),
         Entry::Gap(gap) => encode::gap(gap),
         Entry::Event(run) => run.clone(),
     }

@@ -12,8 +12,8 @@ use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use super::mailbox::Pushed;
-use super::pattern::PatternSubscribers;
-use super::subscribers::Subscribers;
+use super::pattern::{PatternMap, matches};
+use super::subscribers::{PatternSubscribers, Subscribers};
 use super::{Batch, Mailbox};
 use crate::types::{Namespace, Pattern, Time, Topic};
 use push::{Slices, push_outboxes};
@@ -45,7 +45,7 @@ type Stripe = HashMap<Topic, Entry, foldhash::fast::RandomState>;
 /// What became of a batch.
 #[derive(Debug, Default)]
 pub struct Delivery {
-    /// Attachments of this node that it was put to.
+    /// Copies put into mailboxes of this node: one an attachment, or one a match.
     pub mailboxes: u64,
     /// What each outbox said, in the order given.
     pub outboxes: SmallVec<[Pushed; 8]>,
@@ -57,12 +57,16 @@ pub struct Delivery {
 #[derive(Debug)]
 pub struct Registry {
     stripes: Box<[Mutex<Stripe>]>,
-    patterns: RwLock<PatternSubscribers>,
+    patterns: RwLock<PatternMap<PatternSubscribers>>,
+    /// Rises with every subscription to a pattern.
+    pattern_clock: AtomicU64,
     /// Numbers of messages that start here.
     numbers: AtomicU64,
     topics: AtomicU64,
     subscriptions: AtomicU64,
     delivered: AtomicU64,
+    /// A part of `delivered`.
+    delivered_each_match: AtomicU64,
     dropped: AtomicU64,
 }
 
@@ -71,10 +75,12 @@ impl Default for Registry {
         Self {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             patterns: RwLock::default(),
+            pattern_clock: AtomicU64::new(0),
             numbers: AtomicU64::new(1),
             topics: AtomicU64::new(0),
             subscriptions: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
+            delivered_each_match: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
     }
@@ -90,6 +96,8 @@ pub struct RegistryCounts {
     pub patterns: u64,
     /// Messages put into mailboxes, counted once for each.
     pub delivered: u64,
+    /// Those of them that went to who gets a copy for each match.
+    pub delivered_each_match: u64,
     pub dropped: u64,
 }
 
@@ -126,12 +134,13 @@ impl Registry {
 
     /// False: it was subscribed already.
     pub fn subscribe_pattern(&self, mailbox: &Arc<Mailbox>, pattern: &Pattern) -> bool {
+        let now = self.pattern_clock.fetch_add(1, Ordering::Relaxed);
         let mut patterns = self.patterns.write();
         if let Some(subscribers) = patterns.get_mut(pattern) {
-            return subscribers.add(mailbox);
+            return subscribers.add(mailbox, now);
         }
-        let mut subscribers = Subscribers::default();
-        subscribers.add(mailbox);
+        let mut subscribers = PatternSubscribers::default();
+        subscribers.add(mailbox, now);
         patterns.insert(pattern, subscribers);
         true
     }
@@ -258,6 +267,7 @@ impl Registry {
         let subscribers = stripe.get(batch.topic()).map_or(&nobody, |entry| &entry.subscribers);
         self.push_patterns(batch, subscribers, now, delivery);
         self.push_all(batch, subscribers.as_slice(), now, delivery);
+        self.push_matches(batch, now, delivery);
     }
 
     /// Topics of a namespace with local subscribers and how many, in order of name from `prefix` on.
@@ -288,6 +298,41 @@ impl Registry {
         self.stripe(topic).lock().get(topic).map_or(0, |entry| entry.subscribers.len() as u64)
     }
 
+    /// Names of a namespace's topics with local subscribers that the glob matches, in no order, about `bytes_max` of them; and
+    /// whether there are more.
+    pub fn names(
+        &self,
+        namespace: &Namespace,
+        glob: Option<&[u8]>,
+        bytes_max: usize,
+    ) -> (Vec<Box<[u8]>>, bool) {
+        let (mut names, mut bytes) = (Vec::new(), 0);
+        for stripe in &self.stripes {
+            for (topic, entry) in stripe.lock().iter() {
+                let name = topic.name();
+                if entry.subscribers.is_empty()
+                    || topic.namespace() != namespace
+                    || glob.is_some_and(|glob| !matches(glob, name))
+                {
+                    continue;
+                }
+                if bytes + name.len() > bytes_max {
+                    return (names, true);
+                }
+                bytes += name.len();
+                names.push(name.into());
+            }
+        }
+        (names, false)
+    }
+
+    /// Every pattern of the namespace with local subscribers.
+    pub fn patterns(&self, namespace: &Namespace) -> Vec<Pattern> {
+        let patterns = self.patterns.read();
+        let of_namespace = patterns.iter().filter(|(pattern, _)| pattern.namespace == *namespace);
+        of_namespace.map(|(pattern, _)| pattern.clone()).collect()
+    }
+
     /// Patterns with local subscribers that the topic matches, and how many each has.
     pub fn patterns_of(&self, topic: &Topic) -> Vec<(Pattern, u64)> {
         let patterns = self.patterns.read();
@@ -304,6 +349,7 @@ impl Registry {
             subscriptions: self.subscriptions.load(Ordering::Relaxed),
             patterns,
             delivered: self.delivered.load(Ordering::Relaxed),
+            delivered_each_match: self.delivered_each_match.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
         }
     }

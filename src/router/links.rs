@@ -42,6 +42,7 @@ impl LinkHandler for Router {
                 drop(state);
                 self.deliveries.gone(&link.peer);
                 self.whereabouts.gone(&link.peer);
+                self.names.gone(&link.peer);
             }
             Direction::In if is_this(&state.inward) => {
                 state.inward = None;
@@ -88,6 +89,12 @@ impl LinkHandler for Router {
                     outbox.push_event(codec::marker(ticket));
                 }
             }
+            (Direction::Out, Control::Names { ticket, names }) => {
+                self.names.answer(ticket, &link.peer, names, self.clock.now());
+            }
+            (Direction::In, Control::NamesWanted(wanted)) => {
+                self.answer(&lane, &self.names_for(&wanted));
+            }
             (Direction::In, Control::Applied { version, published_before }) => {
                 self.confirmed_by(&lane, link, version, published_before);
             }
@@ -107,7 +114,10 @@ impl LinkHandler for Router {
             }
             (
                 Direction::Out,
-                Control::Applied { .. } | Control::SnapshotWanted | Control::SessionMoved { .. },
+                Control::Applied { .. }
+                | Control::SnapshotWanted
+                | Control::SessionMoved { .. }
+                | Control::NamesWanted(_),
             )
             | (
                 Direction::In,
@@ -115,7 +125,8 @@ impl LinkHandler for Router {
                 | Control::Changes { .. }
                 | Control::Delivered { .. }
                 | Control::SessionKnown { .. }
-                | Control::Sync { .. },
+                | Control::Sync { .. }
+                | Control::Names { .. },
             ) => return Err("a control frame that belongs to the other direction".to_owned()),
         }
         Ok(())

@@ -7,6 +7,7 @@
 mod codec;
 mod lane;
 mod links;
+mod names;
 mod publish;
 mod reports;
 mod source;
@@ -100,6 +101,7 @@ pub struct Router {
     whereabouts: Arc<Tickets<SessionKnown>>,
     syncs: Arc<Tickets<()>>,
     sync: SyncTurn,
+    names: Arc<Tickets<Vec<bytes::Bytes>>>,
     directory: OnceLock<Arc<dyn SessionDirectory>>,
     took_publish: AtomicBool,
     published: AtomicU64,
@@ -142,6 +144,7 @@ impl Router {
             whereabouts: Arc::default(),
             syncs: Arc::default(),
             sync: SyncTurn::default(),
+            names: Arc::default(),
             directory: OnceLock::new(),
             took_publish: AtomicBool::new(false),
             published: AtomicU64::new(0),

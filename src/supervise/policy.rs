@@ -21,6 +21,7 @@ pub enum Task {
     InterestAnnouncer,
     FrontGrpc,
     FrontHttp,
+    FrontRedis,
     /// One client connection's stream; the label says which.
     Session(String),
     SessionReaper,
@@ -68,6 +69,7 @@ impl Task {
             Self::LinkAcceptor
             | Self::FrontGrpc
             | Self::FrontHttp
+            | Self::FrontRedis
             | Self::Departure
             | Self::ParentWatch => OnExit::StopNode,
             Self::LinkGreeting
@@ -92,6 +94,7 @@ impl Task {
             Self::InterestAnnouncer => "interest-announcer",
             Self::FrontGrpc => "front-grpc",
             Self::FrontHttp => "front-http",
+            Self::FrontRedis => "front-redis",
             Self::Session(_) => "session",
             Self::SessionReaper => "session-reaper",
             Self::Probe => "probe",

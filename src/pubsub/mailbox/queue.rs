@@ -3,7 +3,6 @@
 //! Batches and gaps never take it over its limit; replies may, and whoever causes them waits for `Awaited::Room`.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -25,6 +24,24 @@ pub(super) enum Awaited {
     HalfEmpty,
 }
 
+/// Of `Copies::EachMatch`.
+#[derive(Debug)]
+pub(super) struct Strict {
+    pub(super) soft: usize,
+    pub(super) soft_for: Duration,
+    pub(super) over_since: Option<Time>,
+}
+
+impl Strict {
+    /// Over the soft limit for too long?
+    pub(super) fn is_over(&mut self, bytes: usize, now: Time) -> bool {
+        if bytes <= self.soft {
+            self.over_since = None;
+        }
+        bytes > self.soft && now - *self.over_since.get_or_insert(now) >= self.soft_for
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) queue: VecDeque<Entry>,
@@ -34,6 +51,7 @@ pub(super) struct State {
     pub(super) limit: usize,
     /// Why gaps of this mailbox arise.
     reason: GapReason,
+    pub(super) strict: Option<Strict>,
     dropping: Option<Dropped>,
     /// How many entries the writer may take, while a subscription is being put in place.
     pub(super) held_from: Option<usize>,
@@ -59,6 +77,7 @@ impl State {
             bytes: 0,
             limit,
             reason,
+            strict: None,
             dropping: None,
             held_from: None,
             credit: None,
@@ -77,29 +96,57 @@ impl State {
         match &entry {
             Entry::Gap(gap) => self.gaps[gap.reason as usize] += 1,
             Entry::Event(_) => self.events += 1,
-            Entry::Batch(_) => {}
+            Entry::Batch(_) | Entry::Match(_) => {}
         }
         self.bytes += entry.cost();
         self.queue.push_back(entry);
     }
 
-    pub(super) fn push(&mut self, batch: &Arc<Batch>, now: Time) -> Pushed {
+    /// `entry` carries `batch`, whole or in another form, and costs `cost`.
+    pub(super) fn push(
+        &mut self,
+        entry: impl FnOnce() -> Entry,
+        batch: &Batch,
+        cost: usize,
+        now: Time,
+    ) -> Pushed {
         if self.closed.is_some() {
             return Pushed::Closed;
         }
-        if self.dropping.is_some() || self.bytes + batch.cost() > self.limit {
+        if let Some(strict) = &mut self.strict {
+            let bytes = self.bytes + cost;
+            if bytes > self.limit || strict.is_over(bytes, now) {
+                self.overflow();
+                return Pushed::Closed;
+            }
+        }
+        if self.dropping.is_some() || self.bytes + cost > self.limit {
             let messages = u64::from(batch.count());
             self.dropped += messages;
             self.dropping.get_or_insert_default().count(batch.topic(), batch.origin(), messages);
             self.end_dropping();
             return Pushed::Dropped;
         }
-        self.append(Entry::Batch(batch.clone()));
-        if self.bytes > self.limit / 2 && self.progress(now) < PACE_PATIENCE {
+        self.append(entry());
+        if self.bytes > self.half() && self.progress(now) < PACE_PATIENCE {
             Pushed::Slow
         } else {
             Pushed::Queued
         }
+    }
+
+    /// Above this a receiver asks to be spared.
+    fn half(&self) -> usize {
+        self.strict.as_ref().map_or(self.limit, |strict| strict.soft.min(self.limit)) / 2
+    }
+
+    /// What waits is given up at once: nobody will take it.
+    pub(super) fn overflow(&mut self) {
+        self.closed.get_or_insert(Closed::Overflow);
+        self.held_from = None;
+        self.queue = VecDeque::new();
+        self.events = 0;
+        self.bytes = 0;
     }
 
     pub(super) fn push_gap(&mut self, gap: Gap) {
@@ -125,14 +172,13 @@ impl State {
     pub(super) fn give_up(&mut self) {
         let mut dropped = self.dropping.take().unwrap_or_default();
         for entry in std::mem::take(&mut self.queue) {
-            match entry {
-                Entry::Batch(batch) => {
-                    self.bytes -= batch.cost();
-                    self.dropped += u64::from(batch.count());
-                    dropped.count(batch.topic(), batch.origin(), batch.count().into());
-                }
-                Entry::Gap(_) | Entry::Event(_) => self.queue.push_back(entry),
-            }
+            let Some(batch) = entry.batch() else {
+                self.queue.push_back(entry);
+                continue;
+            };
+            self.bytes -= entry.cost();
+            self.dropped += u64::from(batch.count());
+            dropped.count(batch.topic(), batch.origin(), batch.count().into());
         }
         self.dropping = Some(dropped);
         self.end_dropping();
@@ -207,7 +253,7 @@ impl State {
             self.bytes -= cost;
             any = true;
             self.events -= usize::from(matches!(entry, Entry::Event(_)));
-            if let Entry::Batch(batch) = &entry {
+            if let Some(batch) = entry.batch() {
                 self.delivered += u64::from(batch.count());
                 if let Some(credit) = &mut self.credit {
                     *credit -= i64::from(batch.count());
@@ -224,7 +270,10 @@ impl State {
             self.takes += 1;
             self.end_dropping();
         }
-        if self.queue.is_empty() && self.queue.capacity() > 64 {
+        if let Some(strict) = self.strict.as_mut().filter(|strict| self.bytes <= strict.soft) {
+            strict.over_since = None;
+        }
+        if self.queue.is_empty() && self.queue.capacity() > 8 {
             // An idle connection owns no buffers.
             self.queue = VecDeque::new();
         }
@@ -246,7 +295,7 @@ impl State {
     fn is_over(&self, awaited: Awaited) -> bool {
         match awaited {
             Awaited::Room => self.has_room(),
-            Awaited::HalfEmpty => self.bytes <= self.limit / 2,
+            Awaited::HalfEmpty => self.bytes <= self.half(),
         }
     }
 

@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 use super::{Delivery, Registry, SLICE};
 use crate::pubsub::mailbox::Pushed;
 use crate::pubsub::subscribers::Subscribers;
-use crate::pubsub::{Batch, Gap, Mailbox};
-use crate::types::{Time, Topic};
+use crate::pubsub::{Batch, Gap, Mailbox, PatternRun};
+use crate::types::{Pattern, Time, Topic};
 
 /// A push in slices that has begun. Whoever publishes may be cancelled between two of them (its client has gone); then the rest get
 /// theirs at once, or they would miss a message that others have, and nobody would ever tell them.
@@ -52,6 +52,7 @@ impl<'a> Slices<'a> {
             return true;
         }
         self.over = true;
+        registry.push_matches(batch, self.now, &mut self.delivery);
         if entry.subscribers.is_empty() {
             stripe.remove(batch.topic());
             registry.topics.fetch_sub(1, Ordering::Relaxed);
@@ -67,7 +68,7 @@ impl Drop for Slices<'_> {
 }
 
 impl Registry {
-    /// Those who are subscribed by pattern and not to the topic itself: everybody gets one copy.
+    /// Those who get one copy, and are subscribed by pattern and not to the topic itself.
     pub(super) fn push_patterns(
         &self,
         batch: &Arc<Batch>,
@@ -76,22 +77,81 @@ impl Registry {
         delivery: &mut Delivery,
     ) {
         let patterns = self.patterns.read();
-        if patterns.is_empty() {
+        if patterns.is_empty() || !batch.topic().is_text() {
             return;
         }
         let before = delivery.mailboxes;
+        let mut matched = 0;
         let mut mailboxes: SmallVec<[&Arc<Mailbox>; 16]> = patterns
             .matching(batch.topic())
+            .inspect(|_| matched += 1)
             .flat_map(|(_, subscribers)| subscribers.as_slice())
-            .filter(|mailbox| direct.position(mailbox.id()).is_none())
+            .filter(|one| !one.wants_each_match() && direct.position(one.id()).is_none())
             .collect();
-        mailboxes.sort_unstable_by_key(|mailbox| mailbox.id());
-        mailboxes.dedup_by_key(|mailbox| mailbox.id());
+        if matched > 1 {
+            mailboxes.sort_unstable_by_key(|mailbox| mailbox.id());
+            mailboxes.dedup_by_key(|mailbox| mailbox.id());
+        }
         for mailbox in mailboxes {
             self.push_one(batch, mailbox, now, delivery);
         }
         let mailboxes = delivery.mailboxes - before;
         self.delivered.fetch_add(mailboxes * u64::from(batch.count()), Ordering::Relaxed);
+    }
+
+    /// Those who get a copy for each pattern that matches, behind the one that they get directly.
+    pub(super) fn push_matches(&self, batch: &Arc<Batch>, now: Time, delivery: &mut Delivery) {
+        let patterns = self.patterns.read();
+        if patterns.is_empty() {
+            return;
+        }
+        let mut matching: SmallVec<[_; 4]> = SmallVec::new();
+        matching.extend(
+            patterns
+                .matching(batch.topic())
+                .filter(|(_, subscribers)| subscribers.any_each_match()),
+        );
+        let before = delivery.mailboxes;
+        let run = |pattern: &Pattern| Arc::new(PatternRun::new(batch.clone(), pattern.clone()));
+        match &matching[..] {
+            [] => return,
+            [(pattern, subscribers)] => {
+                let run = run(pattern);
+                for mailbox in subscribers.as_slice().iter().filter(|one| one.wants_each_match()) {
+                    self.push_match(&run, mailbox, now, delivery);
+                }
+            }
+            several => {
+                let mut pushes = Vec::new();
+                for (pattern, subscribers) in several {
+                    let run = run(pattern);
+                    pushes.extend(subscribers.as_slice().iter().filter_map(|mailbox| {
+                        let since = subscribers.since(mailbox.id())?;
+                        Some((mailbox.id(), since, mailbox, run.clone()))
+                    }));
+                }
+                pushes.sort_unstable_by_key(|(id, since, ..)| (*id, *since));
+                for (_, _, mailbox, run) in &pushes {
+                    self.push_match(run, mailbox, now, delivery);
+                }
+            }
+        }
+        let messages = (delivery.mailboxes - before) * u64::from(batch.count());
+        self.delivered.fetch_add(messages, Ordering::Relaxed);
+        self.delivered_each_match.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    fn push_match(
+        &self,
+        run: &Arc<PatternRun>,
+        mailbox: &Arc<Mailbox>,
+        now: Time,
+        delivery: &mut Delivery,
+    ) {
+        if !is_excluded(run.batch(), mailbox) {
+            let pushed = mailbox.push_match(run, now);
+            self.note(pushed, run.batch(), mailbox, delivery);
+        }
     }
 
     pub(super) fn push_all(
@@ -102,11 +162,18 @@ impl Registry {
         delivery: &mut Delivery,
     ) {
         let before = delivery.mailboxes;
+        let mut each_match = 0;
         for mailbox in mailboxes {
+            each_match += u64::from(mailbox.wants_each_match());
             self.push_one(batch, mailbox, now, delivery);
         }
         let mailboxes = delivery.mailboxes - before;
-        self.delivered.fetch_add(mailboxes * u64::from(batch.count()), Ordering::Relaxed);
+        let count = u64::from(batch.count());
+        self.delivered.fetch_add(mailboxes * count, Ordering::Relaxed);
+        if each_match > 0 {
+            let messages = mailboxes.min(each_match) * count;
+            self.delivered_each_match.fetch_add(messages, Ordering::Relaxed);
+        }
     }
 
     fn push_one(
@@ -116,10 +183,14 @@ impl Registry {
         now: Time,
         delivery: &mut Delivery,
     ) {
-        if batch.head().exclude.is_some_and(|session| session == mailbox.session()) {
-            return;
+        if !is_excluded(batch, mailbox) {
+            let pushed = mailbox.push(batch, now);
+            self.note(pushed, batch, mailbox, delivery);
         }
-        match mailbox.push(batch, now) {
+    }
+
+    fn note(&self, pushed: Pushed, batch: &Batch, mailbox: &Arc<Mailbox>, delivery: &mut Delivery) {
+        match pushed {
             Pushed::Queued => delivery.mailboxes += 1,
             Pushed::Slow => {
                 delivery.mailboxes += 1;
@@ -142,12 +213,20 @@ impl Registry {
         let patterns = self.patterns.read();
         for (_, subscribers) in patterns.matching(topic) {
             for mailbox in subscribers.as_slice() {
+                // Who can't be told of the topic didn't get its messages either.
+                if !topic.is_text() && !mailbox.wants_each_match() {
+                    continue;
+                }
                 if direct.is_none_or(|direct| direct.position(mailbox.id()).is_none()) {
                     mailbox.push_gap(gap.clone());
                 }
             }
         }
     }
+}
+
+fn is_excluded(batch: &Batch, mailbox: &Mailbox) -> bool {
+    batch.head().exclude.is_some_and(|session| session == mailbox.session())
 }
 
 pub(super) fn push_outboxes(
