@@ -209,14 +209,13 @@ impl Connection {
         let most = if self.session.is_stranger() { STRANGER_BYTES_MAX } else { usize::MAX };
         let read = self.input.read(&self.io, most);
         let more = match read {
-            Ok(Read::End) => return Err(Ending::Lost),
             Ok(Read::Nothing) => {
                 self.input.rest();
                 self.reads = 0;
                 return Ok(());
             }
             Ok(Read::Some { more }) => more,
-            Err(_) => return Err(Ending::Lost),
+            Ok(Read::End) | Err(_) => return Err(Ending::Lost),
         };
         let mut input = std::mem::take(&mut self.input);
         let done = self.talk(&mut input).await;
