@@ -343,6 +343,8 @@ impl Connection {
             let rest = async {
                 // It ends when the mailbox is empty, since that is closed.
                 poll_fn(|cx| self.poll_write_rest(cx)).await;
+                // It is nobody any more, though its socket is still there.
+                self.seat = None;
                 if linger {
                     self.shut().await;
                 }
