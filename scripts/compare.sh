@@ -40,4 +40,8 @@ fi
 WAXWING_BIN=$(realpath "$WAXWING_BIN")
 export WAXWING_BIN
 cargo build --release --locked --package cluster-tests --bin compare
-exec "$target/release/compare" --json "$target/compare.json" "$@"
+case " $*" in
+*" --json"* | *" --help"* | *" -h"*) ;;
+*) set -- --json "$target/compare.json" "$@" ;;
+esac
+"$target/release/compare" "$@"

@@ -29,10 +29,19 @@ pub(crate) type Figures = BTreeMap<&'static str, f64>;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Load {
     /// As fast as the slowest subscriber takes.
-    Throughput { subscribers: usize },
-    Latency { subscribers: usize, rate: u64 },
-    Fanout { subscribers: usize },
-    Idle { connections: usize },
+    Throughput {
+        subscribers: usize,
+    },
+    Latency {
+        subscribers: usize,
+        rate: u64,
+    },
+    Fanout {
+        subscribers: usize,
+    },
+    Idle {
+        connections: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -200,7 +209,8 @@ impl Run<'_> {
         times_us.sort_unstable();
         ensure!(!times_us.is_empty(), "nothing was measured");
         let last = times_us.len() - 1;
-        for (name, quantile) in [("p50_us", 0.5), ("p99_us", 0.99), ("p999_us", 0.999), ("max_us", 1.0)]
+        for (name, quantile) in
+            [("p50_us", 0.5), ("p99_us", 0.99), ("p999_us", 0.999), ("max_us", 1.0)]
         {
             figures.insert(name, times_us[(last as f64 * quantile).round() as usize] as f64);
         }

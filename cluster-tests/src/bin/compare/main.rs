@@ -45,9 +45,19 @@ struct Args {
     /// Messages under way at most, instead of a number that suits all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(4..))]
     window: Option<u64>,
-    #[arg(long, value_delimiter = ',', value_name = "SYSTEM,..", default_value = "waxwing,redis,nats")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "SYSTEM,..",
+        default_value = "waxwing,redis,nats"
+    )]
     systems: Vec<System>,
-    #[arg(long, value_delimiter = ',', value_name = "MODE,..", default_value = "1x1,1x100,1x1000,latency,fanout,idle,cross-1x1,cross-latency")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "MODE,..",
+        default_value = "1x1,1x100,1x1000,latency,fanout,idle,cross-1x1,cross-latency"
+    )]
     modes: Vec<Mode>,
     /// Where to write all figures
     #[arg(long, value_name = "FILE")]
@@ -197,7 +207,10 @@ fn brief(mode: Mode, figures: &Figures) -> String {
     mode.figures().iter().filter_map(shown).collect::<Vec<_>>().join("  ")
 }
 
-#[expect(clippy::print_stderr, reason = "what happens meanwhile is for whoever waits for the table")]
+#[expect(
+    clippy::print_stderr,
+    reason = "what happens meanwhile is for whoever waits for the table"
+)]
 fn talk(line: &str) {
     eprintln!("{line}");
 }

@@ -100,8 +100,7 @@ impl Channel {
     }
 }
 
-const NATS_CONNECT: &str =
-    "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"rust\",\"version\":\"0\",\"protocol\":1}\r\n";
+const NATS_CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"rust\",\"version\":\"0\",\"protocol\":1}\r\n";
 
 /// What a publisher's connection begins with, and what it then reads last.
 pub(crate) fn greeting(dialect: Dialect) -> (String, &'static str) {

@@ -33,9 +33,8 @@ impl Report {
 
     fn values(&self, mode: Mode, system: System, figure: &str) -> BTreeMap<usize, f64> {
         let of = |outcome: &&Outcome| outcome.mode == mode && outcome.system == system;
-        let value = |outcome: &Outcome| {
-            Some((outcome.round, *outcome.figures.as_ref().ok()?.get(figure)?))
-        };
+        let value =
+            |outcome: &Outcome| Some((outcome.round, *outcome.figures.as_ref().ok()?.get(figure)?));
         self.outcomes.iter().filter(of).filter_map(value).collect()
     }
 
@@ -94,7 +93,8 @@ impl Report {
     pub(crate) fn aims(&self) -> Vec<Aim> {
         let ratio = |mode, other, figure| self.ratio(mode, System::Waxwing, other, figure);
         let both = |mode, figure| -> Option<(f64, f64)> {
-            let (redis, nats) = (ratio(mode, System::Redis, figure), ratio(mode, System::Nats, figure));
+            let (redis, nats) =
+                (ratio(mode, System::Redis, figure), ratio(mode, System::Nats, figure));
             Some((redis.or(nats)?, nats.or(redis)?))
         };
         let mut aims = Vec::new();
@@ -106,9 +106,9 @@ impl Report {
         for mode in [Mode::OneToOne, Mode::OneTo100, Mode::OneTo1000] {
             let rates = both(mode, "deliveries_per_s").map(|(redis, nats)| redis.min(nats));
             let costs = both(mode, "cpu_us_per_delivery").map(|(redis, nats)| redis.max(nats));
-            let found = rates.zip(costs).map(|(rate, cost)| {
-                (format!("{rate:.2}, {cost:.3}"), rate >= 3.0 || cost <= 0.25)
-            });
+            let found = rates
+                .zip(costs)
+                .map(|(rate, cost)| (format!("{rate:.2}, {cost:.3}"), rate >= 3.0 || cost <= 0.25));
             aim(mode, "3 times the best's rate, or 0.25 of the best's CPU a delivery", found);
         }
         let last = ratio(Mode::Fanout, System::Redis, "last_ms");
@@ -150,7 +150,10 @@ impl Report {
                     .skip(1)
                     .map(|s| (s.name().to_owned(), json!(self.ratio(mode, systems[0], *s, figure))))
                     .collect();
-                figures.insert((*figure).to_owned(), json!({ "medians": medians, "ratio_to": ratios }));
+                figures.insert(
+                    (*figure).to_owned(),
+                    json!({ "medians": medians, "ratio_to": ratios }),
+                );
             }
             modes.insert(mode.name().to_owned(), Value::Object(figures));
         }
@@ -164,7 +167,9 @@ impl Outcome {
     fn json(&self) -> Value {
         let (round, mode, system) = (self.round, self.mode.name(), self.system.name());
         match &self.figures {
-            Ok(figures) => json!({ "round": round, "mode": mode, "system": system, "figures": figures }),
+            Ok(figures) => {
+                json!({ "round": round, "mode": mode, "system": system, "figures": figures })
+            }
             Err(error) => json!({ "round": round, "mode": mode, "system": system, "error": error }),
         }
     }

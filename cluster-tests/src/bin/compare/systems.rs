@@ -90,7 +90,12 @@ impl Candidate {
         Ok(servers)
     }
 
-    fn spawn(&self, servers: &mut Servers, door: SocketAddr, args: &[String]) -> anyhow::Result<()> {
+    fn spawn(
+        &self,
+        servers: &mut Servers,
+        door: SocketAddr,
+        args: &[String],
+    ) -> anyhow::Result<()> {
         let mut command = Command::new(&self.program);
         without_our_environment(&mut command);
         command.args(args).current_dir(servers.dir.path());
@@ -159,7 +164,9 @@ impl Candidate {
                 let known = format!("cluster_known_nodes:{count}\r\n");
                 let size = format!("cluster_size:{count}\r\n");
                 ask(*door, &["CLUSTER", "INFO"]).is_ok_and(|info| {
-                    [known.as_str(), &size, "cluster_state:ok"].iter().all(|word| info.contains(word))
+                    [known.as_str(), &size, "cluster_state:ok"]
+                        .iter()
+                        .all(|word| info.contains(word))
                 })
             })
         })
