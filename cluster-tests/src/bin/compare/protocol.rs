@@ -37,7 +37,8 @@ pub(crate) enum Fault {
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) dialect: Dialect,
-    publish_head: Vec<u8>,
+    /// One whole publish; all others differ in their stamp alone.
+    publish: Vec<u8>,
     delivery_head: Vec<u8>,
     subscribe: Vec<u8>,
     subscribed: Vec<u8>,
@@ -60,9 +61,13 @@ impl Channel {
                 "PONG\r\n".to_owned(),
             ),
         };
+        let mut publish = publish.into_bytes();
+        publish.extend_from_slice(&[0; STAMP_LEN]);
+        publish.extend_from_slice(&FILLING);
+        publish.extend_from_slice(b"\r\n");
         Self {
             dialect,
-            publish_head: publish.into_bytes(),
+            publish,
             delivery_head: delivery.into_bytes(),
             subscribe: subscribe.into_bytes(),
             subscribed: subscribed.into_bytes(),
@@ -74,7 +79,7 @@ impl Channel {
     }
 
     pub(crate) fn publish_len(&self) -> usize {
-        self.publish_head.len() + PAYLOAD_LEN + 2
+        self.publish.len()
     }
 
     fn delivery_len(&self) -> usize {
@@ -91,12 +96,12 @@ impl Channel {
     }
 
     fn publish_marked(&self, mark: [u8; 4], seq: u64, due_us: u64, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.publish_head);
-        out.extend_from_slice(&mark);
-        out.extend_from_slice(&seq.to_le_bytes());
-        out.extend_from_slice(&due_us.to_le_bytes());
-        out.extend_from_slice(&FILLING);
-        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(&self.publish);
+        let at = out.len() - PAYLOAD_LEN - 2;
+        let stamp = &mut out[at..at + STAMP_LEN];
+        stamp[..4].copy_from_slice(&mark);
+        stamp[4..12].copy_from_slice(&seq.to_le_bytes());
+        stamp[12..].copy_from_slice(&due_us.to_le_bytes());
     }
 }
 
@@ -254,7 +259,7 @@ pub(crate) struct Place {
 
 #[cfg(test)]
 mod tests {
-    use super::{Channel, Dialect, Fault, Inbox};
+    use super::{Channel, Dialect, Fault, Inbox, PAYLOAD_LEN};
 
     /// Publishes as they would be delivered.
     fn deliveries(channel: &Channel, seqs: &[u64]) -> Vec<u8> {
@@ -262,7 +267,7 @@ mod tests {
         for seq in seqs {
             let at = out.len();
             channel.publish(*seq, 7, &mut out);
-            let payload = out.split_off(at + channel.publish_head.len());
+            let payload = out.split_off(out.len() - PAYLOAD_LEN - 2);
             out.truncate(at);
             out.extend_from_slice(&channel.delivery_head);
             out.extend_from_slice(&payload);
