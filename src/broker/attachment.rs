@@ -16,6 +16,7 @@ use crate::pubsub::Messages;
 use crate::pubsub::mailbox::Mailbox;
 use crate::router::{Confirm, Confirmed, HandedOn, Publish, PublishError, Reach, Subscribing};
 use crate::supervise::Shutdown;
+use crate::types::topic::BadTopic;
 use crate::types::{Pattern, SessionId, Time, Topic};
 
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct Attachment {
 pub struct Asked {
     /// In the order asked, topics first.
     pub results: Vec<Result<(), BrokerError>>,
+    /// In the same order: what was not subscribed before.
+    pub is_new: Vec<bool>,
     subscribing: Subscribing,
     since: Time,
 }
@@ -87,16 +90,63 @@ impl Attachment {
         self.seat.may_ask()?;
         let limits = self.shared.limits.get();
         check_count(topics, patterns, &limits).inspect_err(BrokerError::count)?;
-        let mut results = Vec::with_capacity(topics.len() + patterns.len());
-        let (mut new_topics, mut new_patterns) = (Vec::new(), Vec::new());
-        let mut held = self.seat.subscriptions.lock();
-        for name in topics {
-            let added = self.add_topic(name, &mut held, &limits);
-            results.push(added.map(|new| new_topics.extend(new)));
+        let hasher = self.shared.router.hasher();
+        let namespace = &self.seat.card.namespace;
+        let topics: Vec<_> =
+            topics.iter().map(|name| hasher.topic(namespace, name, limits.topic)).collect();
+        let patterns: Vec<_> =
+            patterns.iter().map(|glob| Pattern::parse(namespace, glob, limits.topic)).collect();
+        Ok(self.add(topics, patterns, &limits))
+    }
+
+    /// As `subscribe`, for a front that makes its topics and patterns itself: of any bytes, in namespaces that it may use.
+    pub fn subscribe_made(
+        &self,
+        topics: Vec<Topic>,
+        patterns: Vec<Pattern>,
+    ) -> Result<Asked, BrokerError> {
+        self.seat.may_ask()?;
+        let limits = self.shared.limits.get();
+        if topics.len() + patterns.len() > limits.subscriptions {
+            return Err(BrokerError::TooManySubscriptions { max: limits.subscriptions });
         }
-        for glob in patterns {
-            let added = self.add_pattern(glob, &mut held, &limits);
-            results.push(added.map(|new| new_patterns.extend(new)));
+        let topics = topics.into_iter().map(Ok).collect();
+        let patterns = patterns.into_iter().map(Ok).collect();
+        Ok(self.add(topics, patterns, &limits))
+    }
+
+    fn add(
+        &self,
+        topics: Vec<Result<Topic, BadTopic>>,
+        patterns: Vec<Result<Pattern, BadTopic>>,
+        limits: &Limits,
+    ) -> Asked {
+        let mut results: Vec<Result<(), BrokerError>> =
+            Vec::with_capacity(topics.len() + patterns.len());
+        let mut is_new = Vec::with_capacity(results.capacity());
+        let (mut new_topics, mut new_patterns) = (Vec::new(), Vec::new());
+        let mut note = |added: Result<bool, BrokerError>| {
+            is_new.push(added == Ok(true));
+            results.push(added.map(drop));
+        };
+        let mut held = self.seat.subscriptions.lock();
+        for topic in topics {
+            let added = topic.map_err(BrokerError::from).and_then(|topic| {
+                let new = self.add_topic(topic, &mut held, limits)?;
+                let is_new = new.is_some();
+                new_topics.extend(new);
+                Ok(is_new)
+            });
+            note(added);
+        }
+        for pattern in patterns {
+            let added = pattern.map_err(BrokerError::from).and_then(|pattern| {
+                let new = self.add_pattern(pattern, &mut held, limits)?;
+                let is_new = new.is_some();
+                new_patterns.extend(new);
+                Ok(is_new)
+            });
+            note(added);
         }
         drop(held);
         results.iter().filter_map(|result| result.as_ref().err()).for_each(BrokerError::count);
@@ -104,18 +154,17 @@ impl Attachment {
         // Even if all are old: its version is what they are confirmed by.
         let subscribing =
             self.shared.router.subscribe(&self.seat.mailbox, new_topics, new_patterns);
-        Ok(Asked { results, subscribing, since })
+        Asked { results, is_new, subscribing, since }
     }
 
     /// The topic, if it is new.
     fn add_topic(
         &self,
-        name: &str,
+        topic: Topic,
         held: &mut Subscriptions,
         limits: &Limits,
     ) -> Result<Option<Topic>, BrokerError> {
         let router = &self.shared.router;
-        let topic = router.hasher().topic(&self.seat.card.namespace, name, limits.topic)?;
         if held.topics.contains(&topic) {
             return Ok(None);
         }
@@ -134,11 +183,10 @@ impl Attachment {
     /// The pattern, if it is new.
     fn add_pattern(
         &self,
-        glob: &str,
+        pattern: Pattern,
         held: &mut Subscriptions,
         limits: &Limits,
     ) -> Result<Option<Pattern>, BrokerError> {
-        let pattern = Pattern::parse(&self.seat.card.namespace, glob, limits.topic)?;
         if held.patterns.contains(&pattern) {
             return Ok(None);
         }
@@ -212,6 +260,38 @@ impl Attachment {
         Ok(results)
     }
 
+    /// As `unsubscribe`, for a front that makes its topics and patterns itself. Which of them were subscribed, topics first.
+    pub fn unsubscribe_made(
+        &self,
+        topics: &[Topic],
+        patterns: &[Pattern],
+    ) -> Result<Vec<bool>, BrokerError> {
+        self.seat.may_ask()?;
+        let mut held = self.seat.subscriptions.lock();
+        let mut were: Vec<bool> = topics.iter().map(|topic| held.topics.remove(topic)).collect();
+        were.extend(patterns.iter().map(|pattern| held.patterns.remove(pattern)));
+        drop(held);
+        if were.contains(&true) {
+            self.shared.router.unsubscribe(&self.seat.mailbox, topics, patterns);
+        }
+        Ok(were)
+    }
+
+    /// In no order.
+    pub fn topics(&self) -> Vec<Topic> {
+        self.seat.subscriptions.lock().topics.iter().cloned().collect()
+    }
+
+    /// In no order.
+    pub fn patterns(&self) -> Vec<Pattern> {
+        self.seat.subscriptions.lock().patterns.iter().cloned().collect()
+    }
+
+    /// What people see of the client, where it says who it is only later.
+    pub fn set_client(&self, client: &str) {
+        *self.seat.card.client.lock() = super::open::presentable(client);
+    }
+
     /// Messages whose sizes have been judged already. When it ends, what is published next comes behind them, even while members are
     /// still waited for to confirm.
     pub fn publish(
@@ -260,6 +340,16 @@ fn check_count(topics: &[String], patterns: &[String], limits: &Limits) -> Resul
 }
 
 impl Asked {
+    /// Waits for, and begins to deliver, what was asked later together with this.
+    pub fn join(&mut self, later: Self) {
+        self.results.extend(later.results);
+        self.is_new.extend(later.is_new);
+        let Subscribing { topics, patterns, version } = later.subscribing;
+        self.subscribing.topics.extend(topics);
+        self.subscribing.patterns.extend(patterns);
+        self.subscribing.version = self.subscribing.version.max(version);
+    }
+
     /// Nothing of it was granted: there is nothing to wait for.
     pub fn is_refused(&self) -> bool {
         self.results.iter().all(Result::is_err)

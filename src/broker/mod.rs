@@ -12,7 +12,7 @@ mod reports;
 mod seat;
 mod sessions;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -68,6 +68,8 @@ struct Table {
     seats: HashMap<AttachmentId, Arc<Seat>>,
     /// What people see of a session, lingering ones included.
     cards: HashMap<SessionId, Arc<Card>>,
+    /// How many seats each front has.
+    by_front: BTreeMap<&'static str, u64>,
     /// Who is still to be told to go, and when.
     farewells: BTreeSet<(Time, AttachmentId)>,
     away: Option<GoAway>,
@@ -76,6 +78,8 @@ struct Table {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SessionCounts {
     pub attached: u64,
+    /// Those of them that came by the Redis front.
+    pub redis: u64,
     pub lingering: u64,
 }
 
@@ -183,6 +187,7 @@ impl Broker {
         let table = self.shared.table.lock();
         SessionCounts {
             attached: table.seats.len() as u64,
+            redis: table.by_front.get("redis").copied().unwrap_or(0),
             lingering: table.sessions.lingering() as u64,
         }
     }

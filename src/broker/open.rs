@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::attachment::Attachment;
 use super::seat::{Card, Seat, Voice};
 use super::sessions::{AttachmentId, Hello, Input, Output};
 use super::{Broker, BrokerError, Ending, Shared, endpoints};
 use crate::metrics::names;
+use crate::pubsub::Copies;
 use crate::router::SessionKnown;
 use crate::types::{Namespace, ResumeToken, SessionId};
 
@@ -54,13 +57,24 @@ impl Broker {
         opening: Opening,
         voice: &'static dyn Voice,
     ) -> Result<Attachment, BrokerError> {
-        self.try_open(opening, voice).await.inspect_err(BrokerError::count)
+        self.open_with(opening, voice, Copies::One).await
+    }
+
+    /// As `open`, for a front that wants its messages otherwise.
+    pub async fn open_with(
+        &self,
+        opening: Opening,
+        voice: &'static dyn Voice,
+        copies: Copies,
+    ) -> Result<Attachment, BrokerError> {
+        self.try_open(opening, voice, copies).await.inspect_err(BrokerError::count)
     }
 
     async fn try_open(
         &self,
         opening: Opening,
         voice: &'static dyn Voice,
+        copies: Copies,
     ) -> Result<Attachment, BrokerError> {
         let shared = &self.shared;
         let fresh = opening.token.is_empty();
@@ -81,7 +95,8 @@ impl Broker {
             overlap: opening.overlap,
             fresh,
         };
-        let (attachment, mut outputs) = self.take_seat(hello, &opening, voice, limits.sessions)?;
+        let (attachment, mut outputs) =
+            self.take_seat(hello, &opening, voice, copies, limits.sessions)?;
 
         // From here on, dropping `attachment` undoes it all: the client may go while the peers are asked.
         let (epoch, resumed, overlapping) = loop {
@@ -120,17 +135,18 @@ impl Broker {
         hello: Hello,
         opening: &Opening,
         voice: &'static dyn Voice,
+        copies: Copies,
         sessions_max: usize,
     ) -> Result<(Attachment, Vec<Output>), BrokerError> {
         let shared = &self.shared;
         let card = Arc::new(Card {
             namespace: opening.namespace.clone(),
             front: opening.front,
-            client: presentable(&opening.client),
+            client: Mutex::new(presentable(&opening.client)),
             address: opening.address.clone(),
             since_ms: shared.clock.unix_ms(),
         });
-        let mailbox = shared.router.open_mailbox(hello.session);
+        let mailbox = shared.router.open_mailbox(hello.session, copies);
         let seat =
             Arc::new(Seat::new(hello.attachment, hello.session, card.clone(), mailbox, voice));
         let now = shared.clock.now();
@@ -148,6 +164,7 @@ impl Broker {
             return Err(refused);
         }
         table.seats.insert(hello.attachment, seat.clone());
+        *table.by_front.entry(opening.front).or_default() += 1;
         table.cards.insert(hello.session, card);
         let outputs = table.sessions.handle(Input::Hello(hello), now);
         let affected = table.affected(&outputs);
@@ -202,7 +219,7 @@ fn parse_token(bytes: &[u8]) -> Result<ResumeToken, BrokerError> {
 }
 
 /// For people's eyes: short, and without what could play with a terminal.
-fn presentable(client: &str) -> String {
+pub(super) fn presentable(client: &str) -> String {
     client.chars().filter(|c| !c.is_control()).take(CLIENT_LEN_MAX).collect()
 }
 
@@ -213,9 +230,15 @@ impl Drop for Attachment {
         self.seat.end(ending);
         let shared = &self.shared;
         shared.router.close_mailbox(&self.seat.mailbox);
-        shared.table.lock().seats.remove(&self.seat.id);
-        shared.decide(Input::Lost { attachment: self.seat.id });
         let front = self.seat.card.front;
+        {
+            let mut table = shared.table.lock();
+            table.seats.remove(&self.seat.id);
+            if let Some(count) = table.by_front.get_mut(front) {
+                *count -= 1;
+            }
+        }
+        shared.decide(Input::Lost { attachment: self.seat.id });
         let reason = self.seat.ending().map_or("failed", Ending::label);
         metrics::counter!(names::SESSIONS_CLOSED, "front" => front, "reason" => reason)
             .increment(1);

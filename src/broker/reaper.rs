@@ -7,6 +7,7 @@ use super::endpoints::{self, Random};
 use super::seat::Seat;
 use super::sessions::Input;
 use super::{Ending, GoAway, Shared, obey};
+use crate::pubsub::mailbox::Closed;
 use crate::supervise::Shutdown;
 use crate::types::Time;
 use std::sync::atomic::Ordering;
@@ -56,8 +57,12 @@ impl Shared {
         }
         if round {
             // The router closes the mailbox of whoever takes nothing; a client that doesn't read has no writer to notice it.
-            for seat in seats.iter().filter(|seat| seat.mailbox.is_closed()) {
-                seat.end(Ending::Stalled(limits.mailbox_stall));
+            for seat in seats {
+                match seat.mailbox.closed() {
+                    None => {}
+                    Some(Closed::Overflow) => seat.end(Ending::OutputLimit),
+                    Some(_) => seat.end(Ending::Stalled(limits.mailbox_stall)),
+                }
             }
             self.topics.store(self.router.report().topics, Ordering::Relaxed);
         }
@@ -70,7 +75,12 @@ impl Shared {
         } else {
             random.shuffle(&mut away.endpoints);
         }
-        seat.mailbox.push_event(seat.voice.go_away(&away));
+        match seat.voice.go_away(&away) {
+            Some(said) => {
+                seat.mailbox.push_event(said);
+            }
+            None => seat.end(Ending::NodeCloses(away.reason)),
+        }
     }
 }
 

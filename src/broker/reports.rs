@@ -97,7 +97,7 @@ impl Row {
             id: self.id,
             namespace: self.card.namespace.clone(),
             front: self.card.front,
-            client: self.card.client.clone(),
+            client: self.card.client.lock().clone(),
             address: self.card.address.clone(),
             attached: self.view.attachment.is_some() || self.view.older.is_some(),
             epoch: self.view.epoch,

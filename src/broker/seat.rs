@@ -14,7 +14,7 @@ use super::open::Welcome;
 use super::sessions::{AttachmentId, CloseReason};
 use super::{BrokerError, GoAway};
 use crate::config::limits::LimitsHandle;
-use crate::pubsub::mailbox::{Closed, Mailbox};
+use crate::pubsub::mailbox::{Closed, Entry, Mailbox};
 use crate::supervise::Shutdown;
 use crate::types::{Namespace, Pattern, SessionId, Topic};
 
@@ -22,7 +22,8 @@ use crate::types::{Namespace, Pattern, SessionId, Topic};
 pub trait Voice: Sync {
     /// `None`: this front welcomes nobody.
     fn welcome(&self, welcome: &Welcome) -> Option<Bytes>;
-    fn go_away(&self, away: &GoAway) -> Bytes;
+    /// `None`: this front's clients can't be told; they are closed instead.
+    fn go_away(&self, away: &GoAway) -> Option<Bytes>;
 }
 
 /// Why an attachment ended.
@@ -41,6 +42,10 @@ pub enum Ending {
     Killed,
     /// It took nothing for so long while messages waited.
     Stalled(Duration),
+    /// More waited for it than its front allows.
+    OutputLimit,
+    /// Something for it may have been lost, and its protocol can't say so.
+    Gap,
     /// Said by the node: it stops, it has drained.
     NodeCloses(String),
     /// What the client sent can't be understood, so that nothing after it can.
@@ -65,6 +70,8 @@ impl Ending {
             Self::SessionEnded => "session_ended",
             Self::Killed => "killed",
             Self::Stalled(_) => "stalled",
+            Self::OutputLimit => "output_limit",
+            Self::Gap => "gap",
             Self::NodeCloses(_) => "node_closes",
             Self::Malformed(_) => "malformed",
             Self::FrameTooLarge { .. } => "frame_too_large",
@@ -84,6 +91,12 @@ impl fmt::Display for Ending {
             Self::Killed => f.write_str("the session was killed"),
             Self::Stalled(after) => {
                 write!(f, "nothing was taken for {} s while messages waited", after.as_secs())
+            }
+            Self::OutputLimit => {
+                f.write_str("more waited for it than redis.output_hard or output_soft allows")
+            }
+            Self::Gap => {
+                f.write_str("something may have been lost, and redis.on_gap is disconnect")
             }
             Self::NodeCloses(reason) | Self::Malformed(reason) => f.write_str(reason),
             Self::FrameTooLarge { size, max } => {
@@ -110,7 +123,7 @@ impl From<CloseReason> for Ending {
 pub(super) struct Card {
     pub(super) namespace: Namespace,
     pub(super) front: &'static str,
-    pub(super) client: String,
+    pub(super) client: Mutex<String>,
     pub(super) address: String,
     pub(super) since_ms: u64,
 }
@@ -177,6 +190,7 @@ impl Seat {
     pub(super) fn end(&self, ending: Ending) {
         let closed = match &ending {
             Ending::Stalled(_) => Closed::Stalled,
+            Ending::OutputLimit => Closed::Overflow,
             other => Closed::Reason(other.label().to_owned()),
         };
         if self.ending.set(ending).is_ok() {
@@ -226,15 +240,35 @@ impl Outlet {
     ) -> Poll<Result<Bytes, Ending>> {
         match ready!(self.seat.mailbox.poll_take(cx, bytes_max)) {
             Ok(bytes) => Poll::Ready(Ok(bytes)),
-            Err(closed) => {
-                // The mailbox may have found by itself that it stalls.
-                self.seat.end(match closed {
-                    Closed::Stalled => Ending::Stalled(self.limits.get().mailbox_stall),
-                    Closed::Reason(reason) => Ending::NodeCloses(reason),
-                });
-                Poll::Ready(Err(self.seat.ending().cloned().unwrap_or(Ending::Failed)))
-            }
+            Err(closed) => Poll::Ready(Err(self.ended(closed))),
         }
+    }
+
+    /// As `poll_take`, with the entries as they are, for a front that has a form of its own for each. `take` must not take long: the
+    /// mailbox is locked meanwhile.
+    pub fn poll_entries(
+        &mut self,
+        cx: &Context<'_>,
+        bytes_max: usize,
+        take: &mut dyn FnMut(Entry),
+    ) -> Poll<Result<(), Ending>> {
+        let taken = ready!(self.seat.mailbox.poll_entries(cx, bytes_max, take));
+        Poll::Ready(taken.map_err(|closed| self.ended(closed)))
+    }
+
+    /// Why it ended; once it has.
+    pub fn ending(&self) -> Ending {
+        self.seat.ending().cloned().unwrap_or(Ending::Failed)
+    }
+
+    fn ended(&self, closed: Closed) -> Ending {
+        // The mailbox may have found by itself that it stalls, or holds too much.
+        self.seat.end(match closed {
+            Closed::Stalled => Ending::Stalled(self.limits.get().mailbox_stall),
+            Closed::Overflow => Ending::OutputLimit,
+            Closed::Reason(reason) => Ending::NodeCloses(reason),
+        });
+        self.ending()
     }
 }
 

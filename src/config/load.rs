@@ -10,7 +10,7 @@ use super::document;
 use super::fault::{Faults, Origin};
 use super::keys::{self, KEYS};
 use super::secrets::{self, reason};
-use super::unknown::{self, PREFIX, SECRET_VARIABLE};
+use super::unknown::{self, PREFIX, REDIS_PASSWORD_VARIABLE, SECRET_VARIABLE};
 use super::value::{Value, quoted};
 use super::{Config, Limits, Secret, validate};
 use crate::types::NodeName;
@@ -155,6 +155,7 @@ pub(super) fn load(sources: Sources, host: &Host) -> Result<Loaded, Faults> {
     loading.flags(&sources);
     loading.level_of_rust(&sources.env);
     loading.secrets(&sources.env);
+    loading.redis_password(&sources.env);
     loading.data_dir();
     loading.advertise(host);
     let Loading { mut config, origins, mut faults } = loading;
@@ -298,6 +299,33 @@ impl Loading {
                     Err(what) => self.faults.add(&origin_of_file, key, what),
                 }
             }
+        }
+    }
+
+    fn redis_password(&mut self, env: &[(String, OsString)]) {
+        let variable = env.iter().find(|(name, _)| name == REDIS_PASSWORD_VARIABLE);
+        let key = "redis.password_file";
+        let (origin, text) = match (variable, self.config.redis.password_file.clone()) {
+            (None, None) => return,
+            (Some(_), Some(_)) => {
+                let origin = self.origins.of("redis", "password_file").clone();
+                let what =
+                    format!("is set, and so is {REDIS_PASSWORD_VARIABLE}; keep one of the two");
+                return self.faults.add(&origin, key, what);
+            }
+            (Some((name, value)), None) => {
+                let text = value.to_str().map(str::to_owned);
+                let text = text.ok_or_else(|| "is no UTF-8 text; write it anew".to_owned());
+                (Origin::Env(name.clone()), text)
+            }
+            (None, Some(path)) => {
+                let origin = self.origins.of("redis", "password_file").clone();
+                (origin, secrets::read_private(&path))
+            }
+        };
+        match text.and_then(|text| secrets::parse_password(&text)) {
+            Ok(password) => self.config.redis.password = Some(password),
+            Err(what) => self.faults.add(&origin, key, what),
         }
     }
 

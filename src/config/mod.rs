@@ -34,6 +34,7 @@ pub struct Config {
     pub cluster: ClusterConfig,
     pub listen: ListenConfig,
     pub advertise: AdvertiseConfig,
+    pub redis: RedisConfig,
     pub limits: Limits,
     pub log: LogConfig,
     pub security: SecurityConfig,
@@ -61,8 +62,10 @@ impl Config {
                 grpc: loopback(7400),
                 peer: loopback(7401),
                 http: Some(loopback(7402)),
+                redis: None,
             },
             advertise: AdvertiseConfig::default(),
+            redis: RedisConfig::default(),
             limits: Limits::default(),
             log: LogConfig { format: LogFormat::Text, level: "info".to_owned() },
             security: SecurityConfig::default(),
@@ -74,7 +77,8 @@ impl Config {
     pub fn for_test(name: &str) -> Self {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut config = Self::defaults(lawful(NodeName::parse(name)));
-        config.listen = ListenConfig { grpc: free, peer: free, http: Some(free) };
+        config.listen =
+            ListenConfig { grpc: free, peer: free, http: Some(free), redis: Some(free) };
         config
     }
 
@@ -123,6 +127,42 @@ pub struct ListenConfig {
     pub peer: SocketAddr,
     /// None: off.
     pub http: Option<SocketAddr>,
+    /// None: off.
+    pub redis: Option<SocketAddr>,
+}
+
+/// What holds for Redis clients alone.
+#[derive(Debug, Clone)]
+pub struct RedisConfig {
+    pub on_gap: OnGap,
+    /// Bytes that may wait for a client; over it, it is closed.
+    pub output_hard: usize,
+    /// Over it for longer than `output_soft_for`, it is closed.
+    pub output_soft: usize,
+    pub output_soft_for: Duration,
+    pub password_file: Option<PathBuf>,
+    /// None: nobody is asked for one.
+    pub password: Option<Secret>,
+}
+
+/// What to do where something for a Redis client may have been lost, which its protocol can't tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnGap {
+    Ignore,
+    Disconnect,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            on_gap: OnGap::Ignore,
+            output_hard: 32 << 20,
+            output_soft: 8 << 20,
+            output_soft_for: Duration::from_secs(60),
+            password_file: None,
+            password: None,
+        }
+    }
 }
 
 /// `host:port` that others are told; where absent, the bound address.

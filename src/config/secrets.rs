@@ -63,6 +63,24 @@ fn check(line: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// One line, which clients type or have in a URL.
+pub(super) fn parse_password(text: &str) -> Result<Secret, Wrong> {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err("holds no password; write one, or leave this out".to_owned());
+    }
+    if SECRET_LEN_MAX < text.len() {
+        return Err(format!(
+            "the password is longer than {SECRET_LEN_MAX} bytes; make a shorter one"
+        ));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("the password must be one line without control characters".to_owned());
+    }
+    Ok(Secret::new(text.into()))
+}
+
 /// The text of a file that holds secrets, if nobody but its owner can read it.
 pub(crate) fn read_private(path: &Path) -> Result<String, Wrong> {
     let shown = path.display();

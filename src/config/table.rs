@@ -7,7 +7,7 @@ use toml::Value as Toml;
 
 use super::keys::Key;
 use super::value::{Value, Wrong, quoted, show_duration, show_size};
-use super::{LogFormat, address};
+use super::{LogFormat, OnGap, address};
 use crate::types::{ClusterName, NodeName};
 
 pub(super) const BOOL: &str = "BOOL";
@@ -130,6 +130,18 @@ pub static KEYS: &[Key] = &[
         |c| text(&c.listen.http.map(|address| address.to_string()).unwrap_or_default()),
     ),
     Key::new(
+        "listen",
+        "redis",
+        "IP:PORT",
+        "Redis clients' pub/sub; empty: off.",
+        |c, v| {
+            let text = v.text()?;
+            c.listen.redis = if text.is_empty() { None } else { Some(address::listen(text)?) };
+            Ok(())
+        },
+        |c| text(&c.listen.redis.map(|address| address.to_string()).unwrap_or_default()),
+    ),
+    Key::new(
         "advertise",
         "grpc",
         "HOST:PORT",
@@ -174,6 +186,63 @@ pub static KEYS: &[Key] = &[
         |c| Toml::Boolean(c.security.allow_anonymous),
     )
     .flag_named("allow-anonymous"),
+    Key::new(
+        "redis",
+        "on_gap",
+        "ignore|disconnect",
+        "What to do where something for a Redis client may have been lost; its protocol can't tell it.",
+        |c, v| {
+            c.redis.on_gap = match v.text()? {
+                "ignore" => OnGap::Ignore,
+                "disconnect" => OnGap::Disconnect,
+                other => {
+                    return Err(format!(
+                        "is {}; must be \"ignore\" or \"disconnect\"",
+                        quoted(other)
+                    ));
+                }
+            };
+            Ok(())
+        },
+        |c| {
+            text(match c.redis.on_gap {
+                OnGap::Ignore => "ignore",
+                OnGap::Disconnect => "disconnect",
+            })
+        },
+    ),
+    Key::new(
+        "redis",
+        "output_hard",
+        "SIZE",
+        "Bytes that may wait for a Redis client; over it, it is disconnected.",
+        |c, v| v.size(64 * KIB..=16 * GIB).map(|n| c.redis.output_hard = to_usize(n)),
+        |c| size(c.redis.output_hard),
+    ),
+    Key::new(
+        "redis",
+        "output_soft",
+        "SIZE [TIME]",
+        "Bytes that may wait for a Redis client for no longer than this; then it is disconnected.",
+        |c, v| {
+            let (bytes, age) = v.size_and_age(64 * KIB..=16 * GIB, Duration::ZERO..=DAY)?;
+            c.redis.output_soft = to_usize(bytes);
+            c.redis.output_soft_for = age.unwrap_or(c.redis.output_soft_for);
+            Ok(())
+        },
+        |c| {
+            let bytes = show_size(c.redis.output_soft as u64);
+            text(&format!("{bytes} {}", show_duration(c.redis.output_soft_for)))
+        },
+    ),
+    Key::new(
+        "redis",
+        "password_file",
+        "FILE",
+        "The password that Redis clients must give, in one line; empty: none. Nobody but the owner may read it. Or WAXWING_REDIS_PASSWORD.",
+        |c, v| path(v).map(|it| c.redis.password_file = it),
+        |c| shown_path(c.redis.password_file.as_ref()),
+    ),
     Key::limit(
         "sessions",
         "N",

@@ -4,27 +4,27 @@ use super::keys::KEYS;
 use super::value::quoted;
 
 /// Documented for versions to come. They do nothing here, so they are refused like any other unknown key, with the reason.
-const LATER: [(&str, &str); 5] = [
+const LATER: [(&str, &str); 3] = [
     ("presence.", "presence"),
-    ("redis.", "the Redis port"),
-    ("listen.redis", "the Redis port"),
     ("tls.", "TLS"),
     ("limits.publish_rate", "a limit on the publish rate"),
 ];
 
 /// Variables with our prefix that are no settings.
-const OTHER_VARIABLES: [&str; 7] = [
+const OTHER_VARIABLES: [&str; 8] = [
     "WAXWING_NODE",
     "WAXWING_KEY",
     "WAXWING_CONFIG",
     "WAXWING_THREADS",
     SECRET_VARIABLE,
+    REDIS_PASSWORD_VARIABLE,
     // Where the tests find the program, and leave what they measured.
     "WAXWING_BIN",
     "WAXWING_FIGURES",
 ];
 
 pub(super) const SECRET_VARIABLE: &str = "WAXWING_CLUSTER_SECRET";
+pub(super) const REDIS_PASSWORD_VARIABLE: &str = "WAXWING_REDIS_PASSWORD";
 
 /// An unknown key of a file.
 pub(super) fn key(section: &str, name: &str) -> String {

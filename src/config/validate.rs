@@ -59,6 +59,26 @@ fn relations(config: &Config, check: &mut Check<'_>) {
         );
     }
     check(
+        largest + FRAME_OVERHEAD <= config.redis.output_hard,
+        "redis",
+        "output_hard",
+        format!(
+            "{} can't hold the largest message; raise it to {}",
+            size(config.redis.output_hard),
+            size(largest + FRAME_OVERHEAD),
+        ),
+    );
+    check(
+        config.redis.output_soft <= config.redis.output_hard,
+        "redis",
+        "output_soft",
+        format!(
+            "{} must be at most redis.output_hard ({})",
+            size(config.redis.output_soft),
+            size(config.redis.output_hard)
+        ),
+    );
+    check(
         limits.patterns <= limits.subscriptions,
         "limits",
         "patterns",
@@ -118,6 +138,7 @@ fn listeners(config: &Config) -> Vec<(&'static str, SocketAddr)> {
     let listen = &config.listen;
     let mut listeners = vec![("grpc", listen.grpc), ("peer", listen.peer)];
     listeners.extend(listen.http.map(|http| ("http", http)));
+    listeners.extend(listen.redis.map(|redis| ("redis", redis)));
     listeners
 }
 
@@ -151,23 +172,23 @@ fn advertised(config: &Config, check: &mut Check<'_>) {
 
 fn protected(config: &Config, check: &mut Check<'_>) {
     let security = config.security;
-    let missing = match (security.allow_plaintext, security.allow_anonymous) {
-        (true, true) => None,
-        (false, true) => Some("no TLS: keep it on 127.0.0.1, or say --allow-plaintext"),
-        (true, false) => Some("no keys: keep it on 127.0.0.1, or say --allow-anonymous"),
-        (false, false) => Some(
-            "neither keys nor TLS: keep it on 127.0.0.1, or say --insecure (--allow-anonymous --allow-plaintext)",
-        ),
-    };
-    if let Some(missing) = missing {
-        for (name, address) in listeners(config).iter().filter(|(name, _)| *name != "peer") {
-            check(
-                is_loopback(address.ip()),
-                "listen",
-                name,
-                format!("{address} is open to other hosts with {missing}"),
-            );
-        }
+    for (name, address) in listeners(config).iter().filter(|(name, _)| *name != "peer") {
+        // A password is what Redis clients have for a key.
+        let has_keys = *name == "redis" && config.redis.password.is_some();
+        let missing = match (security.allow_plaintext, security.allow_anonymous || has_keys) {
+            (true, true) => continue,
+            (false, true) => "no TLS: keep it on 127.0.0.1, or say --allow-plaintext",
+            (true, false) => "no keys: keep it on 127.0.0.1, or say --allow-anonymous",
+            (false, false) => {
+                "neither keys nor TLS: keep it on 127.0.0.1, or say --insecure (--allow-anonymous --allow-plaintext)"
+            }
+        };
+        check(
+            is_loopback(address.ip()),
+            "listen",
+            name,
+            format!("{address} is open to other hosts with {missing}"),
+        );
     }
     let peer = config.listen.peer;
     check(

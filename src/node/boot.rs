@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::config::limits::LimitsHandle;
 use crate::front::grpc::{GrpcDeps, GrpcFront};
 use crate::front::http::{HttpDeps, HttpFront};
+use crate::front::resp::{RespDeps, RespFront};
 use crate::link::{self, LinkConfig, LinkLimits, Links};
 use crate::membership::{Addresses, IncarnationStore, Membership, MembershipConfig};
 use crate::metrics::Exporter;
@@ -27,7 +28,7 @@ use crate::supervise::{Clock, SharedCommands, Shutdown, Supervisor, Task};
 use crate::telemetry::LogLevel;
 
 pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node> {
-    let Ports { grpc, links: links_listener, gossip, http, bound } =
+    let Ports { grpc, links: links_listener, gossip, http, redis, bound } =
         Ports::bind(&config.listen).await?;
     let supervisor = Supervisor::new(Shutdown::new());
     // Before anything counts.
@@ -117,6 +118,18 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
         clock,
     });
     supervisor.spawn(Task::FrontGrpc, front.run(grpc, shutdown.clone()));
+    if let Some(listener) = redis {
+        let front = RespFront::new(RespDeps {
+            status: status.clone(),
+            broker: broker.clone(),
+            router: router.clone(),
+            config: parts.config.redis.clone(),
+            limits: limits.clone(),
+            supervisor: supervisor.clone(),
+            clock,
+        });
+        supervisor.spawn(Task::FrontRedis, front.run(listener, shutdown.clone()));
+    }
     if let Some(listener) = http {
         let front = HttpFront::new(HttpDeps {
             status: status.clone(),

@@ -28,6 +28,10 @@ pub(super) fn started(parts: &Parts) {
         }
         None => tracing::info!("HTTP is off"),
     }
+    match bound.redis {
+        Some(listen) => tracing::info!(%listen, "Redis clients' pub/sub"),
+        None => tracing::info!("the Redis port is off"),
+    }
     if config.node.data_dir.is_none() {
         tracing::info!("no data directory: the incarnation is kept in memory only");
     }

@@ -19,6 +19,7 @@ pub(super) struct Ports {
     /// The same number as `links`.
     pub(super) gossip: UdpSocket,
     pub(super) http: Option<TcpListener>,
+    pub(super) redis: Option<TcpListener>,
     pub(super) bound: Bound,
 }
 
@@ -28,6 +29,7 @@ pub struct Bound {
     pub grpc: SocketAddr,
     pub peer: SocketAddr,
     pub http: Option<SocketAddr>,
+    pub redis: Option<SocketAddr>,
 }
 
 /// Nothing stays bound.
@@ -80,6 +82,10 @@ impl Ports {
             Some(addr) => keep("--listen-http", addr, bind_tcp(addr).await).map(Some),
             None => Some(None),
         };
+        let redis = match listen.redis {
+            Some(addr) => keep("--listen-redis", addr, bind_tcp(addr).await).map(Some),
+            None => Some(None),
+        };
         let peer = match bind_peer(listen.peer).await {
             Ok(peer) => Some(peer),
             Err(error) => {
@@ -87,11 +93,22 @@ impl Ports {
                 None
             }
         };
-        match (grpc, http, peer) {
-            (Some((grpc, grpc_addr)), Some(http), Some((links, gossip, peer_addr))) => {
-                let http_addr = http.as_ref().map(|(_, addr)| *addr);
-                let bound = Bound { grpc: grpc_addr, peer: peer_addr, http: http_addr };
-                Ok(Self { grpc, links, gossip, http: http.map(|(socket, _)| socket), bound })
+        match (grpc, http, redis, peer) {
+            (
+                Some((grpc, grpc_addr)),
+                Some(http),
+                Some(redis),
+                Some((links, gossip, peer_addr)),
+            ) => {
+                let bound = Bound {
+                    grpc: grpc_addr,
+                    peer: peer_addr,
+                    http: http.as_ref().map(|(_, addr)| *addr),
+                    redis: redis.as_ref().map(|(_, addr)| *addr),
+                };
+                let (http, redis) =
+                    (http.map(|(socket, _)| socket), redis.map(|(socket, _)| socket));
+                Ok(Self { grpc, links, gossip, http, redis, bound })
             }
             _ => Err(PortsError(faults)),
         }
@@ -135,15 +152,18 @@ mod tests {
 
     #[tokio::test]
     async fn free_ports_are_bound_and_told() {
-        let listen = ListenConfig { grpc: any(), peer: any(), http: Some(any()) };
+        let listen =
+            ListenConfig { grpc: any(), peer: any(), http: Some(any()), redis: Some(any()) };
         let ports = Ports::bind(&listen).await.unwrap();
         assert_eq!(ports.gossip.local_addr().unwrap(), ports.links.local_addr().unwrap());
         assert_eq!(ports.bound.peer, ports.links.local_addr().unwrap());
         assert_eq!(ports.bound.grpc, ports.grpc.local_addr().unwrap());
         assert!(ports.bound.http.is_some_and(|addr| addr.port() != 0));
+        assert_eq!(ports.bound.redis, Some(ports.redis.as_ref().unwrap().local_addr().unwrap()));
 
-        let listen = ListenConfig { http: None, ..listen };
-        assert_eq!(Ports::bind(&listen).await.unwrap().bound.http, None);
+        let listen = ListenConfig { http: None, redis: None, ..listen };
+        let bound = Ports::bind(&listen).await.unwrap().bound;
+        assert_eq!((bound.http, bound.redis), (None, None));
     }
 
     #[tokio::test]
@@ -155,6 +175,7 @@ mod tests {
             grpc: grpc.local_addr().unwrap(),
             peer: gossip.local_addr().unwrap(),
             http: Some(http.local_addr().unwrap()),
+            redis: None,
         };
         let told = Ports::bind(&listen).await.unwrap_err().to_string();
         let lines: Vec<&str> = told.lines().collect();

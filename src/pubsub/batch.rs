@@ -1,15 +1,17 @@
 //! The unit of everything: consecutive messages of one topic from one publisher, immutable and shared.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::resp::{self, Forms, Resp};
 use super::{Messages, encode};
 use crate::types::{Incarnation, NodeName, SessionId, Topic};
 
 /// What a batch costs besides its bytes, when queues count.
-const BATCH_OVERHEAD: usize = 192;
+const BATCH_OVERHEAD: usize = 320;
 
 const BASE32: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
@@ -66,11 +68,21 @@ pub struct Head {
 pub struct Batch {
     head: Head,
     origin: Arc<str>,
-    /// None where the batch came ready-made from a peer.
-    source: Option<(Messages, Arc<Origin>)>,
+    source: Source,
     grpc: OnceLock<Bytes>,
     link: OnceLock<Bytes>,
+    resp: Forms,
     cost: usize,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Published here.
+    Local(Messages, Arc<Origin>),
+    /// A peer encoded it: the gRPC form is there from the beginning.
+    Ready,
+    /// From a peer; the topic is no text, so that there is no gRPC form.
+    Payloads(Messages),
 }
 
 impl fmt::Debug for Batch {
@@ -91,20 +103,30 @@ impl Batch {
             + messages.len() * encode::MESSAGE_OVERHEAD
             + names
             + BATCH_OVERHEAD;
-        Self {
-            head,
-            origin: origin.name.clone(),
-            source: Some((messages, origin)),
-            grpc: OnceLock::new(),
-            link: OnceLock::new(),
-            cost,
-        }
+        let name = origin.name.clone();
+        Self::new(head, name, Source::Local(messages, origin), OnceLock::new(), cost)
     }
 
     /// A batch that a peer encoded: `grpc` is one whole gRPC message.
     pub fn ready_made(head: Head, origin: Arc<str>, grpc: Bytes) -> Self {
         let cost = grpc.len() + BATCH_OVERHEAD;
-        Self { head, origin, source: None, grpc: OnceLock::from(grpc), link: OnceLock::new(), cost }
+        Self::new(head, origin, Source::Ready, OnceLock::from(grpc), cost)
+    }
+
+    /// A batch of a peer whose topic is no text: payloads alone.
+    pub fn payloads(head: Head, origin: Arc<str>, messages: Messages) -> Self {
+        let cost = messages.buffer().len() + head.topic.name().len() + BATCH_OVERHEAD;
+        Self::new(head, origin, Source::Payloads(messages), OnceLock::new(), cost)
+    }
+
+    fn new(
+        head: Head,
+        origin: Arc<str>,
+        source: Source,
+        grpc: OnceLock<Bytes>,
+        cost: usize,
+    ) -> Self {
+        Self { head, origin, source, grpc, link: OnceLock::new(), resp: Forms::default(), cost }
     }
 
     pub fn head(&self) -> &Head {
@@ -129,12 +151,25 @@ impl Batch {
         self.cost
     }
 
-    /// One whole gRPC message: prefix and a `ServerFrame` with this batch as its only event.
+    /// One whole gRPC message: prefix and a `ServerFrame` with this batch as its only event. Only where the topic is text.
     pub fn grpc(&self) -> &Bytes {
         self.grpc.get_or_init(|| match &self.source {
-            Some((messages, origin)) => encode::batch(&self.head, origin, messages),
-            None => Bytes::new(),
+            Source::Local(messages, origin) => encode::batch(&self.head, origin, messages),
+            Source::Ready | Source::Payloads(_) => Bytes::new(),
         })
+    }
+
+    /// Its messages; of those that a peer encoded, the payloads alone.
+    pub fn messages(&self) -> Cow<'_, Messages> {
+        match &self.source {
+            Source::Local(messages, _) | Source::Payloads(messages) => Cow::Borrowed(messages),
+            Source::Ready => Cow::Owned(resp::payloads_of_grpc(self.grpc())),
+        }
+    }
+
+    /// A run of `message` pushes.
+    pub fn resp(&self, resp: Resp) -> &Bytes {
+        self.resp.get(resp, || resp::messages(self, resp))
     }
 
     /// What links carry; `encode` is the router's, called once.

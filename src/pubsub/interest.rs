@@ -215,6 +215,16 @@ impl PeerInterest {
         u64::from(exact) + by_pattern
     }
 
+    /// How many subscriptions the peer has to the topic itself.
+    pub fn exact(&self, topic: &Topic) -> u64 {
+        self.current.topics.get(&topic.hash64()).copied().unwrap_or(0).into()
+    }
+
+    /// The patterns that the peer has subscriptions for.
+    pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.current.patterns.iter().map(|(pattern, _)| pattern)
+    }
+
     /// One part of a snapshot. The old interest holds until the last part is there; then the new one replaces it at once.
     /// True: that has just happened.
     pub fn snapshot_part(

@@ -2,6 +2,7 @@
 //!
 //! - Over its limit the newest are dropped until it is half empty; then gaps with exact counts stand in their place.
 //! - A writer that is awake is not woken again: the waker is kept only while the writer sleeps.
+//! - One of a protocol that can't tell of loss is closed instead, over a hard limit at once and over a soft one after a time.
 //! - Replies and other ready-made runs are never dropped; `room` keeps a session from asking for more of them than fit.
 //!
 //! Everything is one value under one mutex, so each call is atomic: the tests over sequences of calls cover every interleaving.
@@ -16,7 +17,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::gap::Dropped;
-use super::{Batch, Gap, GapReason, encode};
+use super::{Batch, Gap, GapReason, PatternRun, encode};
 use crate::types::{SessionId, Time};
 
 /// Runs of at least this size are handed on as they are; smaller ones are copied together.
@@ -30,6 +31,7 @@ const GAP_COST: usize = 256;
 pub struct Mailbox {
     id: u64,
     session: SessionId,
+    each_match: bool,
     state: Mutex<State>,
 }
 
@@ -40,6 +42,17 @@ pub enum Closed {
     Reason(String),
     /// It took nothing for too long while messages waited.
     Stalled,
+    /// More waited than it may have; nothing of it can be taken any more.
+    Overflow,
+}
+
+/// How an attachment gets messages, and what happens to one that doesn't keep up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copies {
+    /// One copy however many of its subscriptions match. Over `limits.mailbox` the newest are dropped, and a gap stands for them.
+    One,
+    /// A copy for each subscription that matches. It is closed over `hard` bytes, and when it is over `soft` for so long.
+    EachMatch { hard: usize, soft: usize, soft_for: Duration },
 }
 
 /// What became of a push.
@@ -58,8 +71,10 @@ pub enum Pushed {
 #[derive(Debug, Clone)]
 pub enum Entry {
     Batch(Arc<Batch>),
+    /// As `Copies::EachMatch` gets it by pattern.
+    Match(Arc<PatternRun>),
     Gap(Gap),
-    /// One or more whole gRPC messages.
+    /// One or more whole messages in the wire form of the front.
     Event(Bytes),
 }
 
@@ -67,8 +82,17 @@ impl Entry {
     fn cost(&self) -> usize {
         match self {
             Self::Batch(batch) => batch.cost(),
+            Self::Match(run) => run.cost(),
             Self::Gap(_) => GAP_COST,
             Self::Event(run) => run.len(),
+        }
+    }
+
+    fn batch(&self) -> Option<&Arc<Batch>> {
+        match self {
+            Self::Batch(batch) => Some(batch),
+            Self::Match(run) => Some(run.batch()),
+            Self::Gap(_) | Self::Event(_) => None,
         }
     }
 }
@@ -91,6 +115,7 @@ struct State {
     limit: usize,
     /// Why gaps of this mailbox arise.
     reason: GapReason,
+    strict: Option<Strict>,
     dropping: Option<Dropped>,
     /// How many entries the writer may take, while a subscription is being put in place.
     held_from: Option<usize>,
@@ -108,10 +133,41 @@ struct State {
     seen: (u64, Time),
 }
 
+/// Of `Copies::EachMatch`.
+#[derive(Debug)]
+struct Strict {
+    soft: usize,
+    soft_for: Duration,
+    over_since: Option<Time>,
+}
+
+impl Strict {
+    /// Over the soft limit for too long?
+    fn is_over(&mut self, bytes: usize, now: Time) -> bool {
+        if bytes <= self.soft {
+            self.over_since = None;
+        }
+        bytes > self.soft && now - *self.over_since.get_or_insert(now) >= self.soft_for
+    }
+}
+
 impl Mailbox {
     /// `id` is unique on this node, `limit` in bytes.
     pub fn new(id: u64, session: SessionId, limit: usize) -> Self {
         Self::with_reason(id, session, limit, GapReason::SlowSubscriber)
+    }
+
+    /// `limit` holds for `Copies::One`.
+    pub fn with_copies(id: u64, session: SessionId, limit: usize, copies: Copies) -> Self {
+        match copies {
+            Copies::One => Self::new(id, session, limit),
+            Copies::EachMatch { hard, soft, soft_for } => {
+                let mut mailbox = Self::new(id, session, hard);
+                mailbox.each_match = true;
+                mailbox.state.get_mut().strict = Some(Strict { soft, soft_for, over_since: None });
+                mailbox
+            }
+        }
     }
 
     /// A link's outbox.
@@ -123,11 +179,13 @@ impl Mailbox {
         Self {
             id,
             session,
+            each_match: false,
             state: Mutex::new(State {
                 queue: VecDeque::new(),
                 bytes: 0,
                 limit,
                 reason,
+                strict: None,
                 dropping: None,
                 held_from: None,
                 credit: None,
@@ -151,13 +209,36 @@ impl Mailbox {
         self.session
     }
 
+    /// Is it `Copies::EachMatch`?
+    pub fn wants_each_match(&self) -> bool {
+        self.each_match
+    }
+
     /// `now` tells whether the writer makes progress.
     pub fn push(&self, batch: &Arc<Batch>, now: Time) -> Pushed {
+        self.push_entry(|| Entry::Batch(batch.clone()), batch, batch.cost(), now)
+    }
+
+    /// One copy more, by pattern.
+    pub fn push_match(&self, run: &Arc<PatternRun>, now: Time) -> Pushed {
+        self.push_entry(|| Entry::Match(run.clone()), run.batch(), run.cost(), now)
+    }
+
+    fn push_entry(
+        &self,
+        entry: impl FnOnce() -> Entry,
+        batch: &Batch,
+        cost: usize,
+        now: Time,
+    ) -> Pushed {
         let mut state = self.state.lock();
-        let pushed = state.push(batch, now);
+        let pushed = state.push(entry, batch, cost, now);
         let waker = state.waker();
+        let room =
+            if state.closed.is_some() { std::mem::take(&mut state.room) } else { Vec::new() };
         drop(state);
         wake(waker);
+        room.into_iter().for_each(Waker::wake);
         pushed
     }
 
@@ -232,6 +313,27 @@ impl Mailbox {
         }
     }
 
+    /// As `poll_take`, with the entries as they are.
+    pub fn poll_entries(
+        &self,
+        cx: &Context<'_>,
+        bytes_max: usize,
+        take: &mut dyn FnMut(Entry),
+    ) -> Poll<Result<(), Closed>> {
+        let mut state = self.state.lock();
+        if !state.take(bytes_max, false, take) {
+            if let Some(closed) = &state.closed {
+                return Poll::Ready(Err(closed.clone()));
+            }
+            state.sleep(cx);
+            return Poll::Pending;
+        }
+        let room = state.room_wakers();
+        drop(state);
+        room.into_iter().for_each(Waker::wake);
+        Poll::Ready(Ok(()))
+    }
+
     /// Keeps the waker for the next push, unless something is taken before.
     pub fn register(&self, cx: &Context<'_>) {
         self.state.lock().sleep(cx);
@@ -242,9 +344,9 @@ impl Mailbox {
         self.below(|state| state.bytes < state.limit).await;
     }
 
-    /// Ends when the mailbox is at most half full, or closed.
+    /// Ends when the mailbox is at most half full, or closed. Half of the soft limit, where there is one.
     pub async fn half_empty(&self) {
-        self.below(|state| state.bytes <= state.limit / 2).await;
+        self.below(|state| state.bytes <= state.half()).await;
     }
 
     async fn below(&self, enough: impl Fn(&State) -> bool) {
@@ -286,9 +388,24 @@ impl Mailbox {
         self.state.lock().closed.is_some()
     }
 
-    /// Closes it when messages have waited for `limit` and none was taken.
+    /// Why it is closed; None: it isn't.
+    pub fn closed(&self) -> Option<Closed> {
+        self.state.lock().closed.clone()
+    }
+
+    /// Closes it when messages have waited for `limit` and none was taken; or, where there is a soft limit, when it is over that for too
+    /// long.
     pub fn close_if_stalled(&self, now: Time, limit: Duration) {
         let mut state = self.state.lock();
+        let bytes = state.bytes;
+        if let Some(strict) = &mut state.strict {
+            if strict.is_over(bytes, now) {
+                state.overflow();
+                drop(state);
+                self.close(Closed::Overflow);
+            }
+            return;
+        }
         let waiting = state.bytes > 0 && state.credit.is_none_or(|credit| credit > 0);
         let idle = state.progress(now);
         if !waiting {
@@ -351,6 +468,7 @@ fn wake(waker: Option<Waker>) {
 fn run_of(entry: &Entry) -> Bytes {
     match entry {
         Entry::Batch(batch) => batch.grpc().clone(),
+        Entry::Match(run) => run.batch().grpc().clone(),
         Entry::Gap(gap) => encode::gap(gap),
         Entry::Event(run) => run.clone(),
     }
@@ -362,23 +480,50 @@ impl State {
         self.queue.push_back(entry);
     }
 
-    fn push(&mut self, batch: &Arc<Batch>, now: Time) -> Pushed {
+    fn push(
+        &mut self,
+        entry: impl FnOnce() -> Entry,
+        batch: &Batch,
+        cost: usize,
+        now: Time,
+    ) -> Pushed {
         if self.closed.is_some() {
             return Pushed::Closed;
         }
-        if self.dropping.is_some() || self.bytes + batch.cost() > self.limit {
+        if let Some(strict) = &mut self.strict {
+            let bytes = self.bytes + cost;
+            if bytes > self.limit || strict.is_over(bytes, now) {
+                self.overflow();
+                return Pushed::Closed;
+            }
+        }
+        if self.dropping.is_some() || self.bytes + cost > self.limit {
             let messages = u64::from(batch.count());
             self.dropped += messages;
             self.dropping.get_or_insert_default().count(batch.topic(), batch.origin(), messages);
             self.end_dropping();
             return Pushed::Dropped;
         }
-        self.append(Entry::Batch(batch.clone()));
-        if self.bytes > self.limit / 2 && self.progress(now) < PACE_PATIENCE {
+        self.bytes += cost;
+        self.queue.push_back(entry());
+        if self.bytes > self.half() && self.progress(now) < PACE_PATIENCE {
             Pushed::Slow
         } else {
             Pushed::Queued
         }
+    }
+
+    /// Above this a receiver asks to be spared.
+    fn half(&self) -> usize {
+        self.strict.as_ref().map_or(self.limit, |strict| strict.soft.min(self.limit)) / 2
+    }
+
+    /// What waits is given up at once: nobody will take it.
+    fn overflow(&mut self) {
+        self.closed.get_or_insert(Closed::Overflow);
+        self.held_from = None;
+        self.queue = VecDeque::new();
+        self.bytes = 0;
     }
 
     fn push_gap(&mut self, gap: Gap) {
@@ -399,14 +544,13 @@ impl State {
         let mut dropped = self.dropping.take().unwrap_or_default();
         let held = std::mem::take(&mut dropped.gaps);
         for entry in std::mem::take(&mut self.queue) {
-            match entry {
-                Entry::Batch(batch) => {
-                    self.bytes -= batch.cost();
-                    self.dropped += u64::from(batch.count());
-                    dropped.count(batch.topic(), batch.origin(), batch.count().into());
-                }
-                Entry::Gap(_) | Entry::Event(_) => self.queue.push_back(entry),
-            }
+            let Some(batch) = entry.batch() else {
+                self.queue.push_back(entry);
+                continue;
+            };
+            self.bytes -= entry.cost();
+            self.dropped += u64::from(batch.count());
+            dropped.count(batch.topic(), batch.origin(), batch.count().into());
         }
         dropped.gaps = held;
         self.dropping = Some(dropped);
@@ -473,7 +617,7 @@ impl State {
             bytes += cost;
             self.bytes -= cost;
             any = true;
-            if let Entry::Batch(batch) = &entry {
+            if let Some(batch) = entry.batch() {
                 self.delivered += u64::from(batch.count());
                 if let Some(credit) = &mut self.credit {
                     *credit -= i64::from(batch.count());
@@ -490,7 +634,10 @@ impl State {
             self.takes += 1;
             self.end_dropping();
         }
-        if self.queue.is_empty() && self.queue.capacity() > 64 {
+        if let Some(strict) = self.strict.as_mut().filter(|strict| self.bytes <= strict.soft) {
+            strict.over_since = None;
+        }
+        if self.queue.is_empty() && self.queue.capacity() > 8 {
             // An idle connection owns no buffers.
             self.queue = VecDeque::new();
         }
@@ -504,7 +651,7 @@ impl State {
     }
 
     fn room_wakers(&mut self) -> Vec<Waker> {
-        if self.room.is_empty() || self.bytes > self.limit / 2 {
+        if self.room.is_empty() || self.bytes > self.half() {
             Vec::new()
         } else {
             std::mem::take(&mut self.room)

@@ -16,10 +16,12 @@ pub mod mailbox;
 pub mod messages;
 pub mod pattern;
 pub mod registry;
+pub mod resp;
 mod subscribers;
 
 pub use batch::{Batch, Origin};
 pub use gap::{Gap, GapReason};
-pub use mailbox::Mailbox;
+pub use mailbox::{Copies, Mailbox};
 pub use messages::{Messages, MessagesBuilder, Span};
 pub use registry::Registry;
+pub use resp::{PatternRun, Resp};

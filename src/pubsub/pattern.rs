@@ -4,9 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher as _;
-use std::sync::Arc;
 
-use super::Mailbox;
 use crate::types::{Namespace, Pattern, Topic};
 
 /// Does the whole of `text` match? Time is at most proportional to the product of the lengths, and to their sum where no `*` is
@@ -182,9 +180,6 @@ impl<V> PatternMap<V> {
         self.by_prefix.values().flatten()
     }
 }
-
-/// The pattern subscriptions of this node.
-pub(super) type PatternSubscribers = PatternMap<Vec<Arc<Mailbox>>>;
 
 #[cfg(test)]
 mod tests {

@@ -12,9 +12,9 @@ use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use super::mailbox::Pushed;
-use super::pattern::{PatternMap, PatternSubscribers};
-use super::subscribers::Subscribers;
-use super::{Batch, Gap, Mailbox};
+use super::pattern::{PatternMap, matches};
+use super::subscribers::{PatternSubscribers, Subscribers};
+use super::{Batch, Gap, Mailbox, PatternRun};
 use crate::types::{Namespace, Pattern, Time, Topic};
 
 const STRIPES: usize = 1024;
@@ -42,7 +42,7 @@ type Stripe = HashMap<Topic, Entry, foldhash::fast::RandomState>;
 /// What became of a batch.
 #[derive(Debug, Default)]
 pub struct Delivery {
-    /// Attachments of this node that it was put to.
+    /// Copies put into mailboxes of this node: one an attachment, or one a match.
     pub mailboxes: u64,
     /// What each outbox said, in the order given.
     pub outboxes: SmallVec<[Pushed; 8]>,
@@ -54,12 +54,16 @@ pub struct Delivery {
 #[derive(Debug)]
 pub struct Registry {
     stripes: Box<[Mutex<Stripe>]>,
-    patterns: RwLock<PatternSubscribers>,
+    patterns: RwLock<PatternMap<PatternSubscribers>>,
+    /// Rises with every subscription to a pattern.
+    pattern_clock: AtomicU64,
     /// Numbers of messages that start here.
     numbers: AtomicU64,
     topics: AtomicU64,
     subscriptions: AtomicU64,
     delivered: AtomicU64,
+    /// A part of `delivered`.
+    delivered_each_match: AtomicU64,
     dropped: AtomicU64,
 }
 
@@ -68,10 +72,12 @@ impl Default for Registry {
         Self {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             patterns: RwLock::default(),
+            pattern_clock: AtomicU64::new(0),
             numbers: AtomicU64::new(1),
             topics: AtomicU64::new(0),
             subscriptions: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
+            delivered_each_match: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
     }
@@ -87,6 +93,8 @@ pub struct RegistryCounts {
     pub patterns: u64,
     /// Messages put into mailboxes, counted once for each.
     pub delivered: u64,
+    /// Those of them that went to who gets a copy for each match.
+    pub delivered_each_match: u64,
     pub dropped: u64,
 }
 
@@ -123,30 +131,26 @@ impl Registry {
 
     /// False: it was subscribed already.
     pub fn subscribe_pattern(&self, mailbox: &Arc<Mailbox>, pattern: &Pattern) -> bool {
+        let now = self.pattern_clock.fetch_add(1, Ordering::Relaxed);
         let mut patterns = self.patterns.write();
-        let Some(subscribers) = patterns.get_mut(pattern) else {
-            patterns.insert(pattern, vec![mailbox.clone()]);
-            return true;
-        };
-        let new = subscribers.iter().all(|one| one.id() != mailbox.id());
-        if new {
-            subscribers.push(mailbox.clone());
+        if let Some(subscribers) = patterns.get_mut(pattern) {
+            return subscribers.add(mailbox, now);
         }
-        new
+        let mut subscribers = PatternSubscribers::default();
+        subscribers.add(mailbox, now);
+        patterns.insert(pattern, subscribers);
+        true
     }
 
     /// False: it was not subscribed.
     pub fn unsubscribe_pattern(&self, mailbox: &Mailbox, pattern: &Pattern) -> bool {
         let mut patterns = self.patterns.write();
         let Some(subscribers) = patterns.get_mut(pattern) else { return false };
-        let Some(at) = subscribers.iter().position(|one| one.id() == mailbox.id()) else {
-            return false;
-        };
-        subscribers.swap_remove(at);
+        let removed = subscribers.remove(mailbox.id());
         if subscribers.is_empty() {
             patterns.remove(pattern);
         }
-        true
+        removed
     }
 
     /// Takes `count` numbers and hands the batch that `make` makes with the first of them to outboxes and subscribers. Where nobody
@@ -184,6 +188,7 @@ impl Registry {
             (first, batch, delivery)
         };
         self.push_slices(&batch, now, &mut delivery).await;
+        self.push_matches(&batch, now, &mut delivery);
         (first, delivery)
     }
 
@@ -231,6 +236,7 @@ impl Registry {
             delivery
         };
         self.push_slices(batch, now, &mut delivery).await;
+        self.push_matches(batch, now, &mut delivery);
         delivery
     }
 
@@ -262,6 +268,7 @@ impl Registry {
         let subscribers = stripe.get(batch.topic()).map_or(&nobody, |entry| &entry.subscribers);
         self.push_patterns(batch, subscribers, now, delivery);
         self.push_all(batch, subscribers.as_slice(), now, delivery);
+        self.push_matches(batch, now, delivery);
     }
 
     async fn push_slices(&self, batch: &Arc<Batch>, now: Time, delivery: &mut Delivery) {
@@ -289,7 +296,7 @@ impl Registry {
         }
     }
 
-    /// Those who are subscribed by pattern and not to the topic itself: everybody gets one copy.
+    /// Those who get one copy, and are subscribed by pattern and not to the topic itself.
     fn push_patterns(
         &self,
         batch: &Arc<Batch>,
@@ -298,22 +305,78 @@ impl Registry {
         delivery: &mut Delivery,
     ) {
         let patterns = self.patterns.read();
-        if patterns.is_empty() {
+        if patterns.is_empty() || !batch.topic().is_text() {
             return;
         }
         let before = delivery.mailboxes;
+        let mut matched = 0;
         let mut mailboxes: SmallVec<[&Arc<Mailbox>; 16]> = patterns
             .matching(batch.topic())
-            .flat_map(|(_, subscribers)| subscribers)
-            .filter(|mailbox| direct.position(mailbox.id()).is_none())
+            .inspect(|_| matched += 1)
+            .flat_map(|(_, subscribers)| subscribers.as_slice())
+            .filter(|one| !one.wants_each_match() && direct.position(one.id()).is_none())
             .collect();
-        mailboxes.sort_unstable_by_key(|mailbox| mailbox.id());
-        mailboxes.dedup_by_key(|mailbox| mailbox.id());
+        if matched > 1 {
+            mailboxes.sort_unstable_by_key(|mailbox| mailbox.id());
+            mailboxes.dedup_by_key(|mailbox| mailbox.id());
+        }
         for mailbox in mailboxes {
             self.push_one(batch, mailbox, now, delivery);
         }
         let mailboxes = delivery.mailboxes - before;
         self.delivered.fetch_add(mailboxes * u64::from(batch.count()), Ordering::Relaxed);
+    }
+
+    /// Those who get a copy for each pattern that matches, behind the one that they get directly.
+    fn push_matches(&self, batch: &Arc<Batch>, now: Time, delivery: &mut Delivery) {
+        let patterns = self.patterns.read();
+        let mut matching: SmallVec<[_; 4]> = SmallVec::new();
+        matching.extend(
+            patterns
+                .matching(batch.topic())
+                .filter(|(_, subscribers)| subscribers.any_each_match()),
+        );
+        let before = delivery.mailboxes;
+        let run = |pattern: &Pattern| Arc::new(PatternRun::new(batch.clone(), pattern.clone()));
+        match &matching[..] {
+            [] => return,
+            [(pattern, subscribers)] => {
+                let run = run(pattern);
+                for mailbox in subscribers.as_slice().iter().filter(|one| one.wants_each_match()) {
+                    self.push_match(&run, mailbox, now, delivery);
+                }
+            }
+            several => {
+                let mut pushes = Vec::new();
+                for (pattern, subscribers) in several {
+                    let run = run(pattern);
+                    pushes.extend(subscribers.as_slice().iter().filter_map(|mailbox| {
+                        let since = subscribers.since(mailbox.id())?;
+                        Some((mailbox.id(), since, mailbox, run.clone()))
+                    }));
+                }
+                pushes.sort_unstable_by_key(|(id, since, ..)| (*id, *since));
+                for (_, _, mailbox, run) in &pushes {
+                    self.push_match(run, mailbox, now, delivery);
+                }
+            }
+        }
+        let messages = (delivery.mailboxes - before) * u64::from(batch.count());
+        self.delivered.fetch_add(messages, Ordering::Relaxed);
+        self.delivered_each_match.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    fn push_match(
+        &self,
+        run: &Arc<PatternRun>,
+        mailbox: &Arc<Mailbox>,
+        now: Time,
+        delivery: &mut Delivery,
+    ) {
+        if !is_excluded(run.batch(), mailbox) {
+            let pushed = mailbox.push_match(run, now);
+            self.note(pushed, run.batch(), mailbox, delivery);
+        }
     }
 
     fn push_all(
@@ -324,11 +387,18 @@ impl Registry {
         delivery: &mut Delivery,
     ) {
         let before = delivery.mailboxes;
+        let mut each_match = 0;
         for mailbox in mailboxes {
+            each_match += u64::from(mailbox.wants_each_match());
             self.push_one(batch, mailbox, now, delivery);
         }
         let mailboxes = delivery.mailboxes - before;
-        self.delivered.fetch_add(mailboxes * u64::from(batch.count()), Ordering::Relaxed);
+        let count = u64::from(batch.count());
+        self.delivered.fetch_add(mailboxes * count, Ordering::Relaxed);
+        if each_match > 0 {
+            let messages = mailboxes.min(each_match) * count;
+            self.delivered_each_match.fetch_add(messages, Ordering::Relaxed);
+        }
     }
 
     fn push_one(
@@ -338,10 +408,14 @@ impl Registry {
         now: Time,
         delivery: &mut Delivery,
     ) {
-        if batch.head().exclude.is_some_and(|session| session == mailbox.session()) {
-            return;
+        if !is_excluded(batch, mailbox) {
+            let pushed = mailbox.push(batch, now);
+            self.note(pushed, batch, mailbox, delivery);
         }
-        match mailbox.push(batch, now) {
+    }
+
+    fn note(&self, pushed: Pushed, batch: &Batch, mailbox: &Arc<Mailbox>, delivery: &mut Delivery) {
+        match pushed {
             Pushed::Queued => delivery.mailboxes += 1,
             Pushed::Slow => {
                 delivery.mailboxes += 1;
@@ -363,7 +437,11 @@ impl Registry {
         }
         let patterns = self.patterns.read();
         for (_, subscribers) in patterns.matching(topic) {
-            for mailbox in subscribers {
+            for mailbox in subscribers.as_slice() {
+                // Who can't be told of the topic didn't get its messages either.
+                if !topic.is_text() && !mailbox.wants_each_match() {
+                    continue;
+                }
                 if direct.is_none_or(|direct| direct.position(mailbox.id()).is_none()) {
                     mailbox.push_gap(gap.clone());
                 }
@@ -399,6 +477,41 @@ impl Registry {
         self.stripe(topic).lock().get(topic).map_or(0, |entry| entry.subscribers.len() as u64)
     }
 
+    /// Names of a namespace's topics with local subscribers that the glob matches, in no order, about `bytes_max` of them; and
+    /// whether there are more.
+    pub fn names(
+        &self,
+        namespace: &Namespace,
+        glob: Option<&[u8]>,
+        bytes_max: usize,
+    ) -> (Vec<Box<[u8]>>, bool) {
+        let (mut names, mut bytes) = (Vec::new(), 0);
+        for stripe in &self.stripes {
+            for (topic, entry) in stripe.lock().iter() {
+                let name = topic.name();
+                if entry.subscribers.is_empty()
+                    || topic.namespace() != namespace
+                    || glob.is_some_and(|glob| !matches(glob, name))
+                {
+                    continue;
+                }
+                if bytes + name.len() > bytes_max {
+                    return (names, true);
+                }
+                bytes += name.len();
+                names.push(name.into());
+            }
+        }
+        (names, false)
+    }
+
+    /// Every pattern of the namespace with local subscribers.
+    pub fn patterns(&self, namespace: &Namespace) -> Vec<Pattern> {
+        let patterns = self.patterns.read();
+        let of_namespace = patterns.iter().filter(|(pattern, _)| pattern.namespace == *namespace);
+        of_namespace.map(|(pattern, _)| pattern.clone()).collect()
+    }
+
     /// Patterns with local subscribers that the topic matches, and how many each has.
     pub fn patterns_of(&self, topic: &Topic) -> Vec<(Pattern, u64)> {
         let patterns = self.patterns.read();
@@ -409,12 +522,13 @@ impl Registry {
     }
 
     pub fn counts(&self) -> RegistryCounts {
-        let patterns: &PatternMap<Vec<Arc<Mailbox>>> = &self.patterns.read();
+        let patterns = self.patterns.read();
         RegistryCounts {
             topics: self.topics.load(Ordering::Relaxed),
             subscriptions: self.subscriptions.load(Ordering::Relaxed),
             patterns: patterns.len() as u64,
             delivered: self.delivered.load(Ordering::Relaxed),
+            delivered_each_match: self.delivered_each_match.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
         }
     }
@@ -433,6 +547,10 @@ fn push_outboxes(
         }
         delivery.outboxes.push(pushed);
     }
+}
+
+fn is_excluded(batch: &Batch, mailbox: &Mailbox) -> bool {
+    batch.head().exclude.is_some_and(|session| session == mailbox.session())
 }
 
 impl Entry {

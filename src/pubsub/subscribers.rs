@@ -104,6 +104,53 @@ impl Subscribers {
     }
 }
 
+/// The subscribers of one pattern.
+#[derive(Debug, Default)]
+pub(super) struct PatternSubscribers {
+    all: Subscribers,
+    /// Of those that get a copy for each match: when each subscribed, so that they get them in that order.
+    since: HashMap<u64, u64>,
+}
+
+impl PatternSubscribers {
+    pub(super) fn as_slice(&self) -> &[Arc<Mailbox>] {
+        self.all.as_slice()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Are there any that get a copy for each match?
+    pub(super) fn any_each_match(&self) -> bool {
+        !self.since.is_empty()
+    }
+
+    /// When it subscribed, if it gets a copy for each match.
+    pub(super) fn since(&self, mailbox: u64) -> Option<u64> {
+        self.since.get(&mailbox).copied()
+    }
+
+    /// `now` rises with every subscription. False: it was there already.
+    pub(super) fn add(&mut self, mailbox: &Arc<Mailbox>, now: u64) -> bool {
+        let added = self.all.add(mailbox);
+        if added && mailbox.wants_each_match() {
+            self.since.insert(mailbox.id(), now);
+        }
+        added
+    }
+
+    /// False: it was not there.
+    pub(super) fn remove(&mut self, mailbox: u64) -> bool {
+        self.since.remove(&mailbox);
+        self.all.remove(mailbox)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

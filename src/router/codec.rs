@@ -8,7 +8,7 @@ use prost::Message as _;
 use crate::pubsub::batch::Head;
 use crate::pubsub::interest::{Change, Subject};
 use crate::pubsub::mailbox::Entry;
-use crate::pubsub::{Batch, Gap, GapReason};
+use crate::pubsub::{Batch, Gap, GapReason, MessagesBuilder};
 use crate::types::{Namespace, Pattern, SessionId, Topic, TopicHasher, topic::TOPIC_LEN_CEILING};
 use crate::wire::peer as pb;
 
@@ -24,6 +24,17 @@ pub(super) enum Control {
     Delivered { ticket: u64, subscriptions: u64 },
     SessionMoved { ticket: u64, moved: SessionMoved },
     SessionKnown { ticket: u64, known: SessionKnown },
+    NamesWanted(NamesWanted),
+    Names { ticket: u64, names: Vec<Bytes> },
+}
+
+/// Which topics of a namespace have subscribers there?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NamesWanted {
+    pub(super) ticket: u64,
+    pub(super) namespace: Namespace,
+    /// Empty: all.
+    pub(super) glob: Bytes,
 }
 
 /// What a link's content says.
@@ -113,6 +124,16 @@ pub(super) fn control(control: &Control) -> Bytes {
         &Control::SessionKnown { ticket, known } => {
             Kind::SessionKnown(pb::SessionKnown { ticket, known: known.known, epoch: known.epoch })
         }
+        Control::NamesWanted(NamesWanted { ticket, namespace, glob }) => {
+            Kind::NamesWanted(pb::NamesWanted {
+                ticket: *ticket,
+                namespace: namespace.as_str().to_owned(),
+                glob: glob.clone(),
+            })
+        }
+        Control::Names { ticket, names } => {
+            Kind::Names(pb::Names { ticket: *ticket, names: names.clone() })
+        }
     };
     pb::Control { kind: Some(kind) }.encode_to_vec().into()
 }
@@ -166,6 +187,15 @@ pub(super) fn parse_control(bytes: Bytes) -> Result<Control, CodecError> {
         Kind::SessionKnown(pb::SessionKnown { ticket, known, epoch }) => {
             Control::SessionKnown { ticket, known: SessionKnown { known, epoch } }
         }
+        Kind::NamesWanted(pb::NamesWanted { ticket, namespace, glob }) => {
+            if glob.len() > TOPIC_LEN_CEILING {
+                return Err(CodecError::Bad("pattern"));
+            }
+            let namespace =
+                Namespace::parse(&namespace).map_err(|_| CodecError::Bad("namespace"))?;
+            Control::NamesWanted(NamesWanted { ticket, namespace, glob })
+        }
+        Kind::Names(pb::Names { ticket, names }) => Control::Names { ticket, names },
     })
 }
 
@@ -219,12 +249,20 @@ pub(super) fn item(entry: &Entry) -> Bytes {
             };
             pb::Item { kind: Some(pb::item::Kind::Gap(gap)) }.encode_to_vec().into()
         }
-        Entry::Event(_) => Bytes::new(),
+        // Nobody puts these into an outbox.
+        Entry::Match(_) | Entry::Event(_) => Bytes::new(),
     }
 }
 
 fn encode_batch(batch: &Batch) -> Bytes {
     let head = batch.head();
+    let (mut event, mut payloads) = (Bytes::new(), Vec::new());
+    if head.topic.is_text() {
+        event = batch.grpc().clone();
+    } else {
+        let messages = batch.messages();
+        payloads.extend(messages.iter().map(|(payload, _)| Bytes::copy_from_slice(payload)));
+    }
     let batch = pb::Batch {
         namespace: head.topic.namespace().as_str().to_owned(),
         topic: Bytes::copy_from_slice(head.topic.name()),
@@ -232,8 +270,9 @@ fn encode_batch(batch: &Batch) -> Bytes {
         count: head.count,
         exclude: head.exclude.map_or_else(Bytes::new, |session| Bytes::copy_from_slice(&session.0)),
         ticket: head.ticket,
-        event: batch.grpc().clone(),
+        event,
         time_ms: head.time_ms,
+        payloads,
     };
     pb::Item { kind: Some(pb::item::Kind::Batch(batch)) }.encode_to_vec().into()
 }
@@ -246,21 +285,12 @@ pub(super) fn parse_item(
 ) -> Result<Item, CodecError> {
     let topic = |namespace: &str, name: &[u8]| {
         let namespace = Namespace::parse(namespace).map_err(|_| CodecError::Bad("namespace"))?;
-        std::str::from_utf8(name).map_err(|_| CodecError::Bad("topic"))?;
         hasher
             .binary_topic(&namespace, name, TOPIC_LEN_CEILING)
             .map_err(|_| CodecError::Bad("topic"))
     };
     match pb::Item::decode(bytes)?.kind.ok_or(CodecError::Unknown)? {
         pb::item::Kind::Batch(batch) => {
-            let event = batch.event;
-            let length =
-                event.get(1..5).and_then(|length| length.try_into().ok()).map(u32::from_be_bytes);
-            if event.first() != Some(&0)
-                || length.map(|length| length as usize + 5) != Some(event.len())
-            {
-                return Err(CodecError::Bad("event"));
-            }
             let head = Head {
                 topic: topic(&batch.namespace, &batch.topic)?,
                 first: batch.first,
@@ -269,6 +299,17 @@ pub(super) fn parse_item(
                 exclude: session(&batch.exclude)?,
                 ticket: batch.ticket,
             };
+            if !head.topic.is_text() {
+                return payloads(head, &batch.payloads, origin);
+            }
+            let event = batch.event;
+            let length =
+                event.get(1..5).and_then(|length| length.try_into().ok()).map(u32::from_be_bytes);
+            if event.first() != Some(&0)
+                || length.map(|length| length as usize + 5) != Some(event.len())
+            {
+                return Err(CodecError::Bad("event"));
+            }
             Ok(Item::Batch(Arc::new(Batch::ready_made(head, origin.clone(), event))))
         }
         pb::item::Kind::Gap(gap) => {
@@ -277,6 +318,18 @@ pub(super) fn parse_item(
             Ok(Item::Gap { topic, missing: gap.missing, certain: gap.certain })
         }
     }
+}
+
+fn payloads(head: Head, payloads: &[Bytes], origin: &Arc<str>) -> Result<Item, CodecError> {
+    if payloads.len() != head.count as usize {
+        return Err(CodecError::Bad("count"));
+    }
+    let mut messages = MessagesBuilder::default();
+    for payload in payloads {
+        messages.push_raw(payload, &[]);
+    }
+    let batch = Batch::payloads(head, origin.clone(), messages.finish());
+    Ok(Item::Batch(Arc::new(batch)))
 }
 
 /// The gap that a peer's link reports, for this node's subscribers.
@@ -340,6 +393,16 @@ mod tests {
             (any::<u64>(), any::<bool>(), any::<u64>()).prop_map(|(ticket, known, epoch)| {
                 Control::SessionKnown { ticket, known: SessionKnown { known, epoch } }
             }),
+            (any::<u64>(), any::<[u8; 3]>()).prop_map(|(ticket, glob)| {
+                let (namespace, glob) = (Namespace::default(), glob.to_vec().into());
+                Control::NamesWanted(NamesWanted { ticket, namespace, glob })
+            }),
+            (any::<u64>(), prop::collection::vec(any::<[u8; 3]>(), 0..5)).prop_map(
+                |(ticket, names)| {
+                    let names = names.iter().map(|name| name.to_vec().into()).collect();
+                    Control::Names { ticket, names }
+                }
+            ),
         ]
     }
 
@@ -347,6 +410,24 @@ mod tests {
         #[test]
         fn control_reads_back(one in any_control()) {
             prop_assert_eq!(parse_control(control(&one)), Ok(one));
+        }
+
+        #[test]
+        fn a_topic_of_any_bytes_travels(name in prop::collection::vec(any::<u8>(), 1..20), payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 1..5)) {
+            use crate::pubsub::{Origin, Resp};
+            use crate::types::{Incarnation, NodeName};
+
+            let hasher = TopicHasher::new(&ClusterName::parse("test").unwrap());
+            let topic = hasher.binary_topic(&Namespace::default(), &name, 100).unwrap();
+            let mut messages = MessagesBuilder::default();
+            payloads.iter().for_each(|payload| messages.push_raw(payload, &[]));
+            let head = Head { topic, first: 1, count: payloads.len() as u32, time_ms: 1, exclude: None, ticket: 0 };
+            let origin = Arc::new(Origin::new(&NodeName::parse("a").unwrap(), Incarnation(1)));
+            let sent = Batch::local(head, messages.finish(), origin);
+            let came = parse_item(encode_batch(&sent), &"a".into(), &hasher).unwrap();
+            let Item::Batch(came) = came else { panic!("not a batch") };
+            prop_assert_eq!(came.topic(), sent.topic());
+            prop_assert_eq!(came.resp(Resp::Two), sent.resp(Resp::Two));
         }
 
         #[test]

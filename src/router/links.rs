@@ -61,6 +61,7 @@ impl LinkHandler for Router {
                 drop(state);
                 self.deliveries.gone(&link.peer);
                 self.whereabouts.gone(&link.peer);
+                self.names.gone(&link.peer);
             }
             Direction::In if is_this(&state.inward) => {
                 state.inward = None;
@@ -100,6 +101,12 @@ impl LinkHandler for Router {
             (Direction::Out, Control::SessionKnown { ticket, known }) => {
                 self.whereabouts.answer(ticket, &link.peer, known, self.clock.now());
             }
+            (Direction::Out, Control::Names { ticket, names }) => {
+                self.names.answer(ticket, &link.peer, names, self.clock.now());
+            }
+            (Direction::In, Control::NamesWanted(wanted)) => {
+                self.answer(&lane, &self.names_for(&wanted));
+            }
             (Direction::In, Control::Applied { version, published_before }) => {
                 self.confirmed_by(&lane, link, version, published_before);
             }
@@ -119,14 +126,18 @@ impl LinkHandler for Router {
             }
             (
                 Direction::Out,
-                Control::Applied { .. } | Control::SnapshotWanted | Control::SessionMoved { .. },
+                Control::Applied { .. }
+                | Control::SnapshotWanted
+                | Control::SessionMoved { .. }
+                | Control::NamesWanted(_),
             )
             | (
                 Direction::In,
                 Control::SnapshotPart { .. }
                 | Control::Changes { .. }
                 | Control::Delivered { .. }
-                | Control::SessionKnown { .. },
+                | Control::SessionKnown { .. }
+                | Control::Names { .. },
             ) => return Err("a control frame that belongs to the other direction".to_owned()),
         }
         Ok(())

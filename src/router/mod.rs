@@ -7,6 +7,7 @@
 mod codec;
 mod lane;
 mod links;
+mod names;
 mod publish;
 mod reports;
 mod source;
@@ -96,6 +97,7 @@ pub struct Router {
     progress: Notify,
     deliveries: Arc<Tickets<u64>>,
     whereabouts: Arc<Tickets<SessionKnown>>,
+    names: Arc<Tickets<Vec<bytes::Bytes>>>,
     directory: OnceLock<Arc<dyn SessionDirectory>>,
     took_publish: AtomicBool,
     published: AtomicU64,
@@ -135,6 +137,7 @@ impl Router {
             progress: Notify::new(),
             deliveries: Arc::default(),
             whereabouts: Arc::default(),
+            names: Arc::default(),
             directory: OnceLock::new(),
             took_publish: AtomicBool::new(false),
             published: AtomicU64::new(0),

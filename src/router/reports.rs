@@ -24,6 +24,8 @@ pub struct RouterReport {
     pub patterns: u64,
     pub published: u64,
     pub delivered: u64,
+    /// Those of them that went to who gets a copy for each match.
+    pub delivered_each_match: u64,
     /// To peers, counted once for each.
     pub forwarded: u64,
     pub dropped: u64,
@@ -75,6 +77,7 @@ impl RouterHandle {
             patterns: counts.patterns,
             published: self.0.published.load(Ordering::Relaxed),
             delivered: counts.delivered,
+            delivered_each_match: counts.delivered_each_match,
             forwarded: self.0.forwarded.load(Ordering::Relaxed),
             dropped: counts.dropped,
             gaps: self.0.gaps.load(Ordering::Relaxed),

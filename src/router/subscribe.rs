@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use super::lane::Unconfirmed;
 use super::{Router, RouterHandle};
-use crate::pubsub::Mailbox;
 use crate::pubsub::interest::Subject;
+use crate::pubsub::{Copies, Mailbox};
 use crate::types::{NodeName, Pattern, SessionId, Topic};
 
 /// One attachment and what it is subscribed to, activated or not.
@@ -154,9 +154,9 @@ impl Router {
 }
 
 impl RouterHandle {
-    pub fn open_mailbox(&self, session: SessionId) -> Arc<Mailbox> {
-        let mailbox =
-            Arc::new(Mailbox::new(self.0.next_mailbox(), session, self.0.limits.get().mailbox));
+    pub fn open_mailbox(&self, session: SessionId, copies: Copies) -> Arc<Mailbox> {
+        let (id, limit) = (self.0.next_mailbox(), self.0.limits.get().mailbox);
+        let mailbox = Arc::new(Mailbox::with_copies(id, session, limit, copies));
         let subscriber =
             Arc::new(Subscriber { mailbox: mailbox.clone(), subscriptions: Mutex::default() });
         self.0.subscribers.write().insert(mailbox.id(), subscriber);
@@ -217,7 +217,7 @@ impl RouterHandle {
         self.0.confirmed(version).await
     }
 
-    /// Puts `answer` (one whole gRPC message) into the mailbox and starts delivery right behind it. For members missing from
+    /// Puts `answer` (whole messages in the front's wire form) into the mailbox and starts delivery right behind it. For members missing from
     /// `confirmed`, the mailbox gets a possible gap when they confirm.
     pub fn activate(
         &self,

@@ -18,7 +18,8 @@ pub(super) fn assemble(facts: &Facts, problems: Vec<ProblemStatus>) -> StatusRep
         cluster: cluster(facts),
         members: facts.members.iter().map(|member| self::member(facts, member)).collect(),
         sessions: SessionsStatus {
-            grpc: facts.sessions.attached,
+            grpc: facts.sessions.attached.saturating_sub(facts.sessions.redis),
+            redis: facts.sessions.redis,
             lingering: facts.sessions.lingering,
         },
         pubsub: pubsub(facts),

@@ -85,6 +85,7 @@ pub struct LinkStatus {
 #[serde(default)]
 pub struct SessionsStatus {
     pub grpc: u64,
+    pub redis: u64,
     pub lingering: u64,
 }
 

@@ -61,6 +61,7 @@ pub(super) struct Facts {
     pub own: OwnTraffic,
     /// Messages, a part of what the router counts.
     pub published_by_http: u64,
+    pub published_by_redis: u64,
     pub sessions: SessionCounts,
     pub limits: Arc<Limits>,
     pub tasks: Vec<TaskReport>,

@@ -33,18 +33,23 @@ pub(super) fn set(facts: &Facts, report: &StatusReport) {
     }
 
     gauge!(names::SESSIONS, "front" => "grpc").set(report.sessions.grpc as f64);
+    gauge!(names::SESSIONS, "front" => "redis").set(report.sessions.redis as f64);
     gauge!(names::TOPICS).set(report.pubsub.topics as f64);
     gauge!(names::SUBSCRIPTIONS, "kind" => "topic").set(report.pubsub.subscriptions as f64);
     gauge!(names::SUBSCRIPTIONS, "kind" => "pattern").set(report.pubsub.patterns as f64);
     gauge!(names::MAILBOX_BYTES).set(facts.router.mailbox_bytes as f64);
     gauge!(names::SLOW_SESSIONS).set(facts.router.slow_mailboxes as f64);
 
-    // Only gRPC has mailboxes, and HTTP counts what it publishes.
-    let by_http = facts.published_by_http;
-    let by_grpc = report.pubsub.published_total.saturating_sub(by_http);
+    // HTTP and Redis count what they publish, the rest is gRPC's. Only Redis clients get a copy for each match.
+    let (by_http, by_redis) = (facts.published_by_http, facts.published_by_redis);
+    let by_grpc = report.pubsub.published_total.saturating_sub(by_http + by_redis);
     counter!(names::MESSAGES_PUBLISHED, "front" => "http").absolute(by_http);
+    counter!(names::MESSAGES_PUBLISHED, "front" => "redis").absolute(by_redis);
     counter!(names::MESSAGES_PUBLISHED, "front" => "grpc").absolute(by_grpc);
-    counter!(names::MESSAGES_DELIVERED, "front" => "grpc").absolute(report.pubsub.delivered_total);
+    let to_redis = facts.router.delivered_each_match;
+    let to_grpc = report.pubsub.delivered_total.saturating_sub(to_redis);
+    counter!(names::MESSAGES_DELIVERED, "front" => "redis").absolute(to_redis);
+    counter!(names::MESSAGES_DELIVERED, "front" => "grpc").absolute(to_grpc);
     counter!(names::MESSAGES_DROPPED, "reason" => "slow_subscriber")
         .absolute(report.pubsub.dropped_total);
 

@@ -62,6 +62,7 @@ struct Shared {
     problems: Mutex<ProblemLog>,
     tally: probe::Tally,
     published_by_http: AtomicU64,
+    published_by_redis: AtomicU64,
 }
 
 impl StatusHandle {
@@ -71,7 +72,9 @@ impl StatusHandle {
         let problems = Mutex::default();
         let tally = probe::Tally::default();
         let published_by_http = AtomicU64::new(0);
-        let shared = Shared { deps, started, problems, tally, published_by_http };
+        let published_by_redis = AtomicU64::new(0);
+        let shared =
+            Shared { deps, started, problems, tally, published_by_http, published_by_redis };
         Self { shared: Arc::new(shared) }
     }
 
@@ -109,6 +112,11 @@ impl StatusHandle {
     /// between takes it for another's.
     pub fn count_published_by_http(&self, messages: u64) {
         self.shared.published_by_http.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// As `count_published_by_http`.
+    pub fn count_published_by_redis(&self, messages: u64) {
+        self.shared.published_by_redis.fetch_add(messages, Ordering::Relaxed);
     }
 
     /// It was refused after all.
@@ -154,6 +162,7 @@ impl StatusHandle {
             // The own traffic first: what comes in between shows for a moment as a client's, and never less than nothing.
             own: self.shared.tally.traffic(),
             published_by_http: self.shared.published_by_http.load(Ordering::Relaxed),
+            published_by_redis: self.shared.published_by_redis.load(Ordering::Relaxed),
             router: deps.router.report(),
             sessions: deps.broker.session_counts(),
             limits: deps.limits.get(),

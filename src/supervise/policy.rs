@@ -21,6 +21,7 @@ pub enum Task {
     InterestAnnouncer,
     FrontGrpc,
     FrontHttp,
+    FrontRedis,
     /// One client connection's stream; the label says which.
     Session(String),
     SessionReaper,
@@ -69,6 +70,7 @@ impl Task {
             Self::LinkAcceptor
             | Self::FrontGrpc
             | Self::FrontHttp
+            | Self::FrontRedis
             | Self::Signals
             | Self::Departure
             | Self::ParentWatch => OnExit::StopNode,
@@ -94,6 +96,7 @@ impl Task {
             Self::InterestAnnouncer => "interest-announcer",
             Self::FrontGrpc => "front-grpc",
             Self::FrontHttp => "front-http",
+            Self::FrontRedis => "front-redis",
             Self::Session(_) => "session",
             Self::SessionReaper => "session-reaper",
             Self::Probe => "probe",

@@ -70,7 +70,9 @@ impl TopicHasher {
             return Err(BadTopic::TooLong { len: name.len(), max: len_max });
         }
         let hash = self.hash(namespace, name);
-        Ok(Topic(Arc::new(Inner { namespace: namespace.clone(), name: name.into(), hash })))
+        let is_text = std::str::from_utf8(name).is_ok();
+        let inner = Inner { namespace: namespace.clone(), name: name.into(), hash, is_text };
+        Ok(Topic(Arc::new(inner)))
     }
 }
 
@@ -82,6 +84,7 @@ struct Inner {
     namespace: Namespace,
     name: Box<[u8]>,
     hash: u64,
+    is_text: bool,
 }
 
 impl Topic {
@@ -93,7 +96,12 @@ impl Topic {
         &self.0.name
     }
 
-    /// `None`: not text, so only fronts that speak bytes can carry it.
+    /// False: only fronts that speak bytes can carry it.
+    pub fn is_text(&self) -> bool {
+        self.0.is_text
+    }
+
+    /// `None`: not text.
     pub fn as_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0.name).ok()
     }
@@ -133,7 +141,7 @@ impl fmt::Debug for Topic {
     }
 }
 
-/// A glob over the topics of a namespace, as text. `pubsub::pattern` matches it.
+/// A glob over the topics of a namespace. `pubsub::pattern` matches it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pattern {
     pub namespace: Namespace,
@@ -143,15 +151,20 @@ pub struct Pattern {
 impl Pattern {
     /// The rule of a text topic, with the same limit.
     pub fn parse(namespace: &Namespace, glob: &str, len_max: usize) -> Result<Self, BadTopic> {
+        if let Some(control) = glob.chars().find(|c| c.is_control()) {
+            return Err(BadTopic::Control(control.into()));
+        }
+        Self::binary(namespace, glob.as_bytes(), len_max)
+    }
+
+    /// A pattern of any bytes, as the Redis front has them.
+    pub fn binary(namespace: &Namespace, glob: &[u8], len_max: usize) -> Result<Self, BadTopic> {
         if glob.is_empty() {
             return Err(BadTopic::Empty);
         }
         if glob.len() > len_max {
             return Err(BadTopic::TooLong { len: glob.len(), max: len_max });
         }
-        if let Some(control) = glob.chars().find(|c| c.is_control()) {
-            return Err(BadTopic::Control(control.into()));
-        }
-        Ok(Self { namespace: namespace.clone(), glob: glob.as_bytes().into() })
+        Ok(Self { namespace: namespace.clone(), glob: glob.into() })
     }
 }

@@ -158,6 +158,7 @@ impl Cluster {
                 grpc: plan.grpc,
                 peer: plan.peer,
                 http: plan.http,
+                redis: plan.redis,
                 state: node.state(),
                 cut_from: cut.map(ToString::to_string).collect(),
             }

@@ -39,7 +39,7 @@ pub struct DevArgs {
     /// How many nodes
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=NODES_MAX as i64))]
     nodes: u16,
-    /// Node i listens on this + 10*i for gRPC, + 1 for other nodes, + 2 for HTTP
+    /// Node i listens on this + 10*i for gRPC, + 1 for other nodes, + 2 for HTTP, + 3 for Redis clients
     #[arg(long, value_name = "PORT", default_value_t = 7400, value_parser = clap::value_parser!(u16).range(1..))]
     base_port: u16,
 }

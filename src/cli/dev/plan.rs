@@ -21,11 +21,12 @@ pub(super) struct PlannedNode {
     pub(super) grpc: SocketAddr,
     pub(super) peer: SocketAddr,
     pub(super) http: SocketAddr,
+    pub(super) redis: SocketAddr,
 }
 
 impl Plan {
     pub(super) fn new(nodes: usize, base_port: u16) -> anyhow::Result<Self> {
-        let last = usize::from(base_port) + nodes.saturating_sub(1) * usize::from(PORTS_A_NODE) + 2;
+        let last = usize::from(base_port) + nodes.saturating_sub(1) * usize::from(PORTS_A_NODE) + 3;
         if last > usize::from(u16::MAX) {
             bail!(
                 "{nodes} nodes from port {base_port} on would need port {last}; choose a lower --base-port"
@@ -36,7 +37,13 @@ impl Plan {
             .map(|(letter, port)| {
                 let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
                 let name = NodeName::parse(&char::from(letter).to_string())?;
-                Ok(PlannedNode { name, grpc: at(port), peer: at(port + 1), http: at(port + 2) })
+                Ok(PlannedNode {
+                    name,
+                    grpc: at(port),
+                    peer: at(port + 1),
+                    http: at(port + 2),
+                    redis: at(port + 3),
+                })
             })
             .collect::<anyhow::Result<_>>()?;
         Ok(Self { nodes })
@@ -56,6 +63,7 @@ impl Plan {
             check(node.grpc, "gRPC", &node.name, false);
             check(node.peer, "links and gossip", &node.name, true);
             check(node.http, "HTTP", &node.name, false);
+            check(node.redis, "Redis", &node.name, false);
         }
         if taken.is_empty() {
             return Ok(());
@@ -79,6 +87,7 @@ impl Plan {
             ("--listen-grpc", node.grpc),
             ("--listen-peer", node.peer),
             ("--listen-http", node.http),
+            ("--listen-redis", node.redis),
         ] {
             flags.extend([flag.to_owned(), addr.to_string()]);
         }
@@ -109,22 +118,24 @@ mod tests {
         let shown: Vec<String> = plan
             .nodes
             .iter()
-            .map(|node| format!("{} {} {} {}", node.name, node.grpc, node.peer, node.http))
+            .map(|node| {
+                format!("{} {} {} {} {}", node.name, node.grpc, node.peer, node.http, node.redis)
+            })
             .collect();
         assert_eq!(
             shown,
             [
-                "a 127.0.0.1:7400 127.0.0.1:7401 127.0.0.1:7402",
-                "b 127.0.0.1:7410 127.0.0.1:7411 127.0.0.1:7412",
-                "c 127.0.0.1:7420 127.0.0.1:7421 127.0.0.1:7422",
+                "a 127.0.0.1:7400 127.0.0.1:7401 127.0.0.1:7402 127.0.0.1:7403",
+                "b 127.0.0.1:7410 127.0.0.1:7411 127.0.0.1:7412 127.0.0.1:7413",
+                "c 127.0.0.1:7420 127.0.0.1:7421 127.0.0.1:7422 127.0.0.1:7423",
             ]
         );
     }
 
     #[test]
     fn ports_end_at_the_last_one() {
-        assert_eq!(Plan::new(2, 65_523).unwrap().nodes[1].http.port(), 65_535);
-        let told = Plan::new(2, 65_524).unwrap_err().to_string();
+        assert_eq!(Plan::new(2, 65_522).unwrap().nodes[1].redis.port(), 65_535);
+        let told = Plan::new(2, 65_523).unwrap_err().to_string();
         assert!(told.contains("would need port 65536"), "{told}");
     }
 
@@ -136,6 +147,7 @@ mod tests {
         assert_eq!(
             flags,
             "start --name b --listen-grpc 127.0.0.1:7410 --listen-peer 127.0.0.1:7411 --listen-http 127.0.0.1:7412 \
+             --listen-redis 127.0.0.1:7413 \
              --join 127.0.0.1:9001 --dial a=127.0.0.1:9001 --join 127.0.0.1:9003 --dial c=127.0.0.1:9003 \
              --expect 3 --exit-with-parent"
         );

@@ -12,12 +12,13 @@ pub(super) struct Row {
     pub(super) grpc: SocketAddr,
     pub(super) peer: SocketAddr,
     pub(super) http: SocketAddr,
+    pub(super) redis: SocketAddr,
     pub(super) state: String,
     pub(super) cut_from: Vec<String>,
 }
 
 pub(super) fn render(rows: &[Row], program: &str) -> String {
-    let mut table = Table::new(&["#", "NAME", "PID", "GRPC", "PEER", "HTTP", "STATE"]);
+    let mut table = Table::new(&["#", "NAME", "PID", "GRPC", "PEER", "HTTP", "REDIS", "STATE"]);
     for (i, row) in rows.iter().enumerate() {
         let mut state = row.state.clone();
         if !row.cut_from.is_empty() {
@@ -35,6 +36,7 @@ pub(super) fn render(rows: &[Row], program: &str) -> String {
             row.grpc.to_string(),
             row.peer.to_string(),
             row.http.to_string(),
+            row.redis.to_string(),
             state,
         ];
         table.row(cells, mark);
@@ -43,6 +45,7 @@ pub(super) fn render(rows: &[Row], program: &str) -> String {
     if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
         let _ = write!(out, "\ntry:\n  {program} --node {} subscribe room:1", last.grpc);
         let _ = write!(out, "\n  {program} --node {} publish room:1 hi", first.grpc);
+        let _ = write!(out, "\n  redis-cli -p {} publish room:1 hi", first.redis.port());
     }
     out
 }
@@ -59,18 +62,20 @@ mod tests {
             grpc: ([127, 0, 0, 1], port).into(),
             peer: ([127, 0, 0, 1], port + 1).into(),
             http: ([127, 0, 0, 1], port + 2).into(),
+            redis: ([127, 0, 0, 1], port + 3).into(),
             state: state.to_owned(),
             cut_from: cut_from.iter().map(|name| (*name).to_owned()).collect(),
         };
         let rows =
             [row("a", Some(12), 7400, "ready", &["b"]), row("b", None, 17410, "killed", &[])];
         let expected = "\
-#  NAME  PID  GRPC             PEER             HTTP             STATE
-1  a      12  127.0.0.1:7400   127.0.0.1:7401   127.0.0.1:7402   ready, cut from b
-2  b       -  127.0.0.1:17410  127.0.0.1:17411  127.0.0.1:17412  killed
+#  NAME  PID  GRPC             PEER             HTTP             REDIS            STATE
+1  a      12  127.0.0.1:7400   127.0.0.1:7401   127.0.0.1:7402   127.0.0.1:7403   ready, cut from b
+2  b       -  127.0.0.1:17410  127.0.0.1:17411  127.0.0.1:17412  127.0.0.1:17413  killed
 try:
   waxwing --node 127.0.0.1:17410 subscribe room:1
-  waxwing --node 127.0.0.1:7400 publish room:1 hi";
+  waxwing --node 127.0.0.1:7400 publish room:1 hi
+  redis-cli -p 7403 publish room:1 hi";
         let shown = anstream::adapter::strip_str(&render(&rows, "waxwing")).to_string();
         assert_eq!(shown, expected);
     }

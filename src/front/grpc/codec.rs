@@ -318,8 +318,8 @@ impl Voice for SessionVoice {
         })))
     }
 
-    fn go_away(&self, away: &GoAway) -> Bytes {
-        go_away(away)
+    fn go_away(&self, away: &GoAway) -> Option<Bytes> {
+        Some(go_away(away))
     }
 }
 
@@ -328,8 +328,8 @@ impl Voice for ListenerVoice {
         None
     }
 
-    fn go_away(&self, away: &GoAway) -> Bytes {
-        go_away(away)
+    fn go_away(&self, away: &GoAway) -> Option<Bytes> {
+        Some(go_away(away))
     }
 }
 

@@ -54,7 +54,9 @@ pub(super) fn status_of_ending(ending: &Ending) -> Option<Status> {
         | Ending::OverlapOver
         | Ending::SessionEnded
         | Ending::Killed
-        | Ending::Stalled(_) => Code::Aborted,
+        | Ending::Stalled(_)
+        | Ending::OutputLimit
+        | Ending::Gap => Code::Aborted,
         Ending::NodeCloses(_) => Code::Unavailable,
         Ending::Malformed(_) => Code::InvalidArgument,
         Ending::FrameTooLarge { .. } => Code::ResourceExhausted,

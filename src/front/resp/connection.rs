@@ -1,0 +1,413 @@
+//! One connection, one task: it polls the socket and the mailbox together, and owns no buffer while neither has anything.
+//!
+//! Everything that is said to a client goes through its mailbox, so that answers and messages have one order. A stranger, who has none
+//! yet, is read no further until it has taken what it was told.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::clients::{Card, Seen};
+use super::input::{Input, Read};
+use super::output::Output;
+use super::session::Session;
+use super::{FRONT, RespVoice, Shared};
+use crate::broker::{Attachment, BrokerError, Ending, Opening, Outlet};
+use crate::config::OnGap;
+use crate::metrics::names;
+use crate::pubsub::mailbox::Entry;
+use crate::pubsub::{Gap, GapReason, Resp};
+use crate::supervise::Shutdown;
+
+/// Written in one go; then other connections have their turn.
+const WRITE_BYTES_MAX: usize = 256 << 10;
+/// Reads in a row, for the same reason.
+const READS_MAX: usize = 4;
+/// How long a connection that ends has to take what is still to be said to it.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
+/// A stranger's command is no longer than this.
+pub(super) const STRANGER_BYTES_MAX: usize = 16 << 10;
+
+pub(super) struct Connection {
+    pub(super) shared: Arc<Shared>,
+    pub(super) session: Session,
+    pub(super) local: SocketAddr,
+    pub(super) seat: Option<Box<Seat>>,
+    from: SocketAddr,
+    id: u64,
+    io: TcpStream,
+    input: Input,
+    output: Output,
+    /// While the socket takes nothing: the end of the attachment must be seen nevertheless.
+    blocked: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    reads: usize,
+}
+
+/// What somebody has who is no stranger.
+pub(super) struct Seat {
+    pub(super) attachment: Attachment,
+    outlet: Outlet,
+    pub(super) card: Arc<Card>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.shared.clients.remove(self.card.id);
+    }
+}
+
+enum Next {
+    Readable,
+    Over(Ending),
+}
+
+impl Connection {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        io: TcpStream,
+        from: SocketAddr,
+        local: SocketAddr,
+    ) -> Self {
+        let id = shared.clients.next_id();
+        let is_stranger = shared.deps.config.password.is_some();
+        Self {
+            session: Session::new(id, is_stranger),
+            local,
+            seat: None,
+            from,
+            id,
+            io,
+            input: Input::default(),
+            output: Output::default(),
+            blocked: None,
+            reads: 0,
+            shared,
+        }
+    }
+
+    /// Until it ends, from whichever side.
+    pub(super) async fn run(mut self, shutdown: Shutdown) {
+        // What happens once is apart, so that it takes no room in the task afterwards.
+        let begun = Box::pin(self.begin(&shutdown)).await;
+        drop(shutdown);
+        let ending = match begun {
+            Ok(()) => self.serve().await,
+            Err(ending) => ending,
+        };
+        Box::pin(self.end(ending)).await;
+    }
+
+    async fn begin(&mut self, shutdown: &Shutdown) -> Result<(), Ending> {
+        if !self.session.is_stranger() {
+            return self.enter().await;
+        }
+        let handshake = self.shared.deps.limits.get().handshake;
+        let known = async {
+            while self.seat.is_none() {
+                match self.next().await {
+                    Next::Readable => Box::pin(self.work()).await?,
+                    Next::Over(ending) => return Err(ending),
+                }
+            }
+            Ok(())
+        };
+        tokio::select! {
+            known = tokio::time::timeout(handshake, known) => match known {
+                Ok(known) => known,
+                Err(_) => {
+                    metrics::counter!(names::LIMIT_REJECTIONS, "limit" => "handshake").increment(1);
+                    Err(Ending::Malformed("not authenticated within limits.handshake".to_owned()))
+                }
+            },
+            () = shutdown.cancelled() => Err(Ending::NodeCloses("the node stops".to_owned())),
+        }
+    }
+
+    async fn serve(&mut self) -> Ending {
+        loop {
+            match self.next().await {
+                Next::Readable => {
+                    if let Err(ending) = Box::pin(self.work()).await {
+                        return ending;
+                    }
+                }
+                Next::Over(ending) => return ending,
+            }
+        }
+    }
+
+    /// Opens the broker's door. Refused: the client has been told why.
+    pub(super) async fn enter(&mut self) -> Result<(), Ending> {
+        let opening = Opening {
+            namespace: self.shared.channels.clone(),
+            front: FRONT,
+            client: String::new(),
+            address: self.from.to_string(),
+            token: Vec::new(),
+            epoch: 0,
+            linger: Some(Duration::ZERO),
+            overlap: false,
+        };
+        let opened = self.shared.deps.broker.open_with(opening, &RespVoice, self.shared.copies);
+        let attachment = match opened.await {
+            Ok(attachment) => attachment,
+            Err(error) => {
+                let said = match &error {
+                    BrokerError::TooManySessions { .. } => {
+                        "max number of clients reached".to_owned()
+                    }
+                    other => format!("{other}; {}", other.hint()),
+                };
+                self.output.push(format!("-ERR {said}\r\n").into());
+                return Err(Ending::NodeCloses(error.to_string()));
+            }
+        };
+        let now = self.shared.deps.clock.now();
+        let card = Arc::new(Card {
+            id: self.id,
+            session: attachment.session(),
+            address: self.from,
+            local: self.local,
+            since: now,
+            seen: Seen { shown: self.session.shown().clone(), at: now }.into(),
+        });
+        self.shared.clients.add(card.clone());
+        let outlet = attachment.outlet();
+        let shared = self.shared.clone();
+        self.seat = Some(Box::new(Seat { attachment, outlet, card, shared }));
+        Ok(())
+    }
+
+    /// Writes what there is, until something is to be read or the connection is over.
+    async fn next(&mut self) -> Next {
+        poll_fn(|cx| {
+            if let Poll::Ready(ending) = self.poll_write(cx) {
+                return Poll::Ready(Next::Over(ending));
+            }
+            if self.seat.is_none() && !self.output.is_empty() {
+                return Poll::Pending;
+            }
+            match ready!(self.io.poll_read_ready(cx)) {
+                Ok(()) => Poll::Ready(Next::Readable),
+                Err(_) => Poll::Ready(Next::Over(Ending::Lost)),
+            }
+        })
+        .await
+    }
+
+    /// Reads once, and does what is asked.
+    async fn work(&mut self) -> Result<(), Ending> {
+        let most = if self.session.is_stranger() { STRANGER_BYTES_MAX } else { usize::MAX };
+        let read = self.input.read(&self.io, most);
+        let more = match read {
+            Ok(Read::End) => return Err(Ending::Lost),
+            Ok(Read::Nothing) => {
+                self.input.rest();
+                self.reads = 0;
+                return Ok(());
+            }
+            Ok(Read::Some { more }) => more,
+            Err(_) => return Err(Ending::Lost),
+        };
+        let mut input = std::mem::take(&mut self.input);
+        let done = self.talk(&mut input).await;
+        input.rest();
+        self.input = input;
+        done?;
+        self.reads = if more { self.reads + 1 } else { 0 };
+        if self.reads >= READS_MAX {
+            self.reads = 0;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Awaits `future`; meanwhile what there is is written.
+    pub(super) async fn wait<F: Future>(&mut self, future: F) -> Result<F::Output, Ending> {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            self.poll_write(cx).map(Err)
+        })
+        .await
+    }
+
+    /// Puts answers behind all that is there. False: room must be waited for.
+    pub(super) fn say(&mut self, answers: Vec<u8>) -> bool {
+        if answers.is_empty() {
+            return true;
+        }
+        let answers = Bytes::from(answers);
+        match &self.seat {
+            Some(seat) => seat.attachment.push(answers),
+            None => {
+                self.output.push(answers);
+                true
+            }
+        }
+    }
+
+    /// Ready: the connection is over.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        let mut written = 0;
+        loop {
+            if self.output.is_empty() {
+                match ready!(self.poll_refill(cx)) {
+                    Ok(()) => {}
+                    Err(ending) => return Poll::Ready(ending),
+                }
+            }
+            match self.output.write(&self.io) {
+                Ok(bytes) => written += bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match self.io.poll_write_ready(cx) {
+                        Poll::Ready(Ok(())) => continue,
+                        Poll::Ready(Err(_)) => return Poll::Ready(Ending::Lost),
+                        Poll::Pending => return self.poll_closed(cx),
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return Poll::Ready(Ending::Lost),
+            }
+            self.blocked = None;
+            if written >= WRITE_BYTES_MAX {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes more from the mailbox.
+    fn poll_refill(&mut self, cx: &Context<'_>) -> Poll<Result<(), Ending>> {
+        let Some(seat) = &mut self.seat else { return Poll::Pending };
+        let mut entries = Vec::new();
+        while self.output.is_empty() {
+            ready!(
+                seat.outlet.poll_entries(cx, WRITE_BYTES_MAX, &mut |entry| entries.push(entry))
+            )?;
+            // Encoding happens outside the mailbox's lock, by whichever subscriber comes first.
+            for entry in entries.drain(..) {
+                match run_of(entry, self.session.resp()) {
+                    Ok(run) => self.output.push(run),
+                    Err(gap) => note_gap(&gap, self.shared.deps.config.on_gap)?,
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// While nothing can be written, only the end of the attachment matters.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        let Some(seat) = &self.seat else { return Poll::Pending };
+        let blocked = self
+            .blocked
+            .get_or_insert_with(|| Box::pin(seat.attachment.closed().clone().cancelled_owned()));
+        ready!(blocked.as_mut().poll(cx));
+        Poll::Ready(seat.outlet.ending())
+    }
+
+    /// Encodes what waits for the protocol that the client is about to leave.
+    pub(super) fn settle_protocol(&mut self, resp: Resp) {
+        let Some(seat) = &mut self.seat else { return };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut entries = Vec::new();
+        while let Poll::Ready(Ok(())) =
+            seat.outlet.poll_entries(&cx, usize::MAX, &mut |entry| entries.push(entry))
+        {
+            cx = Context::from_waker(std::task::Waker::noop());
+        }
+        for run in entries.into_iter().filter_map(|entry| run_of(entry, resp).ok()) {
+            self.output.push(run);
+        }
+    }
+
+    /// Says what is still to be said, to who still listens.
+    async fn end(mut self, ending: Ending) {
+        let say_rest = !matches!(ending, Ending::Lost | Ending::OutputLimit | Ending::Failed);
+        // A client that closes by itself has read what it wanted.
+        let linger = say_rest && ending != Ending::Bye;
+        if let Some(seat) = &self.seat {
+            seat.attachment.end(ending);
+        }
+        if say_rest {
+            let rest = async {
+                // It ends when the mailbox is empty, since that is closed.
+                poll_fn(|cx| self.poll_write_rest(cx)).await;
+                if linger {
+                    self.shut().await;
+                }
+            };
+            let _ = tokio::time::timeout(FAREWELL_MAX, rest).await;
+        }
+    }
+
+    fn poll_write_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.output.is_empty() || matches!(self.poll_refill(cx), Poll::Ready(Ok(()))) {
+            match self.output.write(&self.io) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if ready!(self.io.poll_write_ready(cx)).is_err() {
+                        return Poll::Ready(());
+                    }
+                }
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Closes this side and waits for the other: closing with something unread would take back what the client has not read yet.
+    async fn shut(&mut self) {
+        if socket2::SockRef::from(&self.io).shutdown(std::net::Shutdown::Write).is_err() {
+            return;
+        }
+        let mut nowhere = [0; 4096];
+        loop {
+            match self.io.try_read(&mut nowhere) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.io.readable().await.is_err() {
+                        return;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// The bytes for a client; a gap has none.
+fn run_of(entry: Entry, resp: Resp) -> Result<Bytes, Gap> {
+    match entry {
+        Entry::Batch(batch) => Ok(batch.resp(resp).clone()),
+        Entry::Match(run) => Ok(run.resp(resp).clone()),
+        Entry::Event(run) => Ok(run),
+        Entry::Gap(gap) => Err(gap),
+    }
+}
+
+fn note_gap(gap: &Gap, on_gap: OnGap) -> Result<(), Ending> {
+    let reason = match gap.reason {
+        GapReason::SlowSubscriber => "slow_subscriber",
+        GapReason::Link => "link",
+        GapReason::MemberLost => "member_lost",
+        GapReason::Reconnected => "reconnected",
+    };
+    metrics::counter!(names::GAPS, "reason" => reason).increment(1);
+    match on_gap {
+        OnGap::Ignore => Ok(()),
+        OnGap::Disconnect => Err(Ending::Gap),
+    }
+}

@@ -1,0 +1,1 @@
+//! Parsing, judged by printing and by splitting.

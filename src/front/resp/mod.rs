@@ -1,0 +1,125 @@
+//! The Redis front: pub/sub for any Redis client, in RESP2 and RESP3, on the same topics as gRPC.
+//!
+//! - Channels are topics of the default namespace, sharded channels of `default.shard`; both of any bytes.
+//! - An acknowledged subscription holds in the whole cluster, and `PUBLISH` counts the whole cluster.
+//! - Answers stand in the order of the commands. What this front does not do is refused, and the connection stays.
+//! - A connection is one task and owns no buffer while it is idle.
+
+mod about;
+mod clients;
+mod command;
+mod connection;
+mod frame;
+mod input;
+mod output;
+mod print;
+mod server;
+mod session;
+mod talk;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
+
+use crate::broker::{Broker, GoAway, Voice, Welcome};
+use crate::config::RedisConfig;
+use crate::config::limits::LimitsHandle;
+use crate::pubsub::Copies;
+use crate::router::RouterHandle;
+use crate::status::StatusHandle;
+use crate::supervise::{Clock, Shutdown, Supervisor};
+use crate::types::{Namespace, Time};
+use clients::Clients;
+
+/// As metrics and reports call it.
+const FRONT: &str = "redis";
+
+/// What the front stands on.
+pub struct RespDeps {
+    pub status: StatusHandle,
+    pub broker: Broker,
+    pub router: RouterHandle,
+    pub config: RedisConfig,
+    pub limits: LimitsHandle,
+    pub supervisor: Supervisor,
+    pub clock: Clock,
+}
+
+impl fmt::Debug for RespDeps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RespDeps").field("broker", &self.broker).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+pub struct RespFront {
+    shared: Arc<Shared>,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    deps: RespDeps,
+    clients: Clients,
+    /// Connections, strangers among them.
+    connections: AtomicUsize,
+    channels: Namespace,
+    sharded: Namespace,
+    copies: Copies,
+    started: Time,
+    /// 40 hexadecimal digits, the same at every start of a node of this name.
+    id: String,
+}
+
+impl RespFront {
+    pub fn new(deps: RespDeps) -> Self {
+        let config = &deps.config;
+        let copies = Copies::EachMatch {
+            hard: config.output_hard,
+            soft: config.output_soft,
+            soft_for: config.output_soft_for,
+        };
+        let started = deps.clock.now();
+        let id = Sha256::digest(deps.broker.node().as_str());
+        let id = id[..20].iter().map(|byte| format!("{byte:02x}")).collect();
+        let shared = Shared {
+            deps,
+            clients: Clients::default(),
+            connections: AtomicUsize::new(0),
+            channels: Namespace::default(),
+            sharded: Namespace::sharded(),
+            copies,
+            started,
+            id,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Serves until told to stop; then whoever is still attached is closed.
+    pub async fn run(self, listener: TcpListener, shutdown: Shutdown) {
+        server::run(&self.shared, listener, shutdown).await;
+    }
+}
+
+impl Shared {
+    fn namespace(&self, sharded: bool) -> &Namespace {
+        if sharded { &self.sharded } else { &self.channels }
+    }
+}
+
+/// Redis clients are welcomed by nobody and can't be told to go.
+struct RespVoice;
+
+impl Voice for RespVoice {
+    fn welcome(&self, _: &Welcome) -> Option<Bytes> {
+        None
+    }
+
+    fn go_away(&self, _: &GoAway) -> Option<Bytes> {
+        None
+    }
+}
