@@ -63,12 +63,18 @@ impl Candidate {
     pub(crate) fn find(system: System, program: &Path) -> Result<Self, String> {
         let said = said(program, &["--version"])?;
         if system == System::Waxwing
-            && !crate::systems::said(program, &["start", "--help"])?.contains("--listen-redis")
+            && !said(program, &["start", "--help"])?.contains("--listen-redis")
         {
             return Err(format!("{} has no --listen-redis", program.display()));
         }
         let version = said.lines().next().unwrap_or_default().trim().to_owned();
-        Ok(Self { system, version, program: program.to_path_buf() })
+        // Servers have a directory of their own; a mere name is looked up in PATH.
+        let program = if program.components().count() > 1 {
+            program.canonicalize().map_err(|error| format!("{}: {error}", program.display()))?
+        } else {
+            program.to_path_buf()
+        };
+        Ok(Self { system, version, program })
     }
 
     pub(crate) fn start(&self, cluster: bool) -> anyhow::Result<Servers> {
