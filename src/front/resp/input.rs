@@ -65,7 +65,7 @@ impl Input {
     /// Reads once.
     pub(super) fn read(&mut self, io: &TcpStream, most: usize) -> io::Result<Read> {
         self.make_room();
-        let end = self.bytes.len().min(self.filled + most);
+        let end = self.bytes.len().min(self.filled.saturating_add(most));
         let free = &mut self.bytes[self.filled..end];
         let mut got = None;
         let tried = io.try_io(Interest::READABLE, || {
