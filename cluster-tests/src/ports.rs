@@ -25,6 +25,11 @@ impl Ports {
     }
 }
 
+/// For another program than a node.
+pub fn reserve_tcp() -> SocketAddr {
+    next(false)
+}
+
 static CURSOR: Mutex<Option<u16>> = Mutex::new(None);
 
 fn next(udp_too: bool) -> SocketAddr {

@@ -20,8 +20,6 @@ pub struct Process {
 impl Process {
     /// What the program writes is appended to `log`. `descriptors`: how many files it may have open.
     pub fn spawn(args: &[String], log: &Path, descriptors: Option<u64>) -> io::Result<Self> {
-        let out = OpenOptions::new().create(true).append(true).open(log)?;
-        let err = out.try_clone()?;
         let mut command = match descriptors {
             None => Command::new(binary::path()),
             Some(count) => {
@@ -32,7 +30,15 @@ impl Process {
             }
         };
         without_our_environment(&mut command);
-        let child = command.args(args).stdin(Stdio::piped()).stdout(out).stderr(err).spawn()?;
+        command.args(args);
+        Self::run(command, log)
+    }
+
+    /// Any other program, as its caller has set it up.
+    pub fn run(mut command: Command, log: &Path) -> io::Result<Self> {
+        let out = OpenOptions::new().create(true).append(true).open(log)?;
+        let err = out.try_clone()?;
+        let child = command.stdin(Stdio::piped()).stdout(out).stderr(err).spawn()?;
         Ok(Self { child })
     }
 
