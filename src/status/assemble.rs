@@ -9,7 +9,7 @@ use super::document::{
 };
 use super::facts::{Facts, link_state};
 use crate::link::{Direction, LinkState};
-use crate::membership::{Member, MemberState};
+use crate::membership::{Member, MemberState, SEEDS_UNREACHABLE};
 use crate::supervise::{TaskReport, TaskState};
 
 pub(super) fn assemble(facts: &Facts, problems: Vec<ProblemStatus>) -> StatusReport {
@@ -52,12 +52,14 @@ fn cluster(facts: &Facts) -> ClusterStatus {
     let ready_peers = peers.filter(|peer| peer.state == MemberState::Ready).count();
     let me_ready = facts.not_ready().is_none();
     let ready = ready_peers + usize::from(me_ready);
+    let found_nobody =
+        facts.membership_problems.iter().any(|problem| problem.code == SEEDS_UNREACHABLE);
     let linked = facts.members.live_peers().all(|peer| facts.linked.contains(&peer.name));
     ClusterStatus {
         name: facts.node.cluster.to_string(),
         members: live,
         ready,
-        converged: ready == live && linked && facts.interests_exchanged,
+        converged: !found_nobody && ready == live && linked && facts.interests_exchanged,
     }
 }
 

@@ -40,7 +40,8 @@ pub struct ClusterStatus {
     /// Live members, this node among them.
     pub members: usize,
     pub ready: usize,
-    /// Every live member is ready and linked both ways with this node, and each has the other's whole interest.
+    /// Every live member is ready and linked both ways with this node, and each has the other's whole interest. Never so
+    /// while seeds are given and nobody was found.
     pub converged: bool,
 }
 
