@@ -70,7 +70,7 @@ pub struct AddressesStatus {
     pub http: String,
 }
 
-/// Both links with a peer; empty for the node itself.
+/// Both links with a peer: `connecting`, `up`, `down`, `refused`, or `silent`, where one is still open to a member that is down; empty for the node itself.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LinkStatus {
