@@ -21,13 +21,16 @@ const LOG_AGAIN: Duration = Duration::from_secs(30);
 /// While a link is up, what somebody else tried in its peer's name is shown for so long.
 const PROBLEM_SHOWN: Duration = Duration::from_secs(60);
 
+/// What may pass by itself is no warning before it has gone on for so long.
+const PASSES_WITHIN: Duration = Duration::from_secs(5);
+
 /// One peer's problems, or those of all strangers together, are logged once in so long.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Board {
     peers: Mutex<BTreeMap<NodeName, PeerRows>>,
-    strangers: Mutex<Throttle>,
+    strangers: Mutex<Strangers>,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +45,13 @@ struct Row {
     ups: u64,
     problem: Option<(Time, String)>,
     logged: Option<Time>,
+    passing: Passing,
+}
+
+#[derive(Debug, Default)]
+struct Strangers {
+    throttle: Throttle,
+    passing: Passing,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +114,7 @@ impl Board {
         row.state = State::Up(vitals);
         row.problem = None;
         row.logged = None;
+        row.passing = Passing::default();
         row.ups += 1;
         if row.ups > 1 && link.direction == Direction::Out {
             metrics::counter!(names::LINK_RECONNECTS, "peer" => link.peer.as_str().to_owned())
@@ -137,8 +148,13 @@ impl Board {
         let mut peers = self.peers.lock();
         let Some((peer, rows)) = peer.and_then(|peer| Some((peer, peers.get_mut(peer)?))) else {
             drop(peers);
+            let mut strangers = self.strangers.lock();
+            if error.may_pass() && strangers.passing.still(now) {
+                tracing::debug!(claims = ?peer, problem = text, "a caller of the peer port was turned away");
+                return;
+            }
             // Who says so has proved nothing: what it says is quoted, and it cannot fill the log.
-            if let Some(suppressed) = self.strangers.lock().admit(now, LOG_EVERY) {
+            if let Some(suppressed) = strangers.throttle.admit(now, LOG_EVERY) {
                 tracing::warn!(claims = ?peer, problem = text, suppressed, "a caller of the peer port was turned away");
             }
             return;
@@ -150,7 +166,9 @@ impl Board {
         // The text may have words of a stranger in it, so that even a new one waits a little.
         let same = row.problem.as_ref().is_some_and(|(_, before)| *before == text);
         let wait = if same { LOG_AGAIN } else { LOG_EVERY };
-        if row.logged.is_none_or(|logged| now.since(logged) >= wait) {
+        if error.may_pass() && row.passing.still(now) {
+            tracing::debug!(%peer, direction = direction_word, problem = text, "link refused");
+        } else if row.logged.is_none_or(|logged| now.since(logged) >= wait) {
             row.logged = Some(now);
             if error.reason().is_some() {
                 tracing::warn!(%peer, direction = direction_word, problem = text, "link refused");
@@ -231,6 +249,23 @@ pub(super) const fn direction_word(direction: Direction) -> &'static str {
     }
 }
 
+/// How long something has gone on that should pass by itself.
+#[derive(Debug, Default)]
+struct Passing {
+    began: Option<Time>,
+    last: Option<Time>,
+}
+
+impl Passing {
+    /// It has happened again: may it still pass?
+    fn still(&mut self, now: Time) -> bool {
+        if self.last.replace(now).is_some_and(|last| now.since(last) >= PASSES_WITHIN) {
+            self.began = None;
+        }
+        now.since(*self.began.get_or_insert(now)) < PASSES_WITHIN
+    }
+}
+
 /// Lets one through in so long, and counts the others.
 #[derive(Debug, Default)]
 struct Throttle {
@@ -247,5 +282,29 @@ impl Throttle {
         }
         self.last = Some(now);
         Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_soon_is_no_warning() {
+        let mut passing = Passing::default();
+        // Seconds, and whether it may still pass: it goes on; then, after a pause, it begins anew.
+        for (at, expected) in [
+            (10, true),
+            (12, true),
+            (14, true),
+            (16, false),
+            (20, false),
+            (25, true),
+            (27, true),
+            (29, true),
+            (31, false),
+        ] {
+            assert_eq!(passing.still(Time::from_millis(at * 1_000)), expected, "at {at} s");
+        }
     }
 }

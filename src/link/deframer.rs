@@ -49,8 +49,11 @@ where
                 return Poll::Ready(Ok(message));
             }
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                None => return Poll::Ready(Err(closed("without a word"))),
-                Some(Err(err)) => return Poll::Ready(Err(closed(&err.to_string()))),
+                None => return Poll::Ready(Err(closed(""))),
+                Some(Err(err)) => {
+                    tracing::debug!(%err, "a link's connection broke");
+                    return Poll::Ready(Err(LinkError::Broke));
+                }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         self.received.increment(data.len() as u64);
@@ -59,9 +62,8 @@ where
                     Err(other) => {
                         let trailers = other.into_trailers().unwrap_or_default();
                         let status = tonic::Status::from_header_map(&trailers);
-                        let said = status.map_or_else(String::new, |status| {
-                            format!("{:?} {:?}", status.code(), status.message())
-                        });
+                        let said =
+                            status.map_or_else(String::new, |status| status.message().to_owned());
                         return Poll::Ready(Err(closed(&said)));
                     }
                 },

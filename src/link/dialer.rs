@@ -3,6 +3,7 @@
 //! Each try is one TCP connection with one HTTP/2 stream. Everything that it started ends with it: whoever drops the try closes the
 //! connection.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -166,7 +167,10 @@ async fn open(
     outbox: &Arc<Outbox>,
 ) -> Result<(Deframer<Incoming>, Connection), LinkError> {
     let limits = &shared.config.limits;
-    let http = |err: hyper::Error| LinkError::Http(err.to_string());
+    let broke = |err: hyper::Error| {
+        tracing::debug!(%err, cause = ?err.source(), "a link's connection broke");
+        LinkError::Broke
+    };
     let connection = Connection::new(&shared.supervisor, peer);
     let executor = connection.executor();
     let (mut requests, driver) = http2::Builder::new(executor.clone())
@@ -178,7 +182,7 @@ async fn open(
         .max_concurrent_reset_streams(limits.http2_resets)
         .handshake(TokioIo::new(tcp))
         .await
-        .map_err(http)?;
+        .map_err(broke)?;
     executor.run(async move {
         // Its failure shows at the stream.
         let _ = driver.await;
@@ -189,7 +193,7 @@ async fn open(
         .header(header::TE, "trailers")
         .body(FrameBody::request(body))
         .map_err(|err| LinkError::Http(err.to_string()))?;
-    let response = requests.send_request(request).await.map_err(http)?;
+    let response = requests.send_request(request).await.map_err(broke)?;
     if response.status() != http::StatusCode::OK {
         return Err(LinkError::Http(format!("HTTP status {}", response.status())));
     }

@@ -93,7 +93,11 @@ pub enum MembershipError {
          advertise.peer"
     )]
     Unreachable { address: SocketAddr },
-    #[error("name `{name}` is in use by {holder}, seen {:.1} s ago", seen.as_secs_f64())]
+    #[error(
+        "name `{name}` is in use by {holder}, seen {:.1} s ago; choose another --name, or stop that \
+         node first (one that died is let go of within seconds)",
+        seen.as_secs_f64()
+    )]
     NameInUse { name: NodeName, holder: SocketAddr, seen: Duration },
     #[error("keep incarnation {incarnation}")]
     Store { incarnation: Incarnation, source: io::Error },

@@ -119,7 +119,7 @@ async fn seek(shared: &Shared, gossip: &Gossip) -> End {
             let live = core.view.sights(now).filter(|sight| sight.live);
             (core.seeds.clone(), live.map(|sight| sight.address).collect::<Vec<_>>())
         };
-        let found = shared.resolve(&seeds).await;
+        let found = shared.look_up_seeds(&seeds).await;
         found.into_iter().filter(|seed| !live.contains(seed)).for_each(|seed| gossip.with(seed));
         let random = shared.clock.now().as_micros().wrapping_mul(0x9E37_79B9_7F4A_7C15);
         tokio::select! {

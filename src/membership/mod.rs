@@ -35,7 +35,7 @@ use tokio::sync::watch;
 
 pub use config::{IncarnationStore, MembershipConfig, MembershipError};
 pub use member::{Addresses, Load, Member, MemberState, Members, SharedMembers};
-pub use problems::Problem;
+pub use problems::{Problem, SEEDS_UNREACHABLE};
 pub use start::Membership;
 
 use self::envelope::Control;

@@ -7,6 +7,9 @@ use super::view::Conflict;
 use super::wire::Skew;
 use crate::types::{NodeName, Time};
 
+/// Seeds are given, and nobody was found.
+pub const SEEDS_UNREACHABLE: &str = "seeds_unreachable";
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub code: &'static str,
@@ -22,8 +25,10 @@ pub(super) struct Findings<'a> {
     pub(super) members_max: usize,
     pub(super) isolated: Option<&'a str>,
     pub(super) skewed: &'a [Skew],
-    /// Where datagrams come from that no key of this node opens, while it is alone.
+    /// Where datagrams come from lately that no key of this node opens.
     pub(super) unknown_key: Option<SocketAddr>,
+    /// The seeds that stay silent while nobody else is known.
+    pub(super) unanswered: Option<&'a str>,
     pub(super) not_stored: Option<&'a str>,
 }
 
@@ -69,8 +74,18 @@ pub(super) fn list(found: &Findings<'_>, before: &[Problem], now: Time) -> Vec<P
     if let Some(source) = found.unknown_key {
         tell(
             "unknown_key",
-            format!("gossip from {source} is sealed with a key that this node doesn't have"),
-            "give all nodes the same cluster secret",
+            format!(
+                "gossip from {source} is dropped: it is sealed with another secret or cluster name"
+            ),
+            "if that is a node of this cluster, give it the same cluster.secret and cluster.name",
+        );
+    }
+    if let Some(seeds) = found.unanswered {
+        tell(
+            SEEDS_UNREACHABLE,
+            format!("this node is alone: no answer from its seeds {seeds}"),
+            "check that their peer addresses are right, run and can be reached by UDP; a node with another \
+             cluster.secret or cluster.name stays silent",
         );
     }
     if let Some(why) = found.not_stored {
@@ -108,6 +123,7 @@ mod tests {
             isolated: None,
             skewed: &[],
             unknown_key: None,
+            unanswered: None,
             not_stored: None,
         }
     }

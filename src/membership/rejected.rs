@@ -16,8 +16,10 @@ pub(super) enum Rejected {
     /// The seal doesn't hold: forged, damaged, or of another cluster.
     Seal,
     Decode,
-    /// Our own, come back.
+    /// Of this node's current run, come back.
     Reflected,
+    /// Of an earlier run of this node, at its address.
+    EarlierSelf,
     Replay,
     Clock,
     /// A piece that doesn't fit its message, or a message that was given up for want of pieces.
@@ -30,7 +32,7 @@ pub(super) enum Rejected {
     Overrun,
 }
 
-const ALL: [Rejected; 13] = [
+const ALL: [Rejected; 14] = [
     Rejected::Length,
     Rejected::Version,
     Rejected::Key,
@@ -38,6 +40,7 @@ const ALL: [Rejected; 13] = [
     Rejected::Seal,
     Rejected::Decode,
     Rejected::Reflected,
+    Rejected::EarlierSelf,
     Rejected::Replay,
     Rejected::Clock,
     Rejected::Fragment,
@@ -47,6 +50,11 @@ const ALL: [Rejected; 13] = [
 ];
 
 impl Rejected {
+    /// Nothing is wrong when it happens: a restart leaves such datagrams behind.
+    pub(super) const fn is_harmless(self) -> bool {
+        matches!(self, Self::EarlierSelf)
+    }
+
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Length => "length",
@@ -56,6 +64,7 @@ impl Rejected {
             Self::Seal => "seal",
             Self::Decode => "decode",
             Self::Reflected => "reflected",
+            Self::EarlierSelf => "earlier_self",
             Self::Replay => "replay",
             Self::Clock => "clock",
             Self::Fragment => "fragment",

@@ -14,10 +14,10 @@ use super::config::MembershipConfig;
 use super::envelope::{Answer, Control, INCARNATION_MAX, Refusal};
 use super::gossip::{Inbox, Saved};
 use super::isolation;
-use super::member::SharedMembers;
-use super::problems::{self, Findings, Problem};
+use super::member::{MemberState, SharedMembers};
+use super::problems::{self, Findings, Problem, SEEDS_UNREACHABLE};
 use super::row::{self, Facts};
-use super::seeds::Own;
+use super::seeds::{Lookup, Own};
 use super::view::{Me, Row, View};
 use super::wire::Wire;
 use super::{Load, seeds};
@@ -29,6 +29,9 @@ const REFUSED_FOR: Duration = Duration::from_secs(4);
 /// When to ask again one that hasn't answered.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 const ASKED_MAX: usize = 256;
+/// Seeds have so long to answer before their silence is a problem.
+const ALONE_FOR: Duration = Duration::from_secs(3);
+const TELL_ALONE_EVERY: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -61,6 +64,11 @@ pub(super) struct Core {
     pub(super) left: bool,
     pub(super) saved: Option<Saved>,
     pub(super) not_stored: Option<String>,
+    /// What became of the seeds' names at the last look.
+    lookups: Vec<Lookup>,
+    /// Since when no other member is known, not even one that is down.
+    alone_since: Option<Time>,
+    told_alone: Option<Time>,
 }
 
 impl Core {
@@ -68,6 +76,21 @@ impl Core {
     pub(super) fn outrun_by(&mut self, other: Incarnation) {
         if other.0 < INCARNATION_MAX {
             self.outrun = self.outrun.max(Some(other));
+        }
+    }
+
+    /// Says in the log that no seed answers: once, then rarely.
+    fn tell_alone(&mut self, now: Time) {
+        let problem = self.problems.iter().find(|problem| problem.code == SEEDS_UNREACHABLE);
+        let Some(Problem { message, hint, .. }) = problem else {
+            if self.alone_since.is_none() {
+                self.told_alone = None;
+            }
+            return;
+        };
+        if self.told_alone.is_none_or(|at| now.since(at) >= TELL_ALONE_EVERY) {
+            self.told_alone = Some(now);
+            tracing::warn!(hint, "{message}");
         }
     }
 }
@@ -118,6 +141,9 @@ impl Shared {
             left: false,
             saved: None,
             not_stored: None,
+            lookups: Vec::new(),
+            alone_since: None,
+            told_alone: None,
         };
         Self {
             config,
@@ -168,17 +194,20 @@ impl Shared {
             .refused
             .map(|(refusal, _)| problems::refused(&core.me.replica.name, refusal))
             .or_else(|| self.judge_isolation(&core.view, now));
-        let alone = self.live_peers() == 0;
+        let unanswered = self.unanswered(core, folded.members.iter().count() == 1, now);
         let findings = Findings {
             conflicts: &folded.conflicts,
             left_out: &folded.left_out,
             members_max: self.config.members_max,
             isolated: core.isolated.as_deref(),
             skewed: &self.wire.skewed(),
-            unknown_key: self.wire.unknown_key().filter(|_| alone),
+            unknown_key: self.wire.unknown_key(),
+            unanswered: unanswered.as_deref(),
             not_stored: core.not_stored.as_deref(),
         };
-        core.problems = problems::list(&findings, &core.problems, now);
+        let problems = problems::list(&findings, &core.problems, now);
+        core.problems = problems;
+        core.tell_alone(now);
         if core.left {
             return Next::Left;
         }
@@ -186,6 +215,21 @@ impl Shared {
             Some(other) if other >= core.me.replica.incarnation => Next::Reincarnate(other),
             _ => Next::GoOn,
         }
+    }
+
+    /// The seeds that stay silent, while nobody else is known.
+    fn unanswered(&self, core: &mut Core, alone: bool, now: Time) -> Option<String> {
+        if !alone || core.left || core.me.facts.state == MemberState::Leaving {
+            core.alone_since = None;
+            return None;
+        }
+        let since = *core.alone_since.get_or_insert(now);
+        if now.since(since) < ALONE_FOR {
+            return None;
+        }
+        let peers = self.wire.peers().lock();
+        let heard = |address| peers.heard(address, now).is_some_and(|it| it.ago < ALONE_FOR);
+        seeds::unanswered(&core.lookups, heard)
     }
 
     fn live_peers(&self) -> usize {
@@ -274,6 +318,14 @@ impl Shared {
             Refusal::NameInUse(_) | Refusal::Full { .. } => core.refused = Some((refusal, now)),
         }
         self.wake.notify_one();
+    }
+
+    /// Looks the seeds up and remembers what became of their names.
+    pub(super) async fn look_up_seeds(&self, seeds: &[String]) -> Vec<SocketAddr> {
+        let lookups = seeds::look_up(seeds, self.own).await;
+        let found = seeds::addresses(&lookups);
+        self.core.lock().lookups = lookups;
+        found
     }
 
     pub(super) async fn resolve(&self, seeds: &[String]) -> Vec<SocketAddr> {

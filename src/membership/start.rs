@@ -70,7 +70,7 @@ async fn prepare(
     let keyring = Keyring::new(&config.cluster, &config.secrets);
     let wire = WireConfig {
         name: config.name.clone(),
-        address: advertised,
+        own: Own { bound, advertised },
         boot,
         message_max: config.message_max,
         peers_max: config.members_max * 4,

@@ -214,6 +214,17 @@ async fn one_that_stops_is_down_and_comes_back_as_another_incarnation() {
     assert!(c.handle.me().incarnation > before);
     assert!(a.handle.confirmed_dead(&replica));
     assert_eq!(a.member(&c).unwrap().incarnation, c.handle.me().incarnation);
+    // The others tell c of the run before, which has the address of this one. It gossips to it for as long as it counts as down.
+    let old = replica.incarnation;
+    until("c knows of its earlier run", || {
+        c.handle.shared.core.lock().view.all_addresses().any(|(_, it)| it == address)
+    })
+    .await;
+    c.handle.shared.wire.send_control(address, &Control::Liveness).await;
+    let mut insider = Insider { of: ("c", address, old), ..Insider::new().await };
+    insider.send(address, Kind::Control, b"", 0).await;
+    until("what the earlier run sent is dropped", || c.rejected("earlier_self") == 1).await;
+    assert_eq!([&a, &b, &c].map(|node| node.rejected("reflected")), [0; 3]);
 }
 
 #[tokio::test]
@@ -371,24 +382,23 @@ struct Insider {
     socket: UdpSocket,
     ring: Keyring,
     sequence: u64,
+    of: (&'static str, SocketAddr, Incarnation),
 }
 
 impl Insider {
     async fn new() -> Self {
         let cluster = ClusterName::parse("test").unwrap();
         let ring = Keyring::new(&cluster, &[Secret::new(b"secret".to_vec())]);
-        Self { socket: bind().await, ring, sequence: 0 }
+        let socket = bind().await;
+        let of = ("insider", socket.local_addr().unwrap(), Incarnation(1));
+        Self { socket, ring, sequence: 0, of }
     }
 
     async fn send(&mut self, to: SocketAddr, kind: Kind, body: &[u8], late_ms: u64) {
         self.sequence += 1;
+        let (of, address, incarnation) = self.of;
         let envelope = Envelope {
-            sender: Sender {
-                name: name("insider"),
-                incarnation: Incarnation(1),
-                boot: 1,
-                address: self.socket.local_addr().unwrap(),
-            },
+            sender: Sender { name: name(of), incarnation, boot: 1, address },
             unix_ms: Clock::new().unix_ms() - late_ms,
             sequence: self.sequence,
             heard_ms: None,
@@ -462,13 +472,16 @@ async fn links_that_all_fail_isolate_a_node() {
 async fn another_secret_keeps_nodes_apart_until_it_is_given() {
     let a = node("a").start().await;
     let b = Setting { secret: Some("another"), ..node("b") }.seeds(&[a.address]).start().await;
-    until("the one that is alone says why", || a.codes().contains(&"unknown_key")).await;
+    until("the seed says why", || a.codes().contains(&"unknown_key")).await;
+    until("the one that is alone says so", || b.codes().contains(&SEEDS_UNREACHABLE)).await;
+    let problem = b.handle.problems().remove(0);
+    assert!(problem.message.contains(&a.address.to_string()), "{}", problem.message);
     all_see(&[&a], "a ready").await;
     all_see(&[&b], "b ready").await;
     let secrets = ["secret", "another"].map(|it| Secret::new(it.as_bytes().to_vec()));
     b.handle.set_secrets(&secrets);
     all_see(&[&a, &b], "a ready, b ready").await;
-    until("all is well", || a.codes().is_empty()).await;
+    until("all is well", || a.codes().is_empty() && b.codes().is_empty()).await;
 }
 
 /// Passes datagrams on to one address, and keeps a copy of the last; answers go nowhere.

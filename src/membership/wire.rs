@@ -16,19 +16,19 @@ use super::peers::Peers;
 use super::rejected::{Rejected, Rejections};
 use super::replay::Replay;
 use super::seal::{Keyring, NONCE_LEN};
+use super::seeds::Own;
 use crate::supervise::Clock;
 use crate::types::{Incarnation, NodeName, Time};
 
-/// A clock that disagreed is a problem for so long after the last datagram that said so.
-const SKEW_SHOWN_FOR: Duration = Duration::from_secs(60);
+/// A clock or a key that disagreed is a problem for so long after the last datagram that said so.
+const SHOWN_FOR: Duration = Duration::from_secs(60);
 const SKEWED_MAX: usize = 64;
 
 pub(super) struct Wire {
     socket: UdpSocket,
     clock: Clock,
     name: NodeName,
-    /// Where this node says it is.
-    address: SocketAddr,
+    own: Own,
     boot: u64,
     incarnation: AtomicU64,
     sequence: AtomicU64,
@@ -72,7 +72,7 @@ pub(super) struct Opened {
 #[derive(Debug)]
 pub(super) struct WireConfig {
     pub(super) name: NodeName,
-    pub(super) address: SocketAddr,
+    pub(super) own: Own,
     pub(super) boot: u64,
     pub(super) message_max: usize,
     pub(super) peers_max: usize,
@@ -90,7 +90,7 @@ impl Wire {
             socket,
             clock,
             name: config.name,
-            address: config.address,
+            own: config.own,
             boot: config.boot,
             incarnation: AtomicU64::new(0),
             sequence: AtomicU64::new(1),
@@ -105,8 +105,9 @@ impl Wire {
         }
     }
 
+    /// Where this node says it is.
     pub(super) const fn address(&self) -> SocketAddr {
-        self.address
+        self.own.advertised
     }
 
     pub(super) fn set_incarnation(&self, incarnation: Incarnation) {
@@ -145,8 +146,12 @@ impl Wire {
         }
     }
 
-    /// Like UDP itself: gone or not, nobody is told. `to` is an advertised address, or a seed's.
+    /// Like UDP itself: gone or not, nobody is told. `to` is an advertised address, or a seed's. Rows of earlier runs of this node name
+    /// its own address, and so may a seed: nothing is sent there.
     pub(super) async fn send(&self, to: SocketAddr, kind: Kind, body: &[u8]) {
+        if self.own.is(to) {
+            return;
+        }
         let pieces = envelope::split(body).filter(|_| body.len() <= self.message_max);
         let Some(pieces) = pieces else {
             tracing::warn!(bytes = body.len(), "a gossip message is over its limit and not sent");
@@ -162,7 +167,7 @@ impl Wire {
                     name: self.name.clone(),
                     incarnation: Incarnation(self.incarnation.load(Ordering::Acquire)),
                     boot: self.boot,
-                    address: self.address,
+                    address: self.own.advertised,
                 },
                 unix_ms: self.clock.unix_ms(),
                 sequence: self.sequence.fetch_add(1, Ordering::Relaxed),
@@ -203,8 +208,12 @@ impl Wire {
     /// Counts, and now and then tells.
     pub(super) fn reject(&self, why: Rejected, source: SocketAddr) {
         if self.rejections.count(why) {
-            let count = self.rejections.get(why);
-            tracing::warn!(reason = why.as_str(), %source, count, "gossip was rejected");
+            let (reason, count) = (why.as_str(), self.rejections.get(why));
+            if why.is_harmless() {
+                tracing::debug!(reason, %source, count, "gossip was dropped");
+            } else {
+                tracing::warn!(reason, %source, count, "gossip was rejected");
+            }
         }
     }
 
@@ -214,18 +223,17 @@ impl Wire {
         let mut intake = self.intake.lock();
         let sealed = keyring.inspect(datagram).inspect_err(|why| {
             if *why == Rejected::Key {
-                intake.unknown_key = Some((source, now));
+                intake.not_opened(source, now);
             }
         })?;
         if !intake.buckets.take(source, now) {
             return Err(Rejected::Rate);
         }
-        let plain = keyring.open(&sealed)?;
+        // The same secret gives another cluster another key.
+        let plain = keyring.open(&sealed).inspect_err(|_| intake.not_opened(source, now))?;
         let (envelope, body) = Envelope::decode(&plain)?;
         let Envelope { sender, sequence, .. } = &envelope;
-        if sender.boot == self.boot {
-            return Err(Rejected::Reflected);
-        }
+        self.of_oneself(sender)?;
         if intake.replay.seen(sender.boot, *sequence) {
             return Err(Rejected::Replay);
         }
@@ -237,6 +245,7 @@ impl Wire {
         // Not before: what was captured can be sent again from anywhere.
         intake.buckets.proved(source, now);
         intake.skewed.remove(&sender.address);
+        intake.unknown_key.take_if(|(of, _)| *of == source);
         self.peers.lock().opened(sender, envelope.heard_ms, now);
         if let Some(over) = self.dial.get(&sender.name) {
             self.routes.lock().insert(sender.address, *over);
@@ -248,23 +257,41 @@ impl Wire {
         Ok(added.message.map(|body| Opened { sender: envelope.sender, kind: envelope.kind, body }))
     }
 
+    /// A starting node of this name and address (it has no incarnation) is the one to take over, and must get its answer.
+    fn of_oneself(&self, sender: &Sender) -> Result<(), Rejected> {
+        let incarnation = self.incarnation.load(Ordering::Acquire);
+        let here = sender.name == self.name && sender.address == self.own.advertised;
+        if here && (1..incarnation).contains(&sender.incarnation.0) {
+            return Err(Rejected::EarlierSelf);
+        }
+        if sender.boot == self.boot { Err(Rejected::Reflected) } else { Ok(()) }
+    }
+
     /// The senders whose clocks were too far off lately.
     pub(super) fn skewed(&self) -> Vec<Skew> {
         let now = self.clock.now();
         let mut intake = self.intake.lock();
-        intake.skewed.retain(|_, skew| now.since(skew.at) < SKEW_SHOWN_FOR);
+        intake.skewed.retain(|_, skew| now.since(skew.at) < SHOWN_FOR);
         intake.skewed.values().cloned().collect()
     }
 
-    /// Where a datagram sealed with an unknown key came from lately.
+    /// Where a datagram that no key opens came from lately.
     pub(super) fn unknown_key(&self) -> Option<SocketAddr> {
         let now = self.clock.now();
         let (source, at) = self.intake.lock().unknown_key?;
-        (now.since(at) < SKEW_SHOWN_FOR).then_some(source)
+        (now.since(at) < SHOWN_FOR).then_some(source)
     }
 }
 
 impl Intake {
+    /// One source is kept while it goes on, so that the problem's text stays.
+    fn not_opened(&mut self, source: SocketAddr, now: Time) {
+        let other = |(of, at): &(SocketAddr, Time)| *of != source && now.since(*at) < SHOWN_FOR;
+        if !self.unknown_key.as_ref().is_some_and(other) {
+            self.unknown_key = Some((source, now));
+        }
+    }
+
     fn skewed(&mut self, sender: &Sender, ahead_ms: i64, at: Time) {
         if self.skewed.len() < SKEWED_MAX || self.skewed.contains_key(&sender.address) {
             let skew = Skew { name: sender.name.clone(), ahead_ms, at };
@@ -275,6 +302,6 @@ impl Intake {
 
 impl std::fmt::Debug for Wire {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wire").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Wire").field("address", &self.own.advertised).finish_non_exhaustive()
     }
 }

@@ -73,6 +73,13 @@ pub(super) async fn run(parts: Arc<Parts>, departure: Arc<Departure>) {
             Verdict::TriedEnough => {
                 become_ready(&parts, &departure);
                 let missing = missing(&parts, &parts.membership.members());
+                if seen.has_seeds && seen.live == 1 {
+                    tracing::warn!(
+                        expected = seen.expect,
+                        "ready alone: no other member was found within {TRYING_TIME_MAX:?}; it goes on trying"
+                    );
+                    break;
+                }
                 tracing::warn!(
                     members = seen.live,
                     expected = seen.expect,

@@ -8,8 +8,9 @@ use super::document::{
     PubsubStatus, SessionsStatus, StatusReport, TaskStatus,
 };
 use super::facts::{Facts, link_state};
+use super::problems::rank;
 use crate::link::{Direction, LinkState};
-use crate::membership::{Member, MemberState};
+use crate::membership::{Member, MemberState, SEEDS_UNREACHABLE};
 use crate::supervise::{TaskReport, TaskState};
 
 pub(super) fn assemble(facts: &Facts, problems: Vec<ProblemStatus>) -> StatusReport {
@@ -53,12 +54,14 @@ fn cluster(facts: &Facts) -> ClusterStatus {
     let ready_peers = peers.filter(|peer| peer.state == MemberState::Ready).count();
     let me_ready = facts.not_ready().is_none();
     let ready = ready_peers + usize::from(me_ready);
+    let found_nobody =
+        facts.membership_problems.iter().any(|problem| problem.code == SEEDS_UNREACHABLE);
     let linked = facts.members.live_peers().all(|peer| facts.linked.contains(&peer.name));
     ClusterStatus {
         name: facts.node.cluster.to_string(),
         members: live,
         ready,
-        converged: ready == live && linked && facts.interests_exchanged,
+        converged: !found_nobody && ready == live && linked && facts.interests_exchanged,
     }
 }
 
@@ -71,11 +74,14 @@ fn member(facts: &Facts, member: &Member) -> MemberStatus {
         _ => facts.now.since(member.since),
     };
     let sessions = if member.me { facts.sessions.attached } else { member.load.sessions };
-    let links = [Direction::Out, Direction::In].map(|way| facts.link(&member.name, way));
     let mut problems: Vec<_> = member.problem.iter().cloned().collect();
-    for link in links.into_iter().flatten().filter(|link| link.state != LinkState::Up) {
+    // One cause shows at both links, in other words: the worse one is told, of two equals the one that this node dials.
+    let links = [Direction::In, Direction::Out].map(|way| facts.link(&member.name, way));
+    let failing = links.into_iter().flatten().filter(|link| link.problem.is_some());
+    let worst = failing.max_by_key(|link| rank(link.state));
+    if let Some(link) = worst.filter(|link| link.state != LinkState::Up) {
         problems.extend(
-            link.problem.iter().filter(|why| !problems.contains(why)).cloned().collect::<Vec<_>>(),
+            link.problem.iter().filter(|why| !is_told(&problems, why)).cloned().collect::<Vec<_>>(),
         );
     }
     MemberStatus {
@@ -97,11 +103,20 @@ fn member(facts: &Facts, member: &Member) -> MemberStatus {
     }
 }
 
+/// "silent" tells "silent for 3 s" too.
+fn is_told(problems: &[String], why: &str) -> bool {
+    problems.iter().any(|told| told.split("; ").any(|told| why.starts_with(told)))
+}
+
 fn link(facts: &Facts, member: &Member) -> LinkStatus {
     let [out, inward] = [Direction::Out, Direction::In].map(|way| facts.link(&member.name, way));
     let unknown = if member.state.is_live() { LinkState::Connecting } else { LinkState::Down };
     let state = |link: Option<&crate::link::LinkReport>| {
-        link_state(link.map_or(unknown, |link| link.state)).to_owned()
+        match link.map_or(unknown, |link| link.state) {
+            // Its connection has not ended; nothing comes out of it.
+            LinkState::Up if member.state == MemberState::Down => "silent".to_owned(),
+            state => link_state(state).to_owned(),
+        }
     };
     let lags = [out, inward].into_iter().flatten().filter_map(|link| link.lag);
     LinkStatus {

@@ -40,7 +40,8 @@ pub struct ClusterStatus {
     /// Live members, this node among them.
     pub members: usize,
     pub ready: usize,
-    /// Every live member is ready and linked both ways with this node, and each has the other's whole interest.
+    /// Every live member is ready and linked both ways with this node, and each has the other's whole interest. Never so
+    /// while seeds are given and nobody was found.
     pub converged: bool,
 }
 
@@ -69,7 +70,7 @@ pub struct AddressesStatus {
     pub http: String,
 }
 
-/// Both links with a peer; empty for the node itself.
+/// Both links with a peer: `connecting`, `up`, `down`, `refused`, or `silent`, where one is still open to a member that is down; empty for the node itself.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LinkStatus {

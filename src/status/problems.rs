@@ -177,7 +177,7 @@ fn of_link(facts: &Facts, peer: &NodeName, all: &mut Vec<Found>) {
     all.push(found(severity, code, peer.as_str(), message, hint));
 }
 
-const fn rank(state: LinkState) -> u8 {
+pub(super) const fn rank(state: LinkState) -> u8 {
     match state {
         LinkState::Up => 0,
         LinkState::Connecting => 1,

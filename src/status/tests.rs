@@ -11,7 +11,9 @@ use super::{StatusReport, TaskStatus};
 use crate::broker::SessionCounts;
 use crate::config::Limits;
 use crate::link::{Direction, LinkReport, LinkState};
-use crate::membership::{Addresses, Load, Member, MemberState, Members, Problem};
+use crate::membership::{
+    Addresses, Load, Member, MemberState, Members, Problem, SEEDS_UNREACHABLE,
+};
 use crate::router::RouterReport;
 use crate::supervise::{TaskReport, TaskState};
 use crate::types::{ClusterName, Incarnation, NodeName, Time};
@@ -245,7 +247,7 @@ fn the_report_tells_the_facts() {
     let expected = [
         ("a", "ready", true, 100.0, 3, ""),
         ("b", "ready", false, 60.0, 5, "up"),
-        ("c", "down", false, 0.0, 5, "up"),
+        ("c", "down", false, 0.0, 5, "silent"),
     ];
     assert_eq!(rows, expected);
     assert_eq!(report.members[1].link.rtt_ms, Some(1.5));
@@ -254,6 +256,55 @@ fn the_report_tells_the_facts() {
     assert_eq!((p.published_total, p.delivered_total, p.forwarded_total), (96, 50, 26));
     let sessions = &report.sessions;
     assert_eq!((sessions.grpc, sessions.redis, sessions.lingering), (2, 1, 1));
+}
+
+#[test]
+fn a_members_problems_are_told_once() {
+    for (member, out, inward, expected) in [
+        (Some("silent"), Some("silent for 3 s"), Some("silent for 3 s"), &["silent"][..]),
+        (
+            Some("silent"),
+            Some("connection refused"),
+            Some("the connection broke"),
+            &["silent", "connection refused"],
+        ),
+        (
+            Some("silent; connection refused"),
+            Some("connection refused"),
+            None,
+            &["silent; connection refused"],
+        ),
+        (None, None, Some("the connection broke"), &["the connection broke"]),
+        (None, None, None, &[]),
+    ] {
+        let mut facts = healthy();
+        set_links(&mut facts, "b", LinkState::Down, None);
+        for link in facts.links.iter_mut().filter(|link| link.peer == name("b")) {
+            let why = if link.direction == Direction::Out { out } else { inward };
+            link.problem = why.map(str::to_owned);
+        }
+        let mut members = Members::clone(&facts.members);
+        members.by_name.get_mut(&name("b")).unwrap().problem = member.map(str::to_owned);
+        facts.members = Arc::new(members);
+        assert_eq!(report(&facts).members[1].problems, expected);
+    }
+}
+
+#[test]
+fn while_no_seed_answers_nothing_has_converged() {
+    check(
+        |facts| {
+            facts.membership_problems = vec![Problem {
+                code: SEEDS_UNREACHABLE,
+                message: "no answer".into(),
+                hint: "look".into(),
+                since: Time::ZERO,
+            }];
+        },
+        &["warning seeds_unreachable"],
+        true,
+        false,
+    );
 }
 
 #[test]

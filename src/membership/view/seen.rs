@@ -55,8 +55,8 @@ impl Down {
         match self {
             Self::Silent => "silent",
             Self::NeverHeard => "silent since before this node knew of it",
-            Self::Refused => "silent, and its address refuses connections",
-            Self::Replaced => "silent, and another run of it answers at its address",
+            Self::Refused => "silent; connection refused",
+            Self::Replaced => "silent; another run of it answers at its address",
         }
     }
 }
