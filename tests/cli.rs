@@ -64,7 +64,7 @@ fn wrong_usage_is_64_and_talk() {
         (vec!["member"], "members"),
         (vec!["members", "--wtch"], "--watch"),
         (vec!["start", "--limits-paylod", "1"], "--limits-payload"),
-        (vec!["drain"], "required"),
+        (vec!["drain", "b", "--self"], "cannot be used with"),
         (vec!["members", "--node", "a:b"], "the port must be 1 to 65535"),
         (vec!["start", "--threads", "0"], "must be 1 to 1024"),
         (vec!["log-level", "inof"], "did you mean info?"),

@@ -18,7 +18,7 @@ pub struct JoinArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  waxwing drain b --wait\n  waxwing drain --self --grace 1m --wait --node 10.0.0.5:7400"
+    after_help = "Examples:\n  waxwing drain b --wait\n  waxwing drain --grace 1m --wait --node 10.0.0.5:7400"
 )]
 pub struct DrainArgs {
     #[command(flatten)]
@@ -33,7 +33,7 @@ pub struct DrainArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Its clients are cut off; `waxwing drain` hands them over first.\n\nExample:\n  waxwing leave b"
+    after_help = "Its clients are cut off; `waxwing drain` hands them over first.\n\nExamples:\n  waxwing leave\n  waxwing leave b"
 )]
 pub struct LeaveArgs {
     #[command(flatten)]
@@ -41,12 +41,12 @@ pub struct LeaveArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 struct Whom {
-    /// The member of this name, found through the node asked.
+    /// The member of this name, found through the node asked; without it, the node asked.
     #[arg(value_name = "NODE")]
     member: Option<String>,
-    /// The node asked.
+    /// The node asked, as without NODE.
     #[arg(long = "self")]
     oneself: bool,
 }

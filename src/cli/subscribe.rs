@@ -69,16 +69,39 @@ pub(super) async fn run(args: SubscribeArgs, globals: &Globals) -> anyhow::Resul
     }
 }
 
+/// More names than these are told of in one line.
+const TOLD_SINGLY: usize = 20;
+
+/// What holds, name by name where they are few; and every refusal: the first ends the command, the others are told before.
 fn tell_subscribed(globals: &Globals, results: Vec<TopicResult>) -> anyhow::Result<()> {
-    for result in results {
-        if let Some(error) = result.error {
-            let refusal = refused(error.into());
-            return Err(refusal.context(format!("subscribe to {}", result.topic)));
-        }
-        let TopicResult { topic, confirmed, members, .. } = result;
-        talk(globals, &format!("subscribed {topic} ({confirmed}/{members} members)"));
+    let (refusals, held): (Vec<_>, Vec<_>) =
+        results.into_iter().partition(|result| result.error.is_some());
+    for line in subscribed_lines(&held) {
+        talk(globals, &line);
     }
-    Ok(())
+    let mut refusals = refusals
+        .into_iter()
+        .filter_map(|result| Some((format!("subscribe to {}", result.topic), result.error?)));
+    let Some((what, error)) = refusals.next() else { return Ok(()) };
+    for (what, error) in refusals {
+        let line = harmless_line(&format!("{what}: {error}"));
+        let _ = writeln!(anstream::stderr().lock(), "{line}");
+    }
+    Err(refused(error.into()).context(what))
+}
+
+fn subscribed_lines(held: &[TopicResult]) -> Vec<String> {
+    if held.len() <= TOLD_SINGLY {
+        let line = |held: &TopicResult| {
+            format!("subscribed {} ({}/{} members)", held.topic, held.confirmed, held.members)
+        };
+        return held.iter().map(line).collect();
+    }
+    // They agree as long as a node confirms all names of a request at once; else the least is what holds for all.
+    let least = held.iter().min_by_key(|held| (held.confirmed, held.members));
+    let (confirmed, members) = least.map_or((0, 0), |least| (least.confirmed, least.members));
+    let count = thousands(held.len() as u64);
+    vec![format!("subscribed {count} topics ({confirmed}/{members} members)")]
 }
 
 /// How a message is written.
@@ -245,6 +268,19 @@ fn base64(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::client::GapReason;
+
+    #[test]
+    fn many_names_are_told_of_in_one_line() {
+        let held = |count: usize| -> Vec<TopicResult> {
+            let one =
+                |n| TopicResult { topic: format!("t{n}"), confirmed: 3, members: 3, error: None };
+            (0..count).map(one).collect()
+        };
+        assert_eq!(subscribed_lines(&[]), Vec::<String>::new());
+        assert_eq!(subscribed_lines(&held(1)), ["subscribed t0 (3/3 members)"]);
+        assert_eq!(subscribed_lines(&held(20)).len(), 20);
+        assert_eq!(subscribed_lines(&held(50_000)), ["subscribed 50,000 topics (3/3 members)"]);
+    }
 
     #[test]
     fn what_is_said_of_a_gap() {

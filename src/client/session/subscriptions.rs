@@ -3,7 +3,7 @@
 //! The user's asks are answered once, in the end: one whose attachment breaks is asked again of the next, which changes nothing if the
 //! first had done it already.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{AttachmentId, Reply, Request, Ticket, next_id};
 use crate::client::message::{ServerError, TopicResult};
@@ -136,12 +136,17 @@ impl Subscriptions {
                 let Some(ask) = self.asks.remove(&ticket) else {
                     return Answered::Unasked(None);
                 };
-                let refused = |name: &str| {
-                    reply.error.is_some()
-                        || reply.topics.iter().any(|r| r.topic == name && r.error.is_some())
-                };
-                for (kind, name) in ask.new.iter().filter(|(_, name)| refused(name)) {
-                    self.set(*kind).remove(name);
+                // A set, since both lists may have 100,000 names.
+                let refused: HashSet<&str> = reply
+                    .topics
+                    .iter()
+                    .filter(|result| result.error.is_some())
+                    .map(|result| result.topic.as_str())
+                    .collect();
+                for (kind, name) in &ask.new {
+                    if reply.error.is_some() || refused.contains(name.as_str()) {
+                        self.set(*kind).remove(name);
+                    }
                 }
                 let result = match reply.error {
                     Some(error) => Err(error),

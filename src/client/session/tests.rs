@@ -357,3 +357,31 @@ fn what_belongs_to_no_living_attachment_changes_nothing() {
     }
     assert_eq!(script.session.node(), Some("a"));
 }
+
+#[test]
+fn answers_of_many_names_are_read_in_time_that_grows_with_their_number() {
+    let names: Vec<String> = (0..200_000).map(|n| format!("room:{n}")).collect();
+    let refused = || ServerError { code: "no".into(), message: String::new(), hint: String::new() };
+    let result = |(n, topic): (usize, &String)| TopicResult {
+        topic: topic.clone(),
+        confirmed: 1,
+        members: 1,
+        error: (n % 2 == 1).then(refused),
+    };
+    let topics = names.iter().enumerate().map(result).collect();
+    let clock = crate::supervise::Clock::new();
+    let mut subscriptions = Subscriptions::default();
+    subscriptions.ask(1, false, names, Vec::new());
+    let mut ids = 0;
+    subscriptions.unsent(AttachmentId(1), &mut ids);
+    subscriptions.answered(Reply { id: ids, topics, ..Reply::default() });
+    // It is a fraction of a second; every name looked for in every result would be minutes.
+    let took = clock.now().since(Time::ZERO);
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let again = subscriptions.again(AttachmentId(2), &mut ids);
+    let names = again.iter().map(|request| match request {
+        Request::Subscribe { topics, .. } => topics.len(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(names.sum::<usize>(), 100_000);
+}
