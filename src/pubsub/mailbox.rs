@@ -300,6 +300,15 @@ impl Mailbox {
         .await;
     }
 
+    /// For a writer that can't take anything now: its end alone wakes it.
+    pub fn poll_closed(&self, cx: &Context<'_>) -> Poll<Closed> {
+        let mut state = self.state.lock();
+        if !state.wait(Awaited::End, cx) {
+            return Poll::Pending;
+        }
+        state.closed.clone().map_or(Poll::Pending, Poll::Ready)
+    }
+
     /// So many more messages may be taken. From the first call on the credit is a limit.
     pub fn add_credit(&self, messages: u32) {
         let mut state = self.state.lock();

@@ -22,6 +22,8 @@ pub(super) enum Awaited {
     /// One more reply may be caused.
     Room,
     HalfEmpty,
+    /// That it is closed.
+    End,
 }
 
 /// Of `Copies::EachMatch`.
@@ -296,6 +298,7 @@ impl State {
         match awaited {
             Awaited::Room => self.has_room(),
             Awaited::HalfEmpty => self.bytes <= self.half(),
+            Awaited::End => false,
         }
     }
 
