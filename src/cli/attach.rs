@@ -41,8 +41,8 @@ pub(super) async fn attach(globals: &Globals, command: &str) -> anyhow::Result<(
 
 fn unreachable(tried: &str) -> anyhow::Error {
     let what = format!("no node answers{tried}");
-    let speaks_otherwise =
-        ["is this a gRPC port?", "http2 error", "frame with invalid size", "protocol error"];
+    // What tonic makes of the HTTP port, and of the peers'.
+    let speaks_otherwise = ["is this a gRPC port?", "stream closed", "not implemented"];
     let hint = if speaks_otherwise.iter().any(|words| tried.contains(words)) {
         super::codec::OTHER_PORT
     } else {
