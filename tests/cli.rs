@@ -228,20 +228,23 @@ fn a_node_is_looked_at() {
 }
 
 #[test]
-fn watching_gives_one_object_a_line() {
+fn watching_gives_what_was_asked_for() {
     let nodes = Nodes::start();
-    for (command, field) in [("members", "members"), ("status", "cluster")] {
-        let mut child =
-            nodes.command(&[command, "-w"]).stdout(Stdio::piped()).spawn().expect("run");
+    let watched = |args: &[&str]| {
+        let mut child = nodes.command(args).stdout(Stdio::piped()).spawn().expect("run");
         let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
-        for line in lines.take(2) {
-            let object: serde_json::Value =
-                serde_json::from_str(&line.expect("a line")).expect("JSON");
-            assert!(object.get(field).is_some(), "{object}");
-        }
+        let lines: Vec<String> = lines.take(2).map(|line| line.expect("a line")).collect();
         child.kill().expect("kill");
         child.wait().expect("wait");
-    }
+        lines
+    };
+    let json = |args: &[&str]| -> Vec<serde_json::Value> {
+        watched(args).iter().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    assert!(json(&["members", "-w", "-o", "json"]).iter().all(serde_json::Value::is_array));
+    assert!(json(&["status", "-w", "-o", "json"]).iter().all(|all| all.get("cluster").is_some()));
+    let table = watched(&["members", "-w"]);
+    assert!(table[0].starts_with("NAME") && table[1].starts_with('a'), "{table:?}");
 }
 
 #[test]

@@ -10,6 +10,9 @@ const { Session } = grpc.loadPackageDefinition(definition).waxwing.v1;
 const keepalive = { 'grpc.keepalive_time_ms': 5000, 'grpc.keepalive_timeout_ms': 5000, 'grpc.max_receive_message_length': 64 << 20 };
 export const timeout = (ms, what) => sleep(ms, null, { ref: false }).then(() => { throw new Error(`${what}: timed out`); });
 
+// grpc waits for a connection without saying why there is none.
+const noConnection = 'connection refused, or no answer in time';
+
 // One stream. Answers go to whoever asked; everything else is kept until somebody listens.
 export class Attachment {
   constructor(address, namespace) {
@@ -21,7 +24,7 @@ export class Attachment {
   }
 
   connect() {
-    return new Promise((resolve, reject) => this.stub.waitForReady(Date.now() + 2000, (err) => (err ? reject(err) : resolve())));
+    return new Promise((resolve, reject) => this.stub.waitForReady(Date.now() + 2000, (err) => (err ? reject(new Error(noConnection)) : resolve())));
   }
 
   async hello(hello) {

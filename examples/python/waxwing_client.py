@@ -10,6 +10,13 @@ import grpc
 from waxwing_stream import Attachment, pb
 
 
+def reason(err):
+    """grpc waits for a connection without saying why there is none, so a time-out stands for both."""
+    if isinstance(err, asyncio.TimeoutError):
+        return "connection refused, or no answer in time"
+    return err.details() if isinstance(err, grpc.aio.AioRpcError) else str(err) or repr(err)
+
+
 class Client:
     """`events` gives ("message", batch, message), ("gap", gap), ("moved" | "attached" | "detached" | "refused", text)."""
 
@@ -77,7 +84,7 @@ class Client:
                 return new
             except (OSError, grpc.RpcError, asyncio.TimeoutError, AttributeError) as err:
                 await new.channel.close()
-                await self.events.put(("refused", f"{address}: {err!r}"))
+                await self.events.put(("refused", f"{address}: {reason(err)}"))
         if old and not old.reader.done():
             self.may_publish.set()
         return None

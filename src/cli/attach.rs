@@ -41,7 +41,14 @@ pub(super) async fn attach(globals: &Globals, command: &str) -> anyhow::Result<(
 
 fn unreachable(tried: &str) -> anyhow::Error {
     let what = format!("no node answers{tried}");
-    Hinted { what, hint: "is it running? try: waxwing dev".to_owned() }.into()
+    // What tonic makes of the HTTP port, and of the peers'.
+    let speaks_otherwise = ["is this a gRPC port?", "stream closed", "not implemented"];
+    let hint = if speaks_otherwise.iter().any(|words| tried.contains(words)) {
+        super::codec::OTHER_PORT
+    } else {
+        "is it running? try: waxwing dev"
+    };
+    Hinted { what, hint: hint.to_owned() }.into()
 }
 
 /// A refusal with its hint, which is said apart.

@@ -236,6 +236,14 @@ pub(super) async fn is_serving(connection: Connection, timeout: Duration) -> any
     }
 }
 
+pub(super) const OTHER_PORT: &str =
+    "is this the gRPC port? it is 7400 by default; 7401 is for peers, 7402 for HTTP";
+
+/// Made here, not by a node: the connection broke, or spoke no gRPC.
+fn is_of_transport(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
 /// An answer's error in words; the code only where the words are missing.
 #[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn plain(status: Status) -> anyhow::Error {
@@ -245,6 +253,13 @@ fn plain(status: Status) -> anyhow::Error {
     };
     let hint = match status.code() {
         Code::Unauthenticated => "give a key: --key-file FILE, or WAXWING_KEY",
+        // What stands behind HTTP's port and the peers' has other words, which tonic can't read.
+        Code::Unimplemented if status.message().is_empty() => OTHER_PORT,
+        Code::Unknown | Code::Unavailable | Code::Internal | Code::Cancelled
+            if is_of_transport(&status) =>
+        {
+            OTHER_PORT
+        }
         Code::Unimplemented => "is this a Waxwing node of this version? try: waxwing --version",
         _ => return anyhow::Error::msg(words),
     };

@@ -2,32 +2,25 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::Globals;
 use super::codec::Admin;
 use super::output::{Mark, Table, age, json, line, thousands};
 use super::watch::watch;
-use crate::status::{LinkStatus, MemberStatus, StatusReport};
+use crate::status::{LinkStatus, StatusReport};
 
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  waxwing members\n  waxwing members -o json | jq -r '.[] | select(.state == \"down\") | .name'"
 )]
 pub struct MembersArgs {
-    /// Go on looking, every second.
+    /// Go on looking, every second; with -o json, one list a line.
     #[arg(short, long)]
     watch: bool,
 }
 
-#[derive(Serialize)]
-struct View {
-    members: Vec<MemberStatus>,
-}
-
 pub(super) async fn run(args: &MembersArgs, globals: &Globals) -> anyhow::Result<()> {
     if args.watch {
-        return watch(globals, draw, |report| View { members: report.members }).await;
+        return watch(globals, draw, |report| report.members).await;
     }
     let report = Admin::connect(globals).await?.status().await?;
     if globals.wants_json() {
@@ -38,16 +31,7 @@ pub(super) async fn run(args: &MembersArgs, globals: &Globals) -> anyhow::Result
 
 pub(super) fn draw(report: &StatusReport) -> String {
     let mut table = Table::new(&[
-        "NAME",
-        "STATE",
-        "ADDRESS",
-        "VERSION",
-        "UP",
-        "SESSIONS",
-        "PRESENCES",
-        "LINK",
-        "RTT",
-        "PROBLEMS",
+        "NAME", "STATE", "ADDRESS", "VERSION", "UP", "SESSIONS", "LINK", "RTT", "PROBLEMS",
     ]);
     for member in &report.members {
         let down = member.state == "down";
@@ -65,7 +49,6 @@ pub(super) fn draw(report: &StatusReport) -> String {
                 or_none(&member.version),
                 unless_down(age(seconds(member.up_s))),
                 unless_down(thousands(member.sessions)),
-                thousands(member.presences),
                 if member.me { none() } else { link(&member.link) },
                 unless_down(member.link.rtt_ms.map_or_else(none, |ms| format!("{ms:.1} ms"))),
                 or_none(&member.problems.join("; ")),

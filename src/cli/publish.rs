@@ -305,15 +305,14 @@ fn sentence(published: &Published, confirm: Confirm, took: Duration) -> String {
         });
     }
     parts.push(noun(published.subscriptions, "subscription"));
-    match (confirm, unknown) {
-        (_, 0) => {}
-        (Confirm::Cluster, _) => parts.push(format!("{} did not answer", thousands(unknown))),
-        // Its peers' part is what they last announced.
-        (Confirm::Node | Confirm::None, _) => {
-            parts.push(format!("{} not asked", noun(unknown, "member")));
-        }
+    if confirm == Confirm::Cluster && unknown > 0 {
+        parts.push(format!("{} did not answer", thousands(unknown)));
     }
-    let parts = parts.join(", ");
+    let mut parts = parts.join(", ");
+    // Nobody waits for these; their part of the subscriptions is what they last announced.
+    if confirm != Confirm::Cluster && unknown > 0 {
+        parts += &format!("; on its way to {}", noun(unknown, "other member"));
+    }
     let mut text = format!("published {}  {parts}, {:.1} ms", published.id, ms(took));
     for (i, member) in published.trace.iter().enumerate() {
         text += if i == 0 { "    " } else { ", " };
@@ -355,7 +354,7 @@ mod tests {
         published.unknown = 1;
         assert_eq!(
             sentence(&published, Confirm::Node, took),
-            "published 01J9  14 subscriptions, 1 member not asked, 0.8 ms"
+            "published 01J9  14 subscriptions; on its way to 1 other member, 0.8 ms"
         );
         published.trace = vec![
             member("a", 2, Some(100), true),

@@ -16,7 +16,9 @@ pub struct SessionsArgs {
 #[derive(Debug, Subcommand)]
 enum SessionsCommand {
     /// Sessions of the node asked.
-    #[command(after_help = "Example:\n  waxwing sessions list --slow")]
+    #[command(
+        after_help = "With -o json: {\"sessions\": [..], \"total\": N}\n\nExample:\n  waxwing sessions list --slow"
+    )]
     List {
         /// Only those whose mailbox is over half full.
         #[arg(long)]

@@ -12,7 +12,7 @@ use crate::status::{LimitStatus, StatusReport, TaskStatus};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  waxwing status -w\n  waxwing status -o json | jq .problems")]
 pub struct StatusArgs {
-    /// Go on looking, every second.
+    /// Go on looking, every second; with -o json, one object a line.
     #[arg(short, long)]
     watch: bool,
 }

@@ -15,7 +15,9 @@ pub struct TopicsArgs {
 #[derive(Debug, Subcommand)]
 enum TopicsCommand {
     /// Topics with subscribers on the node asked.
-    #[command(after_help = "Example:\n  waxwing topics list room: --limit 20")]
+    #[command(
+        after_help = "With -o json: {\"topics\": [..], \"more\": true or false}\n\nExample:\n  waxwing topics list room: --limit 20"
+    )]
     List {
         /// Only those that start with it.
         #[arg(default_value = "")]

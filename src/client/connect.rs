@@ -106,9 +106,18 @@ pub(crate) fn reason(err: &(dyn Error + 'static)) -> String {
         cause = deeper;
     }
     match cause.downcast_ref::<io::Error>() {
+        Some(err) if is_out_of_files(err) => TOO_MANY_FILES.to_owned(),
         Some(err) if err.raw_os_error().is_some() => err.kind().to_string(),
         _ => cause.to_string(),
     }
+}
+
+/// What `reason` says where this process, not the node, has no file descriptors left.
+pub(crate) const TOO_MANY_FILES: &str = "this process has too many open files";
+
+/// EMFILE and ENFILE, which have no kind of their own.
+fn is_out_of_files(err: &io::Error) -> bool {
+    matches!(err.raw_os_error(), Some(23 | 24))
 }
 
 /// A status in words for people.
@@ -116,5 +125,19 @@ pub(crate) fn status_reason(status: &Status) -> String {
     match status.message() {
         "" => status.code().to_string(),
         message => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::{TOO_MANY_FILES, reason};
+
+    #[test]
+    fn why_no_connection_was_made() {
+        for (number, said) in [(24, TOO_MANY_FILES), (111, "connection refused")] {
+            assert_eq!(reason(&io::Error::from_raw_os_error(number)), said);
+        }
     }
 }

@@ -25,6 +25,8 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::Host => f.write_str("this host"),
+            // Of the file as a whole.
+            Self::File { path, line: 0 } => write!(f, "{}", path.display()),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Env(name) | Self::Flag(name) => f.write_str(name),
         }

@@ -186,7 +186,7 @@ impl Loading {
         let at = |line| Origin::File { path: shared.clone(), line };
         let text = match read_file(path) {
             Ok(text) => text,
-            Err(what) => return self.faults.add(&at(1), "", what),
+            Err(what) => return self.faults.add(&at(0), "", what),
         };
         let (entries, syntax) = document::parse(&text);
         for fault in syntax {

@@ -287,7 +287,7 @@ fn bad_config_values() {
     let missing = Sources { file: Some(PathBuf::from("/nonexistent.toml")), ..Sources::default() };
     one_fault(
         &Said { dir: None, sources: missing },
-        "/nonexistent.toml:1: can't be read: no such file",
+        "/nonexistent.toml: can't be read: no such file",
     );
 }
 

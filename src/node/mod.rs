@@ -33,7 +33,7 @@ use crate::supervise::{Clock, SharedCommands, Supervisor, Task};
 use crate::telemetry::LogLevel;
 use drain::Departure;
 use log_level::LogLevels;
-pub use ports::{Bound, PortsError};
+pub use ports::{Bound, PortsError, bind_reason};
 use signals::{Signal, Signals};
 
 /// How long tasks have to end after the shutdown before the process ends without them.

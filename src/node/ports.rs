@@ -50,13 +50,14 @@ impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, PortFault { flag, addr, error }) in self.0.iter().enumerate() {
             let line = if i == 0 { "" } else { "\n" };
-            write!(f, "{line}{flag} {addr}: {}", reason(error))?;
+            write!(f, "{line}{flag} {addr}: {}", bind_reason(error))?;
         }
         Ok(())
     }
 }
 
-fn reason(error: &io::Error) -> String {
+/// Why a port can't be bound, in words for whoever gave it.
+pub fn bind_reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "the port is in use; does another node run here?".to_owned(),
         io::ErrorKind::AddrNotAvailable => "this host does not have the address".to_owned(),

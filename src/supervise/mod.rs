@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod clock;
 mod commands;
+pub mod descriptors;
 mod policy;
 mod supervisor;
 

@@ -78,6 +78,7 @@ async fn one_bad_request_is_answered_and_the_others_go_on() {
         (7, Kind::Publish(confirm), "invalid"),
         (8, Kind::Publish(bad_node), "invalid"),
         (9, Kind::Subscribe(names(&[], &[])), "invalid"),
+        (10, Kind::Publish(v1::PublishRequest { text: "x".to_owned(), ..to("t", "y") }), "invalid"),
         // Without an id a failure is reported all the same.
         (0, publish("", "x"), "topic_empty"),
     ];
@@ -248,4 +249,21 @@ async fn who_takes_nothing_is_let_go_and_others_never_notice() {
         assert!(sent < 100_000, "it is never let go");
     }
     assert_eq!(lazy.end().await, (Code::Aborted, "stalled".to_owned()));
+}
+
+#[tokio::test]
+async fn a_call_with_too_large_a_message_is_told_the_limit() {
+    let node = TestNode::with_limits(Limits { frame: 1 << 16, ..Limits::default() }).await;
+    let too_large = "x".repeat(1 << 17);
+    let mut pubsub = v1::pub_sub_client::PubSubClient::new(node.channel().await);
+    let mut admin = v1::admin_client::AdminClient::new(node.channel().await);
+    let described = v1::DescribeTopicRequest { topic: too_large.clone() };
+    for refused in [
+        pubsub.publish(to("t", &too_large)).await.unwrap_err(),
+        admin.describe_topic(described).await.unwrap_err(),
+    ] {
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+        assert_eq!(refused.metadata().get("waxwing-code").unwrap(), "frame_too_large");
+        assert!(refused.message().contains("limits.frame, 65536 bytes"), "{refused:?}");
+    }
 }

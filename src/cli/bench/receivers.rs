@@ -54,9 +54,14 @@ impl Ground {
     pub(super) async fn channel(&self, address: &str) -> anyhow::Result<Channel> {
         let endpoint = connect::endpoint(address, self.globals.timeout)?;
         endpoint.connect().await.map_err(|err| {
-            let what = format!("connect to {address}: {}", connect::reason(&err));
-            let hint = "is it running? try: waxwing dev".to_owned();
-            crate::cli::failure::Hinted { what, hint }.into()
+            let why = connect::reason(&err);
+            let hint = if why == connect::TOO_MANY_FILES {
+                "raise its limit (ulimit -n), or give fewer --connections"
+            } else {
+                "is it running? try: waxwing dev"
+            };
+            let what = format!("connect to {address}: {why}");
+            crate::cli::failure::Hinted { what, hint: hint.to_owned() }.into()
         })
     }
 

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use anyhow::bail;
 
+use crate::node::bind_reason;
 use crate::types::NodeName;
 
 pub(super) const NODES_MAX: u16 = 16;
@@ -56,7 +57,8 @@ impl Plan {
             let result = TcpListener::bind(addr).map(drop);
             let result = if udp { result.and(UdpSocket::bind(addr).map(drop)) } else { result };
             if let Err(error) = result {
-                let _ = write!(taken, "\n  {addr} ({what} of node {name}): {error}");
+                let _ =
+                    write!(taken, "\n  {addr} ({what} of node {name}): {}", bind_reason(&error));
             }
         };
         for node in &self.nodes {

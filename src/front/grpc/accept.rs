@@ -1,4 +1,5 @@
-//! Accepting connections: it survives running out of file descriptors, and a connection that asks nothing is closed.
+//! Accepting connections: clients leave the last file descriptors to others, it survives running out of them all the same, and a
+//! connection that asks nothing is closed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use tonic::transport::server::Connected;
 use crate::config::limits::LimitsHandle;
 use crate::supervise::Shutdown;
 use crate::supervise::backoff::Backoff;
+use crate::supervise::descriptors::{Descriptor, Descriptors};
 
 /// What each request knows of its connection.
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ pub(super) struct Connection {
     /// Until the first request has come.
     deadline: Option<Pin<Box<Sleep>>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Given back after `tcp` is closed, which stands before it.
+    _descriptor: Descriptor,
 }
 
 /// Connections as they come, without an end.
@@ -48,24 +52,35 @@ pub(super) fn connections(
     listener: TcpListener,
     limits: LimitsHandle,
     cut: Shutdown,
+    descriptors: Descriptors,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
-    futures_util::stream::unfold((listener, limits, cut), async |(listener, limits, cut)| {
-        let connection = accept(&listener, limits.get().handshake, &cut).await;
-        Some((Ok(connection), (listener, limits, cut)))
+    let all = (listener, limits, cut, descriptors);
+    futures_util::stream::unfold(all, async |(listener, limits, cut, descriptors)| {
+        let connection = accept(&listener, &limits, &cut, &descriptors).await;
+        Some((Ok(connection), (listener, limits, cut, descriptors)))
     })
 }
 
-async fn accept(listener: &TcpListener, handshake: Duration, cut: &Shutdown) -> Connection {
+async fn accept(
+    listener: &TcpListener,
+    limits: &LimitsHandle,
+    cut: &Shutdown,
+    descriptors: &Descriptors,
+) -> Connection {
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     loop {
         match listener.accept().await {
             Ok((tcp, address)) => {
+                let Some(descriptor) = descriptors.take() else {
+                    turn_away(tcp, address, descriptors);
+                    continue;
+                };
                 // A connection without it works too, only slower.
                 let _ = tcp.set_nodelay(true);
                 let caller = Caller { address, has_asked: Arc::default() };
-                let deadline = Some(Box::pin(tokio::time::sleep(handshake)));
+                let deadline = Some(Box::pin(tokio::time::sleep(limits.get().handshake)));
                 let cut = Box::pin(cut.clone().cancelled_owned());
-                return Connection { tcp, caller, deadline, cut };
+                return Connection { tcp, caller, deadline, cut, _descriptor: descriptor };
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -75,6 +90,21 @@ async fn accept(listener: &TcpListener, handshake: Duration, cut: &Shutdown) -> 
                 tokio::time::sleep(wait).await;
             }
         }
+    }
+}
+
+/// Closed at once: in the kernel's queue it would wait for nothing. Its client goes to another node.
+fn turn_away(tcp: TcpStream, address: SocketAddr, descriptors: &Descriptors) {
+    drop(tcp);
+    super::count_limit("descriptors");
+    if descriptors.is_to_be_told() {
+        let max = descriptors.clients_max();
+        tracing::warn!(
+            %address,
+            max,
+            "clients have all file descriptors that are not kept for links and probes; refused: raise the limit of open files \
+             (ulimit -n, LimitNOFILE)"
+        );
     }
 }
 
@@ -166,5 +196,42 @@ impl Connected for Connection {
 
     fn connect_info(&self) -> Caller {
         self.caller.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::StreamExt;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::connections;
+    use crate::config::Limits;
+    use crate::config::limits::LimitsHandle;
+    use crate::supervise::Shutdown;
+    use crate::supervise::descriptors::Descriptors;
+
+    #[tokio::test]
+    async fn a_client_that_would_take_of_the_reserve_is_closed_and_a_later_one_let_in() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let limits = LimitsHandle::new(Limits::default());
+        let descriptors = Descriptors::new(33);
+        let mut connections =
+            pin!(connections(listener, limits, Shutdown::new(), descriptors.clone()));
+        let _first = TcpStream::connect(address).await.unwrap();
+        let taken = connections.next().await.unwrap().unwrap();
+        assert!(descriptors.take().is_none());
+
+        let mut second = TcpStream::connect(address).await.unwrap();
+        tokio::select! {
+            _ = connections.next() => panic!("a second one was let in"),
+            read = second.read_u8() => assert!(read.is_err(), "it was not closed"),
+        }
+        drop(taken);
+        let _third = TcpStream::connect(address).await.unwrap();
+        assert!(connections.next().await.is_some());
     }
 }

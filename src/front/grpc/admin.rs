@@ -12,7 +12,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::GrpcDeps;
 use super::convert::{self, status};
-use crate::broker::SessionFilter;
+use crate::broker::{BrokerError, SessionFilter};
 use crate::supervise::Task;
 use crate::wire::v1::admin_server::Admin;
 use crate::wire::v1::{
@@ -36,6 +36,18 @@ pub(super) struct AdminService {
 impl AdminService {
     fn only_me(&self, node: &str) -> Result<(), Status> {
         convert::only_me(node, self.deps.broker.node(), &self.deps.membership.members())
+    }
+
+    /// Sessions are looked for on this node only, so whoever misses one is told which node that is.
+    fn refused(&self, error: &BrokerError) -> Status {
+        match error {
+            BrokerError::UnknownSession(id) => {
+                let unknown =
+                    format!("no session has the id {id} on node {}", self.deps.broker.node());
+                status(Code::NotFound, error.code(), unknown)
+            }
+            _ => convert::status_of(error),
+        }
     }
 
     /// Runs to its end even if the caller goes away; `None`: it was given up.
@@ -147,7 +159,7 @@ impl Admin for AdminService {
             .deps
             .broker
             .describe(&request.into_inner().id)
-            .map_err(|error| convert::status_of(&error))?;
+            .map_err(|error| self.refused(&error))?;
         Ok(Response::new(convert::session_info(report, self.deps.broker.node())))
     }
 
@@ -156,7 +168,7 @@ impl Admin for AdminService {
         request: Request<KillSessionRequest>,
     ) -> Result<Response<KillSessionResponse>, Status> {
         let id = request.into_inner().id;
-        self.deps.broker.kill(&id).await.map_err(|error| convert::status_of(&error))?;
+        self.deps.broker.kill(&id).await.map_err(|error| self.refused(&error))?;
         Ok(Response::new(KillSessionResponse {}))
     }
 

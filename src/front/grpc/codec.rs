@@ -129,6 +129,11 @@ pub(super) fn publish(asked: v1::PublishRequest) -> Result<PublishAsk, BrokerErr
         only_node: asked.only_node,
         trace: asked.trace,
     };
+    if !asked.payload.is_empty() && !asked.text.is_empty() {
+        let both =
+            "both payload and text are set; drop text, or payload if it is the text that is meant";
+        return Err(BrokerError::Invalid(both.to_owned()));
+    }
     let payload = if asked.payload.is_empty() { Bytes::from(asked.text) } else { asked.payload };
     let mut messages = MessagesBuilder::default();
     let headers = asked.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));

@@ -20,9 +20,10 @@ use tokio::net::TcpListener;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic::{Code, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
-use tower::util::MapRequestLayer;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use crate::broker::Broker;
 use crate::config::Limits;
@@ -31,6 +32,7 @@ use crate::membership::MembershipHandle;
 use crate::metrics::names;
 use crate::router::RouterHandle;
 use crate::status::StatusHandle;
+use crate::supervise::descriptors::Descriptors;
 use crate::supervise::{Clock, SharedCommands, Shutdown, Supervisor};
 use crate::wire::v1;
 use accept::Caller;
@@ -92,19 +94,30 @@ impl GrpcFront {
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) {
         let Self { deps } = self;
         let (reporter, health) = tonic_health::server::health_reporter();
+        let frame = deps.limits.get().frame;
+        let v1_reflection = reflection().build_v1().expect("our own descriptors are whole");
+        let v1alpha_reflection =
+            reflection().build_v1alpha().expect("our own descriptors are whole");
         let routes = Routes::new(SessionService { deps: deps.clone() })
             .add_service(PubSubService { deps: deps.clone() })
             .add_service(admin(&deps))
-            .add_service(health)
-            .add_service(reflection().build_v1().expect("our own descriptors are whole"))
-            .add_service(reflection().build_v1alpha().expect("our own descriptors are whole"))
+            .add_service(health.max_decoding_message_size(frame))
+            .add_service(v1_reflection.max_decoding_message_size(frame))
+            .add_service(v1alpha_reflection.max_decoding_message_size(frame))
             .prepare();
 
         let cut = Shutdown::new();
         let _cut_at_the_end = cut.clone().drop_guard();
-        let connections = accept::connections(listener, deps.limits.clone(), cut.clone());
+        let connections = accept::connections(
+            listener,
+            deps.limits.clone(),
+            cut.clone(),
+            Descriptors::of_process(),
+        );
+        let limits = deps.limits.clone();
         let serve = server(&deps.limits.get())
             .layer(MapRequestLayer::new(note_request))
+            .layer(MapResponseLayer::new(move |response| name_limit(response, &limits)))
             .serve_with_incoming_shutdown(routes, connections, shutdown.clone().cancelled_owned());
         let stop = async {
             shutdown.cancelled().await;
@@ -155,6 +168,24 @@ fn note_request(request: http::Request<tonic::body::Body>) -> http::Request<toni
         caller.note_request();
     }
     request
+}
+
+/// tonic refuses a message that is too large as `OUT_OF_RANGE`, in words that name no limit; nothing else here has that code.
+fn name_limit(
+    response: http::Response<tonic::body::Body>,
+    limits: &LimitsHandle,
+) -> http::Response<tonic::body::Body> {
+    match Status::from_header_map(response.headers()) {
+        Some(refused) if refused.code() == Code::OutOfRange => {
+            count_limit("frame");
+            let larger = format!(
+                "the message is larger than limits.frame, {} bytes; split it, or raise limits.frame",
+                limits.get().frame
+            );
+            convert::status(Code::ResourceExhausted, "frame_too_large", larger).into_http()
+        }
+        _ => response,
+    }
 }
 
 /// `grpc.health.v1` says what `/readyz` says, of the node and of each service. Never ends.

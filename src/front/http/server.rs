@@ -24,6 +24,7 @@ use super::{HEAD_BYTES_MAX, HEADERS_MAX, STOP_WITHIN};
 use crate::config::limits::LimitsHandle;
 use crate::metrics::names;
 use crate::supervise::backoff::Backoff;
+use crate::supervise::descriptors::Descriptors;
 use crate::supervise::{Shutdown, Supervisor, Task};
 
 /// What hyper holds of a connection. Heads between `HEAD_BYTES_MAX` and this get an answer in JSON, longer ones hyper's bare 431.
@@ -37,6 +38,7 @@ pub(super) async fn run(
     shutdown: Shutdown,
 ) {
     let open = TaskTracker::new();
+    let descriptors = Descriptors::of_process();
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     let mut failing = false;
     loop {
@@ -65,13 +67,20 @@ pub(super) async fn run(
         backoff.reset();
         let max = limits.get().http_connections;
         if open.len() >= max {
-            turn_away(&stream, max);
+            turn_away(&stream, "http_connections", &format!("its {max} HTTP connections"));
             continue;
         }
+        let Some(descriptor) = descriptors.take_reserved(open.len()) else {
+            if descriptors.is_to_be_told() {
+                tracing::warn!(%from, "clients have all file descriptors that are theirs; refused on the HTTP port: raise `ulimit -n`");
+            }
+            turn_away(&stream, "descriptors", "no file descriptors left for clients");
+            continue;
+        };
         let (routes, limits) = (routes.clone(), limits.clone());
         let (shutdown, token) = (shutdown.clone(), open.token());
         supervisor.spawn(Task::Session(format!("{} {from}", super::FRONT)), async move {
-            let _open = token;
+            let _open = (token, descriptor);
             connection(stream, from, routes, &limits, shutdown).await;
         });
     }
@@ -92,10 +101,10 @@ fn is_the_clients(error: &io::Error) -> bool {
 }
 
 /// Says why in one write without waiting; who does not get it sees a closed connection.
-fn turn_away(stream: &TcpStream, max: usize) {
-    metrics::counter!(names::LIMIT_REJECTIONS, "limit" => "http_connections").increment(1);
+fn turn_away(stream: &TcpStream, limit: &'static str, has: &str) {
+    metrics::counter!(names::LIMIT_REJECTIONS, "limit" => limit).increment(1);
     let body = format!(
-        "{{\"error\":{{\"code\":\"too_many_connections\",\"message\":\"this node has its {max} HTTP connections\",\
+        "{{\"error\":{{\"code\":\"too_many_connections\",\"message\":\"this node has {has}\",\
          \"hint\":\"try again, or another node\"}}}}"
     );
     let head = format!(

@@ -130,6 +130,9 @@ fn slow_request(request: &v1::Request) -> Step {
         2 => Confirm::Cluster,
         _ => return Step::Refused(id, "invalid"),
     };
+    if !publish.payload.is_empty() && !publish.text.is_empty() {
+        return Step::Refused(id, "invalid");
+    }
     if publish.topic.chars().any(char::is_control) {
         return Step::Refused(id, "topic_control_character");
     }
