@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Clients that we did not write, against three real nodes: grpcio and @grpc/grpc-js by the examples, a reflection client, and curl.
+# Clients that we did not write, against three real nodes: grpcio and @grpc/grpc-js by the examples, a reflection client, redis-py, curl.
 # Each publishes on one node and receives on another. The last line counts; exit 0 only if none failed.
 #
 #   scripts/clients.sh          WAXWING_BIN=path  a node built before      PYTHON=path  a Python that has examples/python's requirements
@@ -112,6 +112,7 @@ run rust cargo run --quiet --locked --example chat -- --smoke "$c" "$a"
 run python "$python" examples/python/chat.py --smoke "$a" "$b"
 run node node examples/node/chat.js --smoke "$b" "$c"
 run reflection "$python" scripts/reflection_client.py "$c" "$a"
+run redis-py "$python" scripts/redis_client.py --smoke "127.0.0.1:$((base + 3))" "127.0.0.1:$((base + 13))"
 run http bash -euo pipefail -c curl_to_subscriber
 
 if [ "$failed" -gt 0 ]; then
