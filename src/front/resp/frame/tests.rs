@@ -7,10 +7,10 @@ use crate::front::resp::replies::wire;
 
 const LIMITS: FrameLimits = FrameLimits { arguments: 100, bulk: 1_000 };
 
-/// Whole commands at the beginning of `bytes`, and how much they take.
 /// Each command's words.
 type Commands = Vec<Vec<Vec<u8>>>;
 
+/// Whole commands at the beginning of `bytes`, and how much they take.
 fn commands(bytes: &[u8]) -> Result<(Commands, usize), FrameError> {
     let (mut all, mut at) = (Vec::new(), 0);
     let mut arguments = Arguments::default();
