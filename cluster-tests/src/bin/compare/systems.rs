@@ -61,13 +61,13 @@ pub(crate) struct Servers {
 impl Candidate {
     /// Err: why it can't be run.
     pub(crate) fn find(system: System, program: &Path) -> Result<Self, String> {
-        let said = said(program, &["--version"])?;
+        let version = said(program, &["--version"])?;
         if system == System::Waxwing
             && !said(program, &["start", "--help"])?.contains("--listen-redis")
         {
             return Err(format!("{} has no --listen-redis", program.display()));
         }
-        let version = said.lines().next().unwrap_or_default().trim().to_owned();
+        let version = version.lines().next().unwrap_or_default().trim().to_owned();
         // Servers have a directory of their own; a mere name is looked up in PATH.
         let program = if program.components().count() > 1 {
             program.canonicalize().map_err(|error| format!("{}: {error}", program.display()))?
@@ -142,7 +142,7 @@ impl Candidate {
         let doors: Vec<_> = (0..count).map(|_| (reserve_tcp(), reserve_tcp())).collect();
         for (door, bus) in &doors {
             let mut args = words(&["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-            args.extend(words(&["--maxclients", "15000", "--tcp-backlog", "4096", "--port"]));
+            args.extend(words(&["--maxclients", "15000", "--port"]));
             args.push(door.port().to_string());
             if count > 1 {
                 args.extend(words(&["--cluster-enabled", "yes", "--cluster-config-file"]));
