@@ -256,9 +256,9 @@ impl Outlet {
         Poll::Ready(taken.map_err(|closed| self.ended(closed)))
     }
 
-    /// Why it ended; once it has.
-    pub fn ending(&self) -> Ending {
-        self.seat.ending().cloned().unwrap_or(Ending::Failed)
+    /// While nothing can be written: only the end is waited for, whatever is still in the mailbox.
+    pub fn poll_ended(&self, cx: &Context<'_>) -> Poll<Ending> {
+        self.seat.mailbox.poll_closed(cx).map(|closed| self.ended(closed))
     }
 
     fn ended(&self, closed: Closed) -> Ending {
@@ -268,7 +268,7 @@ impl Outlet {
             Closed::Overflow => Ending::OutputLimit,
             Closed::Reason(reason) => Ending::NodeCloses(reason),
         });
-        self.ending()
+        self.seat.ending().cloned().unwrap_or(Ending::Failed)
     }
 }
 

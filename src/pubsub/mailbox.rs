@@ -355,11 +355,22 @@ impl Mailbox {
             if enough(&state) || state.closed.is_some() {
                 return Poll::Ready(());
             }
-            state.room.retain(|waker| !waker.will_wake(cx.waker()));
-            state.room.push(cx.waker().clone());
+            state.wait_for_room(cx);
             Poll::Pending
         })
         .await;
+    }
+
+    /// For a writer that can't take anything now: its end alone wakes it, and, in vain, that there is room again.
+    pub fn poll_closed(&self, cx: &Context<'_>) -> Poll<Closed> {
+        let mut state = self.state.lock();
+        match &state.closed {
+            Some(closed) => Poll::Ready(closed.clone()),
+            None => {
+                state.wait_for_room(cx);
+                Poll::Pending
+            }
+        }
     }
 
     /// So many more messages may be taken. From the first call on the credit is a limit.
@@ -648,6 +659,11 @@ impl State {
         if !self.writer.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             self.writer = Some(cx.waker().clone());
         }
+    }
+
+    fn wait_for_room(&mut self, cx: &Context<'_>) {
+        self.room.retain(|waker| !waker.will_wake(cx.waker()));
+        self.room.push(cx.waker().clone());
     }
 
     fn room_wakers(&mut self) -> Vec<Waker> {

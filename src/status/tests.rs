@@ -252,7 +252,8 @@ fn the_report_tells_the_facts() {
     let p = &report.pubsub;
     assert_eq!((p.topics, p.subscriptions, p.patterns), (11, 21, 2));
     assert_eq!((p.published_total, p.delivered_total, p.forwarded_total), (96, 50, 26));
-    assert_eq!((report.sessions.grpc, report.sessions.lingering), (3, 1));
+    let sessions = &report.sessions;
+    assert_eq!((sessions.grpc, sessions.redis, sessions.lingering), (2, 1, 1));
 }
 
 #[test]

@@ -6,4 +6,5 @@ mod cluster;
 mod departure;
 mod dev;
 mod messages;
+mod redis;
 mod start;

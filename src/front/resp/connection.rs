@@ -6,14 +6,13 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::clients::{Card, Seen};
 use super::input::{Input, Read};
@@ -46,8 +45,6 @@ pub(super) struct Connection {
     io: TcpStream,
     input: Input,
     output: Output,
-    /// While the socket takes nothing: the end of the attachment must be seen nevertheless.
-    blocked: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     reads: usize,
 }
 
@@ -88,7 +85,6 @@ impl Connection {
             io,
             input: Input::default(),
             output: Output::default(),
-            blocked: None,
             reads: 0,
             shared,
         }
@@ -274,13 +270,12 @@ impl Connection {
                     match self.io.poll_write_ready(cx) {
                         Poll::Ready(Ok(())) => continue,
                         Poll::Ready(Err(_)) => return Poll::Ready(Ending::Lost),
-                        Poll::Pending => return self.poll_closed(cx),
+                        Poll::Pending => return self.poll_ended(cx),
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => return Poll::Ready(Ending::Lost),
             }
-            self.blocked = None;
             if written >= WRITE_BYTES_MAX {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -308,13 +303,8 @@ impl Connection {
     }
 
     /// While nothing can be written, only the end of the attachment matters.
-    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
-        let Some(seat) = &self.seat else { return Poll::Pending };
-        let blocked = self
-            .blocked
-            .get_or_insert_with(|| Box::pin(seat.attachment.closed().clone().cancelled_owned()));
-        ready!(blocked.as_mut().poll(cx));
-        Poll::Ready(seat.outlet.ending())
+    fn poll_ended(&self, cx: &Context<'_>) -> Poll<Ending> {
+        self.seat.as_ref().map_or(Poll::Pending, |seat| seat.outlet.poll_ended(cx))
     }
 
     /// Encodes what waits for the protocol that the client is about to leave.
@@ -344,6 +334,8 @@ impl Connection {
             let rest = async {
                 // It ends when the mailbox is empty, since that is closed.
                 poll_fn(|cx| self.poll_write_rest(cx)).await;
+                // It is nobody any more, though its socket is still there.
+                self.seat = None;
                 if linger {
                     self.shut().await;
                 }

@@ -13,6 +13,8 @@ mod frame;
 mod input;
 mod output;
 mod print;
+#[cfg(test)]
+mod replies;
 mod server;
 mod session;
 mod talk;

@@ -15,6 +15,9 @@ use crate::metrics::names;
 use crate::supervise::backoff::Backoff;
 use crate::supervise::{Shutdown, Task};
 
+/// So many connections beyond `limits.sessions` may be coming or going.
+const STRANGERS_MIN: usize = 100;
+
 /// How long clients have, once the node stops, to take what is still to be said to them.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
@@ -72,7 +75,8 @@ fn is_the_clients(error: &io::Error) -> bool {
 fn admit(shared: &Arc<Shared>, io: TcpStream, from: SocketAddr, shutdown: &Shutdown) {
     let limits = shared.deps.limits.get();
     let place = Place::take(shared);
-    if place.number > limits.sessions {
+    // The broker counts those who are no strangers; this bounds the strangers, and those who are being closed.
+    if place.number > limits.sessions + (limits.sessions / 10).max(STRANGERS_MIN) {
         metrics::counter!(names::LIMIT_REJECTIONS, "limit" => "sessions").increment(1);
         // In one write without waiting; who doesn't get it sees a closed connection.
         let _ = io.try_write(b"-ERR max number of clients reached\r\n");

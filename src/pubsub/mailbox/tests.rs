@@ -34,6 +34,10 @@ fn batch(topic_n: u8, first: u64, payload: usize) -> Arc<Batch> {
     Arc::new(Batch::local(head, messages, origin))
 }
 
+fn secs(seconds: u64) -> Time {
+    Time::from_millis(seconds * 1_000)
+}
+
 fn events(run: &Bytes) -> Vec<v1::event::Kind> {
     let mut kinds = Vec::new();
     let mut rest = &run[..];
@@ -216,7 +220,7 @@ fn a_receiver_that_stopped_loses_its_right_to_slow_its_publishers() {
     let mailbox = Mailbox::new(1, SessionId([1; 16]), 10_000);
     let waker = Waker::from(Arc::new(Wakes::default()));
     let mut cx = Context::from_waker(&waker);
-    let push = |number, ms| mailbox.push(&batch(0, number, 3_000), Time::from_millis(ms));
+    let push = |number, ms| mailbox.push(&batch(0, number, 2_900), Time::from_millis(ms));
     assert_eq!(push(0, 10), Pushed::Queued);
     assert_eq!(push(1, 20), Pushed::Slow);
     assert_eq!(push(2, 90), Pushed::Slow);
@@ -277,4 +281,52 @@ fn what_waits_too_long_becomes_a_gap_in_its_place() {
         outs(events(&run)),
         [Out::Missing("t0".to_owned(), 5), Out::Message("t0".to_owned(), 5)]
     );
+}
+
+/// As a Redis client has it.
+fn strict() -> Mailbox {
+    let copies = Copies::EachMatch { hard: 10_000, soft: 4_000, soft_for: Duration::from_secs(60) };
+    Mailbox::with_copies(1, SessionId([1; 16]), 1, copies)
+}
+
+fn taken(mailbox: &Mailbox) -> Poll<Result<usize, Closed>> {
+    let cx = Context::from_waker(Waker::noop());
+    let mut entries = 0;
+    mailbox.poll_entries(&cx, usize::MAX, &mut |_| entries += 1).map_ok(|()| entries)
+}
+
+#[test]
+fn over_the_hard_limit_it_is_closed_and_pins_nothing() {
+    let mailbox = strict();
+    assert_eq!(mailbox.push(&batch(0, 0, 4_000), secs(1)), Pushed::Slow);
+    assert_eq!(mailbox.push(&batch(0, 1, 4_000), secs(1)), Pushed::Slow);
+    assert_eq!(mailbox.push(&batch(0, 2, 4_000), secs(1)), Pushed::Closed);
+    assert_eq!(mailbox.report().bytes, 0);
+    assert_eq!(taken(&mailbox), Poll::Ready(Err(Closed::Overflow)));
+    assert!(mailbox.push_event(Bytes::from_static(b"+OK\r\n")));
+    assert_eq!(taken(&mailbox), Poll::Ready(Err(Closed::Overflow)), "nothing comes afterwards");
+}
+
+#[test]
+fn over_the_soft_limit_it_is_closed_after_its_time() {
+    let over = |mailbox: &Mailbox| {
+        mailbox.push(&batch(0, 0, 5_000), secs(10));
+        mailbox.close_if_stalled(secs(69), Duration::ZERO);
+        assert!(!mailbox.is_closed());
+    };
+    let mailbox = strict();
+    over(&mailbox);
+    mailbox.close_if_stalled(secs(70), Duration::ZERO);
+    assert_eq!(mailbox.closed(), Some(Closed::Overflow));
+
+    let mailbox = strict();
+    over(&mailbox);
+    assert_eq!(mailbox.push(&batch(0, 1, 10), secs(70)), Pushed::Closed);
+
+    let mailbox = strict();
+    over(&mailbox);
+    assert_eq!(taken(&mailbox), Poll::Ready(Ok(1)));
+    mailbox.push(&batch(0, 1, 5_000), secs(70));
+    mailbox.close_if_stalled(secs(129), Duration::ZERO);
+    assert!(!mailbox.is_closed(), "its time begins anew");
 }

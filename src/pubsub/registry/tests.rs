@@ -169,3 +169,101 @@ async fn a_publish_that_nobody_wants_makes_no_batch() {
         .await;
     assert_eq!(next, first + 3, "its numbers are taken all the same");
 }
+
+/// As a Redis client has it.
+fn each_match(id: u64) -> Arc<Mailbox> {
+    use crate::pubsub::Copies;
+    let copies =
+        Copies::EachMatch { hard: 1 << 30, soft: 1 << 30, soft_for: std::time::Duration::MAX };
+    Arc::new(Mailbox::with_copies(id, SessionId([id as u8; 16]), 1, copies))
+}
+
+/// What each copy came by: the topic itself, or a pattern.
+fn copies(mailbox: &Mailbox) -> Vec<String> {
+    let mut all = Vec::new();
+    mailbox.take_entries(usize::MAX, &mut |entry| {
+        all.push(match entry {
+            Queued::Batch(_) => "direct".to_owned(),
+            Queued::Match(run) => String::from_utf8_lossy(&run.pattern().glob).into_owned(),
+            other => panic!("{other:?}"),
+        });
+    });
+    all
+}
+
+async fn publish_anywhere(registry: &Registry, topic: &Topic) -> u64 {
+    let targets = Targets { local: true, outboxes: &[] };
+    let origin = Arc::new(Origin::new(&NodeName::parse("a").unwrap(), Incarnation(1)));
+    let make = |first| {
+        let head =
+            Head { topic: topic.clone(), first, count: 1, time_ms: 1, exclude: None, ticket: 0 };
+        Batch::local(head, Messages::single("x".into()), origin)
+    };
+    registry.publish(topic, 1, Time::from_millis(1), targets, make).await.1.mailboxes
+}
+
+#[tokio::test]
+async fn who_wants_each_match_gets_the_direct_one_first_and_patterns_as_they_were_subscribed() {
+    for crowd in [0, 2 * SLICE as u64] {
+        let registry = Registry::default();
+        let (redis, grpc) = (each_match(1), mailbox(2));
+        for glob in ["*", "room:*", "r*"] {
+            assert!(registry.subscribe_pattern(&redis, &pattern(glob)));
+            assert!(registry.subscribe_pattern(&grpc, &pattern(glob)));
+        }
+        assert!(!registry.subscribe_pattern(&redis, &pattern("*")));
+        assert!(registry.subscribe(&redis, &topic("room:1")));
+        for id in 10..10 + crowd {
+            registry.subscribe(&mailbox(id), &topic("room:1"));
+        }
+        assert_eq!(publish_anywhere(&registry, &topic("room:1")).await, 5 + crowd);
+        assert_eq!(copies(&redis), ["direct", "*", "room:*", "r*"]);
+        assert_eq!(copies(&grpc), ["direct"], "one copy");
+        assert_eq!(registry.counts().delivered_each_match, 4);
+
+        // Subscribed again, a pattern is the last.
+        assert!(registry.unsubscribe_pattern(&redis, &pattern("*")));
+        assert!(registry.subscribe_pattern(&redis, &pattern("*")));
+        assert!(registry.unsubscribe(&redis, &topic("room:1")));
+        publish_anywhere(&registry, &topic("room:1")).await;
+        assert_eq!(copies(&redis), ["room:*", "r*", "*"]);
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_is_no_text_reaches_those_who_can_be_told() {
+    let registry = Registry::default();
+    let (redis, grpc) = (each_match(1), mailbox(2));
+    let topic = hasher().binary_topic(&Namespace::default(), b"\xff1", 100).unwrap();
+    registry.subscribe_pattern(&redis, &pattern("*"));
+    registry.subscribe_pattern(&grpc, &pattern("*"));
+    assert_eq!(publish_anywhere(&registry, &topic).await, 1);
+    let gap = Gap { topics: vec![topic.clone()], ..Gap::possible(None, crate::pubsub::GapReason::Link) };
+    registry.push_gap(&topic, &gap);
+    assert_eq!(grpc.report().bytes, 0);
+    assert_eq!(copies_and_gaps(&redis), 2);
+}
+
+fn copies_and_gaps(mailbox: &Mailbox) -> usize {
+    let mut all = 0;
+    mailbox.take_entries(usize::MAX, &mut |_| all += 1);
+    all
+}
+
+#[test]
+fn names_are_bounded_in_bytes() {
+    let registry = Registry::default();
+    let one = mailbox(1);
+    for name in ["aa", "ab", "bb"] {
+        registry.subscribe(&one, &topic(name));
+    }
+    let names = |glob: Option<&[u8]>, most| {
+        let (mut names, more) = registry.names(&Namespace::default(), glob, most);
+        names.sort();
+        (names.len(), more)
+    };
+    assert_eq!(names(None, 100), (3, false));
+    assert_eq!(names(Some(b"a*"), 100), (2, false));
+    assert_eq!(names(None, 4), (2, true));
+    assert_eq!(registry.names(&Namespace::sharded(), None, 100), (vec![], false));
+}
