@@ -47,7 +47,12 @@ impl Redis {
         };
         let in_time = tokio::time::timeout(crate::cluster::PATIENCE, read).await.is_ok();
         let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
-        assert!(in_time && got == expected, "got {}\nexpected {}", shown(&got[..at]), shown(expected));
+        assert!(
+            in_time && got == expected,
+            "got {}\nexpected {}",
+            shown(&got[..at]),
+            shown(expected)
+        );
     }
 
     async fn is_told(&mut self, words: &[&[u8]], expected: &[u8]) {
@@ -182,10 +187,14 @@ async fn one_copy_for_each_match_and_counts_of_the_whole_cluster() {
     second.is_told(&[b"SUBSCRIBE", b"news"], &array(b'*', &[b"subscribe", b"news", b":1"])).await;
     publisher.is_told(&[b"PUBSUB", b"NUMSUB", b"news"], &array(b'*', &[b"news", b":2"])).await;
     let mut elsewhere = Redis::to(&cluster.node("a")).await;
-    elsewhere.eventually_told(&[b"PUBSUB", b"NUMSUB", b"news"], &array(b'*', &[b"news", b":2"])).await;
+    elsewhere
+        .eventually_told(&[b"PUBSUB", b"NUMSUB", b"news"], &array(b'*', &[b"news", b":2"]))
+        .await;
 
     // Nothing comes after the acknowledgement that it is over.
-    subscriber.is_told(&[b"UNSUBSCRIBE", b"news"], &array(b'*', &[b"unsubscribe", b"news", b":3"])).await;
+    subscriber
+        .is_told(&[b"UNSUBSCRIBE", b"news"], &array(b'*', &[b"unsubscribe", b"news", b":3"]))
+        .await;
     subscriber.is_told(&[b"RESET"], b"+RESET\r\n").await;
     publisher.is_told(&[b"PUBLISH", b"news", b"5"], b":1\r\n").await;
     subscriber.is_told(&[b"PUBLISH", b"news", b"6"], b":1\r\n").await;
@@ -312,7 +321,13 @@ async fn a_client_that_takes_nothing_is_disconnected_and_others_are_not() {
         publisher.io.read_exact(&mut [0; 3]).await.expect("a count");
         quick.expect(&message).await;
         sent += 1;
-        assert!(sent < 4_000, "never: {:?}", handle.broker().list(&waxwing::broker::SessionFilter { limit: 9, ..Default::default() }));
+        assert!(
+            sent < 4_000,
+            "never: {:?}",
+            handle
+                .broker()
+                .list(&waxwing::broker::SessionFilter { limit: 9, ..Default::default() })
+        );
     }
     publisher.is_told(&[b"PUBLISH", b"c", b"x"], b":1\r\n").await;
     let rest = slow.rest().await;
@@ -387,9 +402,10 @@ async fn second_rest_after_drain(mut client: Redis, handle: &NodeHandle) -> Vec<
     client.ask(&[b"PING"]).await;
     // Asked before the drain begins, so that it is answered.
     client.io.readable().await.expect("an answer");
-    let (rest, ()) =
-        within("it drains", async { tokio::join!(client.rest(), handle.drain(Duration::from_secs(10))) })
-            .await;
+    let (rest, ()) = within("it drains", async {
+        tokio::join!(client.rest(), handle.drain(Duration::from_secs(10)))
+    })
+    .await;
     rest
 }
 

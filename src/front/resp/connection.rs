@@ -90,8 +90,8 @@ impl Connection {
         }
     }
 
-    /// Until it ends, from whichever side.
-    pub(super) async fn run(mut self, shutdown: Shutdown) {
+    /// Until it ends, from whichever side. Boxed: each layer of futures around a task keeps room for a copy of what it is given.
+    pub(super) async fn run(mut self: Box<Self>, shutdown: Shutdown) {
         // What happens once is apart, so that it takes no room in the task afterwards.
         let begun = Box::pin(self.begin(&shutdown)).await;
         drop(shutdown);
@@ -205,7 +205,10 @@ impl Connection {
         let most = if self.session.is_stranger() { STRANGER_BYTES_MAX } else { usize::MAX };
         let read = self.input.read(&self.io, most);
         let more = match read {
-            Ok(Read::End) => return Err(Ending::Lost),
+            Ok(Read::End) => {
+                self.input.rest();
+                return Err(Ending::Lost);
+            }
             Ok(Read::Nothing) => {
                 self.input.rest();
                 self.reads = 0;
@@ -323,7 +326,7 @@ impl Connection {
     }
 
     /// Says what is still to be said, to who still listens.
-    async fn end(mut self, ending: Ending) {
+    async fn end(mut self: Box<Self>, ending: Ending) {
         let say_rest = !matches!(ending, Ending::Lost | Ending::OutputLimit | Ending::Failed);
         // A client that closes by itself has read what it wanted.
         let linger = say_rest && ending != Ending::Bye;

@@ -238,7 +238,8 @@ async fn a_topic_that_is_no_text_reaches_those_who_can_be_told() {
     registry.subscribe_pattern(&redis, &pattern("*"));
     registry.subscribe_pattern(&grpc, &pattern("*"));
     assert_eq!(publish_anywhere(&registry, &topic).await, 1);
-    let gap = Gap { topics: vec![topic.clone()], ..Gap::possible(None, crate::pubsub::GapReason::Link) };
+    let gap =
+        Gap { topics: vec![topic.clone()], ..Gap::possible(None, crate::pubsub::GapReason::Link) };
     registry.push_gap(&topic, &gap);
     assert_eq!(grpc.report().bytes, 0);
     assert_eq!(copies_and_gaps(&redis), 2);

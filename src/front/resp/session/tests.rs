@@ -61,7 +61,8 @@ impl Client {
         let mut out = Vec::new();
         let mut arguments = Arguments::default();
         while !bytes.is_empty() && !self.closed {
-            let Parsed::Command(len) = arguments.parse(bytes, &FrameLimits::new(1_000)).unwrap() else {
+            let Parsed::Command(len) = arguments.parse(bytes, &FrameLimits::new(1_000)).unwrap()
+            else {
                 panic!("half a command")
             };
             let command = arguments.command(bytes);
@@ -127,9 +128,15 @@ fn redis_py_with_resp2() {
     client.is_told("CLIENT SETINFO LIB-NAME redis-py", "+OK\r\n");
     client.is_told("CLIENT SETINFO LIB-VER 5.0.1", "+OK\r\n");
     client.is_told("SELECT 3", "+OK\r\n");
-    client.is_told("SUBSCRIBE a b", "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n");
+    client.is_told(
+        "SUBSCRIBE a b",
+        "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n",
+    );
     client.is_told("PSUBSCRIBE p*", "*3\r\n$10\r\npsubscribe\r\n$2\r\np*\r\n:3\r\n");
-    client.is_told("PING redis-py-health-check", "*2\r\n$4\r\npong\r\n$21\r\nredis-py-health-check\r\n");
+    client.is_told(
+        "PING redis-py-health-check",
+        "*2\r\n$4\r\npong\r\n$21\r\nredis-py-health-check\r\n",
+    );
     client.is_told("PING", "*2\r\n$4\r\npong\r\n$0\r\n\r\n");
     client.is_told("UNSUBSCRIBE a", "*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:2\r\n");
     client.is_told("UNSUBSCRIBE", "*3\r\n$11\r\nunsubscribe\r\n$1\r\nb\r\n:1\r\n");
@@ -169,7 +176,10 @@ fn node_redis_and_ioredis() {
     for line in ["redis_version:7.2.0", "loading:0", "redis_mode:standalone", "role:master"] {
         assert!(info.lines().any(|one| one == line), "{line} in {info}");
     }
-    client.is_told("subscribe a b", "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n");
+    client.is_told(
+        "subscribe a b",
+        "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n",
+    );
     client.is_told("ssubscribe s", "*3\r\n$10\r\nssubscribe\r\n$1\r\ns\r\n:1\r\n");
     client.is_told("psubscribe p", "*3\r\n$10\r\npsubscribe\r\n$1\r\np\r\n:3\r\n");
     client.is_told("sunsubscribe", "*3\r\n$12\r\nsunsubscribe\r\n$1\r\ns\r\n:0\r\n");
@@ -187,7 +197,11 @@ fn stack_exchange_redis() {
     client.is_told("CONFIG GET nothing", "*0\r\n");
     client.is_told("ECHO 0123456789abcdef", "$16\r\n0123456789abcdef\r\n");
     client.is_told("TIME", "*2\r\n$10\r\n1763000000\r\n$6\r\n123456\r\n");
-    assert!(client.error("SENTINEL MASTERS").starts_with("ERR unknown command 'SENTINEL', with args beginning with: 'MASTERS' "));
+    assert!(
+        client
+            .error("SENTINEL MASTERS")
+            .starts_with("ERR unknown command 'SENTINEL', with args beginning with: 'MASTERS' ")
+    );
     assert!(client.error("GET __Booksleeve_TieBreak").contains("'get' is a data command"));
     assert!(client.error("MULTI").contains("'multi' is a transaction command"));
 }
@@ -201,7 +215,9 @@ fn cluster_clients_are_kept_here() {
     client.is_told("CLUSTER KEYSLOT foo", ":12182\r\n");
     client.is_told(
         "CLUSTER SLOTS",
-        &format!("*1\r\n*3\r\n:0\r\n:16383\r\n*4\r\n$9\r\n127.0.0.1\r\n:7403\r\n$40\r\n{id}\r\n*0\r\n"),
+        &format!(
+            "*1\r\n*3\r\n:0\r\n:16383\r\n*4\r\n$9\r\n127.0.0.1\r\n:7403\r\n$40\r\n{id}\r\n*0\r\n"
+        ),
     );
     let nodes = format!("{id} 127.0.0.1:7403@7403 myself,master - 0 0 1 connected 0-16383\n");
     client.is_told("CLUSTER NODES", &format!("${}\r\n{nodes}\r\n", nodes.len()));
@@ -229,7 +245,10 @@ fn mistakes_are_told_in_the_words_of_redis() {
         ("client setinfo what x", "ERR Unrecognized option 'what'"),
         ("client list type what", "ERR Unknown client type 'what'"),
         ("client kill id 0", "ERR client-id should be greater than 0"),
-        ("auth secret", "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"),
+        (
+            "auth secret",
+            "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+        ),
         ("auth somebody secret", "WRONGPASS invalid username-password pair or user is disabled."),
         ("foo", "ERR unknown command 'foo', with args beginning with: "),
     ] {
@@ -240,7 +259,9 @@ fn mistakes_are_told_in_the_words_of_redis() {
     let told = client.send(&wire(&[b"a\r\n+OK\r\nb", b"\r\n:1"]));
     assert!(matches!(&replies(&told)[..], [Reply::Error(error)] if error.contains("a  +OK  b")));
     let told = client.send(&wire(&[b"client", b"setname", b"a b"]));
-    assert!(matches!(&replies(&told)[..], [Reply::Error(error)] if error.contains("cannot contain spaces")));
+    assert!(
+        matches!(&replies(&told)[..], [Reply::Error(error)] if error.contains("cannot contain spaces"))
+    );
 }
 
 #[test]
