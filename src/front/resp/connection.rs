@@ -90,8 +90,8 @@ impl Connection {
         }
     }
 
-    /// Until it ends, from whichever side.
-    pub(super) async fn run(mut self, shutdown: Shutdown) {
+    /// Until it ends, from whichever side. Boxed: each layer of futures around a task keeps room for a copy of what it is given.
+    pub(super) async fn run(mut self: Box<Self>, shutdown: Shutdown) {
         // What happens once is apart, so that it takes no room in the task afterwards.
         let begun = Box::pin(self.begin(&shutdown)).await;
         drop(shutdown);
@@ -211,7 +211,10 @@ impl Connection {
                 return Ok(());
             }
             Ok(Read::Some { more }) => more,
-            Ok(Read::End) | Err(_) => return Err(Ending::Lost),
+            Ok(Read::End) | Err(_) => {
+                self.input.rest();
+                return Err(Ending::Lost);
+            }
         };
         let mut input = std::mem::take(&mut self.input);
         let done = self.talk(&mut input).await;
@@ -322,7 +325,7 @@ impl Connection {
     }
 
     /// Says what is still to be said, to who still listens.
-    async fn end(mut self, ending: Ending) {
+    async fn end(mut self: Box<Self>, ending: Ending) {
         let say_rest = !matches!(ending, Ending::Lost | Ending::OutputLimit | Ending::Failed);
         // A client that closes by itself has read what it wanted.
         let linger = say_rest && ending != Ending::Bye;

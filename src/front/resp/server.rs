@@ -86,13 +86,14 @@ fn admit(shared: &Arc<Shared>, io: TcpStream, from: SocketAddr, shutdown: &Shutd
     let _ = io.set_nodelay(true);
     keep_alive(&io, limits.idle);
     let Ok(local) = io.local_addr() else { return };
-    let connection = Connection::new(shared.clone(), io, from, local);
+    let connection = Box::new(Connection::new(shared.clone(), io, from, local));
     let task = Task::Session(format!("{FRONT} {from}"));
     let shutdown = shutdown.clone();
-    shared.deps.supervisor.spawn(task, async move {
+    let talk = async move {
         let _place = place;
         connection.run(shutdown).await;
-    });
+    };
+    shared.deps.supervisor.spawn(task, Box::pin(talk));
 }
 
 /// Redis clients may be silent for ever; whether their host still answers is asked by TCP.

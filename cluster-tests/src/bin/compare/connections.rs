@@ -14,7 +14,7 @@ use crate::protocol::{Channel, Dialect, Inbox, Place, Replies, greeting};
 
 const READ_LEN: usize = 256 * 1024;
 /// A server's queue of connections that it hasn't taken may be short.
-const OPENED_AT_ONCE: usize = 200;
+const OPENED_AT_ONCE: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(20);
 const PUBLISHER: Token = Token(usize::MAX);
 

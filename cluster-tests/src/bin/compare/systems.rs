@@ -142,7 +142,7 @@ impl Candidate {
         let doors: Vec<_> = (0..count).map(|_| (reserve_tcp(), reserve_tcp())).collect();
         for (door, bus) in &doors {
             let mut args = words(&["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-            args.extend(words(&["--maxclients", "15000", "--tcp-backlog", "4096", "--port"]));
+            args.extend(words(&["--maxclients", "15000", "--port"]));
             args.push(door.port().to_string());
             if count > 1 {
                 args.extend(words(&["--cluster-enabled", "yes", "--cluster-config-file"]));
