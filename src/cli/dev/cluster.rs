@@ -134,7 +134,7 @@ impl Cluster {
     pub(super) async fn act(&mut self, act: Act) -> Vec<String> {
         let done = match act {
             Act::Kill(i) => self.kill(i).await,
-            Act::Stop(i) => self.stop_or_go_on(i),
+            Act::Stop(i) => self.stop_or_go_on(i).await,
             Act::Restart(i) => self.restart(i).await,
             Act::Cut(i, j) => self.cut_or_heal(i, j),
         };
@@ -192,12 +192,12 @@ impl Cluster {
         format!("node {name} killed (PID {pid}); r{number} starts it again")
     }
 
-    fn stop_or_go_on(&mut self, i: usize) -> String {
+    async fn stop_or_go_on(&mut self, i: usize) -> String {
         let (name, number) = (self.name(i).clone(), i + 1);
         let Some(process) = &mut self.nodes[i].process else {
             return format!("node {name} does not run; r{number} starts it");
         };
-        match process.stop_or_go_on() {
+        match process.stop_or_go_on().await {
             Ok(()) if process.is_stopped() => {
                 format!("node {name} stopped; s{number} lets it go on")
             }

@@ -10,6 +10,8 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
 /// How long a node may take to end when asked, before it is killed.
+const STOP_LOOK_EVERY: Duration = Duration::from_millis(2);
+const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 const END_TIME_MAX: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
@@ -55,13 +57,23 @@ impl Process {
         self.child.try_wait().ok().flatten()
     }
 
-    /// SIGSTOP, or SIGCONT to one that was stopped.
-    pub(super) fn stop_or_go_on(&mut self) -> io::Result<()> {
+    /// SIGSTOP, or SIGCONT to one that was stopped. Ends when it has stopped: were `dev` killed sooner, the kernel would not yet see a
+    /// stopped orphan, and nobody would ever let it go on to end.
+    pub(super) async fn stop_or_go_on(&mut self) -> io::Result<()> {
         let signal = if self.stopped { Signal::SIGCONT } else { Signal::SIGSTOP };
         // It has not been waited for, so the number is still its own.
         if self.child.id().is_some() {
             signal::kill(self.pid, signal)?;
             self.stopped = !self.stopped;
+        }
+        if self.stopped {
+            let stopping = async {
+                while !all_threads_are_stopped(self.pid) {
+                    tokio::time::sleep(STOP_LOOK_EVERY).await;
+                }
+            };
+            // One that stops this late is stopped all the same.
+            let _ = tokio::time::timeout(STOP_TIME_MAX, stopping).await;
         }
         Ok(())
     }
@@ -82,4 +94,14 @@ impl Process {
         }
         self.kill().await;
     }
+}
+
+/// True also where `/proc` doesn't tell.
+fn all_threads_are_stopped(pid: Pid) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // PID (NAME) STATE ...; a name may hold anything but is closed by the last parenthesis.
+        stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
+    })
 }
