@@ -92,7 +92,8 @@ fn claim(subscriber: &Subscriber, published: &Published, at_the_end: bool) -> Cl
         let done_in_time = match (done, subscription.unasked) {
             (None, _) => false,
             (Some(_), None) => true,
-            (Some(done), Some(unasked)) => done < unasked,
+            // From another node it may still be on the way when the subscription ends.
+            (Some(done), Some(unasked)) => done < unasked && subscription.node == published.origin,
         };
         let lost_with_the_stream = subscription.cut_off.is_some() && at_the_end;
         let must = acknowledged_first && done_in_time && !lost_with_the_stream;

@@ -43,6 +43,7 @@ pub(super) struct Subscription {
     pub(super) name: String,
     pub(super) is_pattern: bool,
     pub(super) attachment: u32,
+    pub(super) node: String,
     pub(super) asked: usize,
     /// Acknowledged by every live member, or not at all.
     pub(super) everywhere: Option<usize>,
@@ -89,8 +90,8 @@ impl World {
                 let subscriber = self.subscriber(record);
                 match record.kind {
                     Kind::Invoke => {
-                        subscriber.ask(at, record.attachment, topics, false);
-                        subscriber.ask(at, record.attachment, patterns, true);
+                        subscriber.ask(at, record, topics, false);
+                        subscriber.ask(at, record, patterns, true);
                     }
                     Kind::Ok if *everywhere => {
                         let acknowledged = |subscription: &mut Subscription| {
@@ -155,7 +156,8 @@ impl World {
 }
 
 impl Subscriber {
-    fn ask(&mut self, at: usize, attachment: u32, names: &[String], is_pattern: bool) {
+    fn ask(&mut self, at: usize, record: &Record, names: &[String], is_pattern: bool) {
+        let attachment = record.attachment;
         for name in names {
             // Asked for again while it holds: nothing new.
             let holds = |subscription: &Subscription| {
@@ -168,6 +170,7 @@ impl Subscriber {
                 name: name.clone(),
                 is_pattern,
                 attachment,
+                node: record.node.clone(),
                 asked: at,
                 everywhere: None,
                 unasked: None,
