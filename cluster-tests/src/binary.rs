@@ -30,10 +30,15 @@ fn build() -> PathBuf {
     cargo.args(["build", "--quiet", "--package", "waxwing", "--bin", "waxwing"]);
     cargo.args(["--profile", profile]);
     cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace"));
-    if above.join("CACHEDIR.TAG").exists() {
-        cargo.arg("--target-dir").arg(above);
-    } else if let (Some(triple), Some(target)) = (above.file_name(), above.parent()) {
-        cargo.arg("--target").arg(triple).arg("--target-dir").arg(target);
+    // Cargo keeps this file at the top of the target directory alone. (CACHEDIR.TAG is there only if cargo made the directory itself.)
+    let is_top = |dir: &Path| dir.join(".rustc_info.json").exists();
+    match (above.file_name(), above.parent()) {
+        (Some(triple), Some(target)) if !is_top(above) && is_top(target) => {
+            cargo.arg("--target").arg(triple).arg("--target-dir").arg(target);
+        }
+        _ => {
+            cargo.arg("--target-dir").arg(above);
+        }
     }
     let status = cargo.status().expect("run cargo");
     assert!(status.success(), "cargo could not build the waxwing program: {status}");
