@@ -10,6 +10,7 @@ pub mod wire;
 
 pub mod config;
 pub mod metrics;
+pub mod net;
 pub mod supervise;
 pub mod telemetry;
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use tokio::net::TcpListener;
 
 use super::board::Board;
 use super::error::LinkError;
@@ -17,6 +16,7 @@ use super::session::Credentials;
 use super::{LinkConfig, LinkHandler, LinkReport, Roster, acceptor, dialer};
 use crate::config::Secret;
 use crate::membership::{MemberState, SharedMembers};
+use crate::net::{Listener, SharedNetwork};
 use crate::supervise::{Clock, Shutdown, Supervisor, Task, TaskHandle};
 use crate::types::{Incarnation, NodeName};
 
@@ -25,6 +25,7 @@ pub(super) struct Shared {
     pub config: LinkConfig,
     credentials: RwLock<Arc<Credentials>>,
     pub roster: Arc<dyn Roster>,
+    pub network: SharedNetwork,
     pub supervisor: Supervisor,
     pub clock: Clock,
     pub handler: Arc<dyn LinkHandler>,
@@ -72,6 +73,7 @@ impl Links {
     pub fn new(
         config: LinkConfig,
         roster: Arc<dyn Roster>,
+        network: SharedNetwork,
         supervisor: Supervisor,
         clock: Clock,
         handler: Arc<dyn LinkHandler>,
@@ -88,6 +90,7 @@ impl Links {
                 config,
                 credentials: RwLock::new(Arc::new(credentials)),
                 roster,
+                network,
                 supervisor,
                 clock,
                 handler,
@@ -103,8 +106,8 @@ impl Links {
     }
 
     /// Dials and accepts until `shutdown`; then all links end, and it returns.
-    pub async fn run(self, listener: TcpListener, shutdown: Shutdown) {
-        let accepting = acceptor::serve(self.shared.clone(), listener, shutdown.clone());
+    pub async fn run(self, listener: impl Into<Listener>, shutdown: Shutdown) {
+        let accepting = acceptor::serve(self.shared.clone(), listener.into(), shutdown.clone());
         let dialing = follow_members(self.shared, shutdown);
         tokio::join!(Box::pin(accepting), dialing);
     }

@@ -18,6 +18,7 @@ use crate::link::{
 use crate::membership::{
     Addresses, LinkEvidence, Load, Member, MemberState, Members, SharedMembers,
 };
+use crate::net::Host;
 use crate::supervise::{Clock, Shutdown, Supervisor, Task};
 use crate::types::{ClusterName, Incarnation, NodeName, Time};
 
@@ -145,8 +146,14 @@ impl Plan {
         let told = Arc::new(Recorder::new(name, first));
         let shutdown = Shutdown::new();
         let supervisor = Supervisor::new(shutdown.clone());
-        let links =
-            Links::new(self.config, roster.clone(), supervisor.clone(), Clock::new(), told.clone());
+        let links = Links::new(
+            self.config,
+            roster.clone(),
+            Arc::new(Host),
+            supervisor.clone(),
+            Clock::new(),
+            told.clone(),
+        );
         let handle = links.handle();
         supervisor.spawn(Task::LinkAcceptor, links.run(listener, shutdown.clone()));
         Node { address, roster, told, links: handle, supervisor, shutdown }
