@@ -40,11 +40,6 @@ impl Chance {
         self.below(n) == 0
     }
 
-    /// With this probability, in percent.
-    pub(crate) fn percent(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-
     pub(crate) fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
         &all[self.below(all.len())]
     }

@@ -23,7 +23,11 @@ fn next() -> u64 {
 /// # Safety
 /// As the C library's: `buffer` has room for `len` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn getrandom(buffer: *mut c_void, len: usize, _flags: c_uint) -> isize {
+pub(crate) unsafe extern "C" fn getrandom(
+    buffer: *mut c_void,
+    len: usize,
+    _flags: c_uint,
+) -> isize {
     if len == 0 {
         return 0;
     }
@@ -37,7 +41,7 @@ pub unsafe extern "C" fn getrandom(buffer: *mut c_void, len: usize, _flags: c_ui
 
 #[repr(C)]
 #[derive(Debug)]
-pub struct Timespec {
+pub(crate) struct Timespec {
     seconds: c_long,
     nanoseconds: c_long,
 }
@@ -45,7 +49,7 @@ pub struct Timespec {
 /// # Safety
 /// As the C library's: `time` may be written to.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn clock_gettime(_clock: c_int, time: *mut Timespec) -> c_int {
+pub(crate) unsafe extern "C" fn clock_gettime(_clock: c_int, time: *mut Timespec) -> c_int {
     const START_S: u64 = 1_700_000_000;
     let ticks = TICKS.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the caller promises that it may be written to.

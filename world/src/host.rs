@@ -25,11 +25,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// What a node said of itself when it was last asked; nothing, while it is down.
 #[derive(Debug, Default)]
 pub(crate) struct Sighting {
-    pub(crate) ready: bool,
-    /// The names of ready members that it is connected with, itself among them.
+    /// Why it isn't ready.
+    pub(crate) problem: Option<String>,
+    /// Ready members that it is linked with both ways, itself among them.
     pub(crate) connected: Vec<String>,
-    /// Tasks that failed and were started again.
-    pub(crate) problem: String,
+    /// Each has the other's interest.
+    pub(crate) knows_interests: bool,
+}
+
+impl Sighting {
+    pub(crate) fn is_settled(&self, nodes: usize) -> bool {
+        self.problem.is_none() && self.connected.len() == nodes && self.knows_interests
+    }
 }
 
 pub(crate) type Sightings = Rc<RefCell<BTreeMap<String, Sighting>>>;
@@ -85,7 +92,6 @@ pub(crate) async fn run(
 }
 
 fn look(name: &str, node: &NodeHandle) -> Sighting {
-    let ready = node.status().ready();
     let members = node.membership().members();
     let with = |member: &&waxwing::membership::Member| {
         member.state == MemberState::Ready
@@ -94,8 +100,8 @@ fn look(name: &str, node: &NodeHandle) -> Sighting {
     };
     let connected = members.iter().filter(with).map(|member| member.name.as_str().to_owned());
     Sighting {
-        ready: ready.is_ok(),
+        problem: node.status().ready().err(),
         connected: connected.collect(),
-        problem: ready.err().map(|why| format!("{why:?}")).unwrap_or_default(),
+        knows_interests: node.router().connected_to_all(),
     }
 }

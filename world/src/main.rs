@@ -15,8 +15,12 @@ mod switchboard;
 mod verdict;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
+
+/// A task's panic ends nothing but the task; here it is a finding.
+static PANICS: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Debug, Parser)]
 #[command(about = "Runs simulated worlds")]
@@ -51,6 +55,11 @@ fn main() -> ExitCode {
     match Arguments::parse() {
         Arguments::Run { seed, log, history } => {
             determinism::seed(seed);
+            let told = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                PANICS.fetch_add(1, Ordering::Relaxed);
+                told(panic);
+            }));
             if log {
                 tracing_subscriber::fmt()
                     .with_env_filter("waxwing=debug")

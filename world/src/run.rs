@@ -20,7 +20,7 @@ use crate::plan::{Action, FAULTS_UNTIL, Mode, Plan, Step};
 use crate::switchboard::Switchboard;
 use crate::verdict::{self, Verdict};
 
-const TICK: Duration = Duration::from_millis(2);
+const TICK: Duration = Duration::from_millis(4);
 /// A detection time, and a link's silence.
 const CORE_AFTER: Duration = Duration::from_secs(7);
 /// After the last fault: seen dead or alive, linked, interest exchanged.
@@ -185,7 +185,7 @@ impl World<'_> {
     fn is_settled(&self) -> bool {
         let sightings = self.sightings.borrow();
         sightings.len() == self.plan.nodes
-            && sightings.values().all(|one| one.ready && one.connected.len() == self.plan.nodes)
+            && sightings.values().all(|one| one.is_settled(self.plan.nodes))
     }
 
     fn act(&mut self, action: &Action) {

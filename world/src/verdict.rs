@@ -27,17 +27,28 @@ pub(crate) struct Verdict {
     pub(crate) violations: Vec<String>,
 }
 
-/// What a sweep must have met: the name, and the counters whose sum it is (a metric, and a part of its labels).
-pub(crate) const RARE: &[(&str, &[(&str, &str)])] = &[
-    ("a hello refused", &[("waxwing_link_refused_total", "")]),
+/// By what a rare situation is known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sign {
+    /// A counter, with this among its labels.
+    Counter(&'static str, &'static str),
+    /// A gap that a client was told, with this reason; certain or possible.
+    Gap(&'static str, bool),
+}
+
+/// What a sweep must have met.
+pub(crate) const RARE: &[(&str, Sign)] = &[
+    ("a hello refused", Sign::Counter("waxwing_link_refused_total", "")),
     (
-        "an interest snapshot asked for again",
-        &[("waxwing_interest_snapshots_total", "reason=\"asked")],
+        "an interest that did not fit, and was asked for again",
+        Sign::Counter("waxwing_interest_snapshots_total", "reason=\"asked"),
     ),
-    ("a gap declared by the receiver", &[("waxwing_gaps_total", "reason=\"member_lost\"")]),
-    ("a window or mailbox outrun", &[("waxwing_messages_dropped_total", "")]),
-    ("a link that came up again", &[("waxwing_link_reconnects_total", "")]),
-    ("a subscribe that not everybody confirmed", &[("waxwing_subscribe_unconfirmed_total", "")]),
+    ("a link that came up again", Sign::Counter("waxwing_link_reconnects_total", "")),
+    ("a subscribe not confirmed in time", Sign::Counter("waxwing_subscribe_unconfirmed_total", "")),
+    ("a gap declared by the receiver", Sign::Gap("MEMBER_LOST", false)),
+    ("a window outrun", Sign::Gap("LINK", true)),
+    ("a mailbox outrun", Sign::Gap("SLOW_SUBSCRIBER", true)),
+    ("a session resumed", Sign::Gap("RECONNECTED", false)),
 ];
 
 pub(crate) fn of(
@@ -49,13 +60,20 @@ pub(crate) fn of(
 ) -> Verdict {
     let page = Exporter::install().render(|| {});
     let failed = sum(&page, "waxwing_task_restarts_total", "");
+    let panics = crate::PANICS.load(std::sync::atomic::Ordering::Relaxed);
+    if panics > 0 {
+        violations.push(format!("{panics} panics"));
+    }
     if failed > 0 {
         violations.push(format!("{failed} tasks failed and were started again"));
     }
     let broken = check::judge(history);
     violations.extend(broken.iter().map(|one| format!("{:?}: {}", one.promise, one.what)));
-    let met = RARE.iter().map(|(name, counters)| {
-        let count = counters.iter().map(|(metric, label)| sum(&page, metric, label)).sum();
+    let met = RARE.iter().map(|(name, sign)| {
+        let count = match *sign {
+            Sign::Counter(metric, label) => sum(&page, metric, label),
+            Sign::Gap(reason, certain) => gaps(history, reason, certain),
+        };
         ((*name).to_owned(), count)
     });
     let count =
@@ -71,6 +89,11 @@ pub(crate) fn of(
         met: met.collect(),
         violations,
     }
+}
+
+fn gaps(history: &[Record], wanted: &str, wanted_certain: bool) -> u64 {
+    let is_wanted = |record: &&Record| matches!(&record.op, Op::Gap { reason, certain, .. } if reason == wanted && *certain == wanted_certain);
+    history.iter().filter(is_wanted).count() as u64
 }
 
 fn sum(page: &str, metric: &str, label: &str) -> u64 {

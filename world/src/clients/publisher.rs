@@ -37,7 +37,7 @@ async fn publish(
             Phase::Over => return Ok(()),
             Phase::Faults => {
                 some(client, chance).await?;
-                tokio::time::sleep(chance.ms(5..120)).await;
+                tokio::time::sleep(chance.ms(10..200)).await;
             }
             Phase::Core | Phase::Final
                 if place.stage.takes_part(node, phase) && done < Some(phase) =>

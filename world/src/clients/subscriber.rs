@@ -15,22 +15,50 @@ const PROGRESS_WITHIN: Duration = Duration::from_secs(6);
 
 pub(super) async fn run(place: Place, node: usize, mut chance: Chance) {
     let who = subscriber_name(node);
-    let mut attachment = 0;
-    let mut hello = Hello::default();
+    // A new session is a new client in the history: nobody owes it what the one before did not get.
+    let mut session = Session { of: who.clone(), number: 0, attachment: 0, hello: None };
     while place.stage.phase() < Phase::Over {
-        if let Ok(mut client) = place.attach(node, &who, attachment, hello.clone()).await {
-            let ended = listen(&place, node, &mut client, &mut chance).await;
-            if let Err(error) = &ended
-                && place.stage.phase() >= Phase::Settle
-            {
-                place.stage.failed(format!("{who} loses its session after the faults: {error}"));
+        let hello = session.hello.clone().unwrap_or_default();
+        let (name, attachment) = (session.name(), session.attachment);
+        match place.attach(node, &name, attachment, hello).await {
+            Ok(client) if session.hello.is_some() && !client.welcome.resumed => session.renew(),
+            Ok(mut client) => {
+                let ended = listen(&place, node, &mut client, &mut chance).await;
+                if let Err(error) = &ended
+                    && place.stage.phase() >= Phase::Settle
+                {
+                    place
+                        .stage
+                        .failed(format!("{who} loses its session after the faults: {error}"));
+                }
+                if chance.one_in(2) {
+                    session.attachment += 1;
+                    session.hello = Some(client.resume_hello(false));
+                } else {
+                    session.renew();
+                }
             }
-            hello = if chance.one_in(2) { client.resume_hello(false) } else { Hello::default() };
-        } else {
-            hello = Hello::default();
+            Err(_) => session.renew(),
         }
-        attachment += 1;
         tokio::time::sleep(AGAIN).await;
+    }
+}
+
+struct Session {
+    of: String,
+    number: u32,
+    attachment: u32,
+    /// To take it up again.
+    hello: Option<Hello>,
+}
+
+impl Session {
+    fn name(&self) -> String {
+        format!("{}-{}", self.of, self.number)
+    }
+
+    fn renew(&mut self) {
+        *self = Self { of: self.of.clone(), number: self.number + 1, attachment: 0, hello: None };
     }
 }
 
