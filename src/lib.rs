@@ -18,6 +18,7 @@ pub mod membership;
 
 pub mod link;
 
+pub mod replicator;
 pub mod router;
 
 pub mod broker;
