@@ -4,6 +4,7 @@
 
 pub mod types;
 
+pub mod presence;
 pub mod pubsub;
 
 pub mod wire;
@@ -18,6 +19,7 @@ pub mod membership;
 
 pub mod link;
 
+pub mod replicator;
 pub mod router;
 
 pub mod broker;

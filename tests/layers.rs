@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("supervise", &["metrics", "types"]),
     ("pubsub", &["types"]),
+    ("presence", &["types"]),
     ("client", &["supervise", "types", "wire"]),
     ("proxy", &["supervise", "types"]),
     ("membership", &["config", "metrics", "net", "supervise", "types"]),
@@ -25,6 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "router",
         &["config", "link", "membership", "metrics", "pubsub", "supervise", "types", "wire"],
     ),
+    ("replicator", &["link", "membership", "metrics", "presence", "supervise", "types", "wire"]),
     ("broker", &["config", "membership", "metrics", "pubsub", "router", "supervise", "types"]),
     (
         "status",
@@ -66,6 +68,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "membership",
             "metrics",
             "net",
+            "replicator",
             "router",
             "status",
             "supervise",

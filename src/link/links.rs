@@ -13,7 +13,7 @@ use super::fence::Fence;
 use super::frame::{NONCE_LEN, Nonce};
 use super::proof::Keys;
 use super::session::Credentials;
-use super::{LinkConfig, LinkHandler, LinkReport, Roster, acceptor, dialer};
+use super::{LinkConfig, LinkHandler, LinkReport, Roster, StateHandler, acceptor, dialer};
 use crate::config::Secret;
 use crate::membership::{MemberState, SharedMembers};
 use crate::net::{Listener, SharedNetwork};
@@ -29,6 +29,7 @@ pub(super) struct Shared {
     pub supervisor: Supervisor,
     pub clock: Clock,
     pub handler: Arc<dyn LinkHandler>,
+    pub state: Arc<dyn StateHandler>,
     pub board: Board,
     pub fence: Fence,
     attempts: AtomicU64,
@@ -77,6 +78,7 @@ impl Links {
         supervisor: Supervisor,
         clock: Clock,
         handler: Arc<dyn LinkHandler>,
+        state: Arc<dyn StateHandler>,
     ) -> Self {
         let credentials = Credentials {
             cluster: config.cluster.clone(),
@@ -94,6 +96,7 @@ impl Links {
                 supervisor,
                 clock,
                 handler,
+                state,
                 board: Board::default(),
                 fence: Fence::default(),
                 attempts: AtomicU64::new(0),

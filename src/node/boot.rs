@@ -69,6 +69,7 @@ pub(super) async fn start(
         supervisor.clone(),
         clock,
         router.link_handler(),
+        Arc::new(crate::replicator::Quiet),
     );
     let broker = Broker::new(
         config.node.name.clone(),

@@ -17,7 +17,7 @@ pub(crate) fn seed(seed: u64) {
 
 fn next() -> u64 {
     let state = STATE.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-    crate::chance::mix(state)
+    cluster_tests::chance::mix(state)
 }
 
 /// # Safety

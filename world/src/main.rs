@@ -3,7 +3,6 @@
 //! `world run SEED` runs one, and prints its verdict as a line of JSON. `world sweep FROM COUNT` runs many, each in a process of its
 //! own, and fails when a promise broke or when something rare was never met.
 
-mod chance;
 mod clients;
 mod determinism;
 mod host;

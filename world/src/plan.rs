@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::chance::Chance;
+use cluster_tests::chance::Chance;
 
 /// The cluster has formed by then, and faults begin.
 pub(crate) const FAULTS_FROM: Duration = Duration::from_secs(4);

@@ -12,13 +12,13 @@ use std::time::Duration;
 use cluster_tests::history::Recorder;
 use turmoil::Sim;
 
-use crate::chance::Chance;
 use crate::clients::{self, Phase, Place, SharedStage, Stage};
 use crate::host::{self, Sightings};
 use crate::network::SimulatedNetwork;
 use crate::plan::{Action, FAULTS_UNTIL, Mode, Plan, Step};
 use crate::switchboard::Switchboard;
 use crate::verdict::{self, Verdict};
+use cluster_tests::chance::Chance;
 
 const TICK: Duration = Duration::from_millis(4);
 /// A detection time, and a link's silence.
@@ -62,7 +62,7 @@ pub(crate) fn run(seed: u64, history: Option<&Path>) -> anyhow::Result<Verdict> 
 impl World<'_> {
     fn build(seed: u64) -> Self {
         let plan = Plan::of(seed);
-        let mut chance = Chance::new(seed ^ 0x776f_726c_64);
+        let mut chance = Chance::new(seed ^ 0x0077_6f72_6c64);
         let mut sim = turmoil::Builder::new()
             .tick_duration(TICK)
             .simulation_duration(Duration::from_secs(3_600))
@@ -70,7 +70,7 @@ impl World<'_> {
             .max_message_latency(plan.latency_max)
             .tcp_capacity(4_096)
             .udp_capacity(4_096)
-            .rng_seed(chance.next())
+            .rng_seed(chance.draw())
             .build();
         let switchboard = Switchboard::new(chance.fork());
         switchboard.set_datagrams(plan.loss_percent, plan.twice_percent);

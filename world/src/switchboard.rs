@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
 
-use crate::chance::Chance;
+use cluster_tests::chance::Chance;
 
 /// Cheap to clone; clones are one.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use cluster_tests::history::{Kind, Op, Record};
 use serde::{Deserialize, Serialize};
 use waxwing::metrics::Exporter;
 
-use crate::chance;
+use cluster_tests::chance;
 
 /// As one line of JSON, what a run of one seed prints.
 #[derive(Debug, Serialize, Deserialize)]

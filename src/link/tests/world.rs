@@ -153,6 +153,7 @@ impl Plan {
             supervisor.clone(),
             Clock::new(),
             told.clone(),
+            told.clone(),
         );
         let handle = links.handle();
         supervisor.spawn(Task::LinkAcceptor, links.run(listener, shutdown.clone()));

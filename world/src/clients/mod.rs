@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 use tonic::transport::Endpoint;
 use waxwing::wire::v1::Hello;
 
-use crate::chance::Chance;
 use crate::network::SimulatedNetwork;
 use crate::plan::Plan;
+use cluster_tests::chance::Chance;
 
 const TOPICS: usize = 6;
 /// Between two tries to attach.

@@ -6,7 +6,7 @@ use cluster_tests::client::{Client, ClientError, Got};
 use waxwing::wire::v1::{Confirm, Hello};
 
 use super::{AGAIN, Phase, Place, TOPICS, marker_topic, publisher_name, topic};
-use crate::chance::Chance;
+use cluster_tests::chance::Chance;
 
 const REST: Duration = Duration::from_millis(20);
 

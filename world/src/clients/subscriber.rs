@@ -7,7 +7,7 @@ use cluster_tests::client::{Client, ClientError, Got};
 use waxwing::wire::v1::Hello;
 
 use super::{AGAIN, Phase, Place, TOPICS, marker_topic, publisher_name, subscriber_name, topic};
-use crate::chance::Chance;
+use cluster_tests::chance::Chance;
 
 const MOMENT: Duration = Duration::from_millis(50);
 /// A subscribe is answered after `limits.confirm` at the latest, and whoever can hear a message hears it soon after.
