@@ -312,6 +312,11 @@ impl Client {
         }
     }
 
+    /// Whoever has it reads no further: what was still to come does not come.
+    pub fn given_up(&self) {
+        self.record(Kind::Event, Op::Ended { how: "given up".to_owned() });
+    }
+
     async fn why_ended(&mut self) -> ClientError {
         loop {
             if let Err(error) = self.read(PATIENCE, "the reason of the end").await {

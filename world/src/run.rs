@@ -23,6 +23,8 @@ use cluster_tests::chance::Chance;
 const TICK: Duration = Duration::from_millis(4);
 /// A detection time, and a link's silence.
 const CORE_AFTER: Duration = Duration::from_secs(7);
+/// A link that lost bytes is found out after so long.
+const SILENCE: Duration = Duration::from_secs(4);
 /// After the last fault: seen dead or alive, linked, interest exchanged.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 const PHASE_WITHIN: Duration = Duration::from_secs(20);
@@ -169,6 +171,7 @@ impl World<'_> {
     /// Every node is ready and connected with every other.
     fn settle(&mut self) -> turmoil::Result {
         let until = self.sim.elapsed() + SETTLED_WITHIN;
+        self.go_on_until(self.sim.elapsed() + SILENCE)?;
         while !self.is_settled() {
             if self.sim.elapsed() > until {
                 self.violations.push(format!(

@@ -24,6 +24,9 @@ pub(super) async fn run(place: Place, node: usize, mut chance: Chance) {
             Ok(client) if session.hello.is_some() && !client.welcome.resumed => session.renew(),
             Ok(mut client) => {
                 let ended = listen(&place, node, &mut client, &mut chance).await;
+                if ended.is_err() {
+                    client.given_up();
+                }
                 if let Err(error) = &ended
                     && place.stage.phase() >= Phase::Settle
                 {
@@ -126,10 +129,12 @@ async fn take_part(
 ) -> Result<(), ClientError> {
     let stage = &place.stage;
     let topic = marker_topic(phase);
-    if phase == Phase::Final {
-        client.subscribe_everywhere(&[&topic], &[]).await?;
-    } else {
-        client.subscribe(&[&topic], &[]).await?;
+    loop {
+        let results = client.subscribe(&[&topic], &[]).await?;
+        // Outside the core some members are live and can't be heard.
+        if phase == Phase::Core || results.iter().all(|result| result.confirmed == result.members) {
+            break;
+        }
     }
     stage.did(&format!("{who} listens"), phase);
     let taking_part = (0..stage.nodes).filter(|node| stage.takes_part(*node, phase));

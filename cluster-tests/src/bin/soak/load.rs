@@ -136,13 +136,9 @@ async fn by_grpc(round: Round, node: usize, mut chance: Chance) {
     let who = format!("p{}@{}", round.number, round.node_name(node));
     let mut attachment = 0;
     while !round.is_over() {
-        let attaching = Client::attach(
-            &round.address(node),
-            &who,
-            attachment,
-            Hello::default(),
-            &round.recorder,
-        );
+        let address = round.address(node);
+        let attaching =
+            Client::attach(&address, &who, attachment, Hello::default(), &round.recorder);
         if let Ok(mut client) = attaching.await {
             // However it ends, it comes back as another attachment.
             let _ = publish(&round, &mut client, &mut chance).await;

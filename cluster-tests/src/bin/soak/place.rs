@@ -11,7 +11,7 @@ use waxwing::supervise::{Clock, Shutdown, Supervisor};
 
 pub(crate) const NODES: usize = 5;
 /// Small, so that a hold of some seconds outruns it.
-const FLAGS: &[&str] = &["--limits-link-window", "512KiB"];
+const FLAGS: &[&str] = &["--limits-payload", "64KiB", "--limits-link-window", "256KiB"];
 
 pub(crate) struct Place {
     cluster: Cluster,

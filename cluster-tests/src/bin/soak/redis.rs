@@ -48,7 +48,7 @@ async fn publish_over(
         redis.send(&commands).await?;
         for message in messages {
             match redis.reply().await? {
-                Reply::Number(_) => publisher.all_are(Kind::Ok, vec![message]),
+                Reply::Number => publisher.all_are(Kind::Ok, vec![message]),
                 other => return Err(io::Error::other(format!("{other:?}"))),
             }
         }
@@ -83,7 +83,7 @@ async fn listen_over(
     words.extend(topics.iter().map(|topic| topic.as_bytes()));
     let mut commands = Vec::new();
     command(&mut commands, &words);
-    let op = Op::Subscribe { topics, patterns: Vec::new(), everywhere: false };
+    let op = Op::Subscribe { topics: topics.clone(), patterns: Vec::new(), everywhere: false };
     round.recorder.add(who, Kind::Invoke, op.clone());
     redis.send(&commands).await?;
     for _ in 1..words.len() {
@@ -117,10 +117,11 @@ async fn listen_over(
 
 #[derive(Debug)]
 enum Reply {
-    Number(i64),
+    Number,
     Bulk(Vec<u8>),
     Array(Vec<Reply>),
-    Other(String),
+    /// An error, or a status.
+    Other,
 }
 
 struct Redis {
@@ -154,7 +155,7 @@ impl Redis {
         let line = line.trim_end();
         let number = || line[1..].parse::<i64>().map_err(io::Error::other);
         match line.as_bytes().first() {
-            Some(b':') => Ok(Reply::Number(number()?)),
+            Some(b':') => number().map(|_| Reply::Number),
             Some(b'$') => {
                 let length = usize::try_from(number()?).map_err(io::Error::other)?;
                 let mut bytes = vec![0; length + 2];
@@ -169,7 +170,7 @@ impl Redis {
                 }
                 Ok(Reply::Array(all))
             }
-            _ => Ok(Reply::Other(line.to_owned())),
+            _ => Ok(Reply::Other),
         }
     }
 }

@@ -29,6 +29,9 @@ pub(crate) async fn run(round: Round, home: usize, i: usize, mut chance: Chance)
             Ok(mut client) if hello.is_none() || client.welcome.resumed => {
                 round.resumes.fetch_add(u64::from(hello.is_some()), Ordering::Relaxed);
                 let stays_itself = listen(&round, &mut client, &mut chance).await;
+                if stays_itself.is_err() {
+                    client.given_up();
+                }
                 if matches!(stays_itself, Ok(Left::ToResume)) {
                     hello = Some(client.resume_hello(false));
                     attachment += 1;
