@@ -12,6 +12,8 @@ mod lane;
 mod links;
 mod members;
 mod quiet;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rules;
 mod run;
 mod shard;
 mod source;

@@ -8,6 +8,8 @@ mod decode;
 mod pending;
 mod pubsub;
 mod reading;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rules;
 mod session;
 mod talk;
 mod writing;
