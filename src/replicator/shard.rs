@@ -146,7 +146,7 @@ impl Shards {
         *self.me.write() = me.clone();
         for shard in 0..SHARDS {
             let ((), _) = self.change(shard, now, |tracker, diff| {
-                tracker.reincarnate(me.clone(), now, diff);
+                tracker.reincarnate(me, now, diff);
             });
             let mut guard = self.shards[shard].lock();
             guard.sent = None;
@@ -213,7 +213,7 @@ impl Shards {
     pub(super) fn report(&self) -> Report {
         let mut all = Report::default();
         for shard in &self.shards {
-            let Report { presences, keys, topics, orphaned, waiting, claims } =
+            let Report { presences, keys, topics, orphaned, waiting, claims, own } =
                 shard.lock().tracker.report();
             all.presences += presences;
             all.keys += keys;
@@ -221,6 +221,7 @@ impl Shards {
             all.orphaned += orphaned;
             all.waiting += waiting;
             all.claims += claims;
+            all.own += own;
         }
         all
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::document::{
-    AddressesStatus, ClusterStatus, LinkStatus, MemberStatus, NodeStatus, ProblemStatus,
-    PubsubStatus, SessionsStatus, StatusReport, TaskStatus,
+    AddressesStatus, ClusterStatus, LinkStatus, MemberStatus, NodeStatus, PresenceStatus,
+    ProblemStatus, PubsubStatus, SessionsStatus, StatusReport, TaskStatus,
 };
 use super::facts::{Facts, link_state};
 use super::problems::rank;
@@ -24,6 +24,7 @@ pub(super) fn assemble(facts: &Facts, problems: Vec<ProblemStatus>) -> StatusRep
             lingering: facts.sessions.lingering,
         },
         pubsub: pubsub(facts),
+        presence: presence(facts),
         limits: super::limits::rows(facts),
         tasks: tasks(&facts.tasks),
         problems,
@@ -143,6 +144,17 @@ fn pubsub(facts: &Facts) -> PubsubStatus {
         forwarded_total: router.forwarded.saturating_sub(own.forwarded),
         dropped_total: router.dropped,
         gaps_total: router.gaps.iter().sum(),
+    }
+}
+
+fn presence(facts: &Facts) -> PresenceStatus {
+    let presence = &facts.presence;
+    PresenceStatus {
+        presences: presence.presences,
+        keys: presence.keys,
+        orphaned: presence.orphaned,
+        pending_repairs: presence.pending_repairs,
+        watches: presence.watches,
     }
 }
 
