@@ -320,6 +320,7 @@ impl ReplicatorHandle {
             claims: all.claims as u64,
             pending_repairs: (all.waiting + asked) as u64,
             watches: self.0.watches.count(),
+            orphans: self.0.shards.orphans(),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Whoever changes a tracker does it in here: so no change gets past those who watch, nor past the links that are to carry it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::watch::pending::{Pending, Step};
 use crate::metrics::names;
 use crate::presence::{Change, Count, Diff, Report, SHARDS, Shown, Tracker, shard_of};
-use crate::types::{Replica, Time, Topic};
+use crate::types::{NodeName, Replica, Time, Topic};
 
 /// So many times of own operations are remembered, to tell how old the oldest is that a link sends.
 const MARKS_MAX: usize = 256;
@@ -208,6 +208,16 @@ impl Shards {
     pub(super) fn peek(&self, topic: &Topic) -> (Vec<Shown>, Count, Arc<str>) {
         let guard = self.shards[shard_of(topic)].lock();
         (guard.tracker.snapshot(topic), guard.tracker.count(topic), guard.version(topic))
+    }
+
+    pub(super) fn orphans(&self) -> BTreeMap<NodeName, u64> {
+        let mut all = BTreeMap::new();
+        for shard in &self.shards {
+            for (node, claims) in shard.lock().tracker.orphans() {
+                *all.entry(node.clone()).or_default() += claims as u64;
+            }
+        }
+        all
     }
 
     pub(super) fn report(&self) -> Report {

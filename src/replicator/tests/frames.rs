@@ -11,7 +11,8 @@ use crate::presence::{
 };
 use crate::replicator::codec::{self, CodecError, Frame};
 use crate::replicator::{META_LEN_MAX, Query};
-use crate::types::{Replica, Topic};
+use crate::supervise::Clock;
+use crate::types::{Replica, Time, Topic};
 
 fn track(topic: &Topic, key: &str) -> Track {
     Track { topic: topic.clone(), key: key.into(), id: None, meta: "m".into(), revision: 1 }
@@ -276,4 +277,25 @@ fn pages_join_to_the_list() {
     assert_eq!((seen.len(), firsts), (2_345, 782));
     let of_key = Query { key: Some("0007".to_owned()), ..Query::default() };
     assert_eq!(world.handle("a").list(&room, &of_key).entries.len(), 3);
+}
+
+#[test]
+fn a_hash_that_differs_brings_rows_and_rows_bring_what_is_missing() {
+    let mut world = World::new(&["a", "b"]);
+    world.link("a", "b");
+    world.settle(|_, _| false);
+    world.ping("a", "b");
+    assert!(world.take("b", "a").is_empty(), "they agree");
+    world.handle("a").track_all(&owner(1), &[track(&topic("room"), "one")]);
+    assert!(!world.take("a", "b").is_empty(), "and nobody gets it");
+    // Rows follow each other at a distance, so it takes more than one ping.
+    let (clock, mut pings) = (Clock::new(), 0);
+    while !world.agree() {
+        assert!(clock.now() < Time::from_millis(30_000), "after {pings} pings");
+        world.ping("b", "a");
+        world.ping("a", "b");
+        world.settle(|_, _| false);
+        pings += 1;
+    }
+    assert_eq!(world.handle("b").count(&topic("room")).presences, 1);
 }
