@@ -28,6 +28,7 @@ use crate::config::limits::LimitsHandle;
 use crate::link::LinksHandle;
 use crate::membership::{Addresses, MembershipHandle};
 use crate::net::{Host, SharedNetwork};
+use crate::replicator::ReplicatorHandle;
 use crate::router::RouterHandle;
 use crate::status::StatusHandle;
 use crate::supervise::{Clock, SharedCommands, Supervisor, Task};
@@ -81,6 +82,7 @@ struct Parts {
     limits: LimitsHandle,
     membership: MembershipHandle,
     links: LinksHandle,
+    replicator: ReplicatorHandle,
     router: RouterHandle,
     broker: Broker,
 }
@@ -179,6 +181,10 @@ impl NodeHandle {
 
     pub fn router(&self) -> &RouterHandle {
         &self.parts.router
+    }
+
+    pub fn replicator(&self) -> &ReplicatorHandle {
+        &self.parts.replicator
     }
 
     pub fn broker(&self) -> &Broker {
