@@ -60,17 +60,26 @@ impl IntoResponse for ApiError {
 impl From<BrokerError> for ApiError {
     fn from(error: BrokerError) -> Self {
         let status = match &error {
-            BrokerError::Topic(_) | BrokerError::BadToken(_) | BrokerError::Invalid(_) => {
-                StatusCode::BAD_REQUEST
+            BrokerError::Topic(_)
+            | BrokerError::Key(_)
+            | BrokerError::BadToken(_)
+            | BrokerError::Invalid(_) => StatusCode::BAD_REQUEST,
+            BrokerError::PayloadTooLarge { .. } | BrokerError::MetadataTooLarge { .. } => {
+                StatusCode::PAYLOAD_TOO_LARGE
             }
-            BrokerError::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             BrokerError::HeadersTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             BrokerError::TooManySubscriptions { .. }
             | BrokerError::TooManyPatterns { .. }
             | BrokerError::TooManySessions { .. }
-            | BrokerError::TooManyTopics { .. } => StatusCode::TOO_MANY_REQUESTS,
-            BrokerError::Superseded => StatusCode::CONFLICT,
-            BrokerError::Publish(PublishError::UnknownNode(_)) | BrokerError::UnknownSession(_) => {
+            | BrokerError::TooManyTopics { .. }
+            | BrokerError::TooManyPresences { .. }
+            | BrokerError::NamespaceFull { .. }
+            | BrokerError::TooManyWatches { .. } => StatusCode::TOO_MANY_REQUESTS,
+            BrokerError::Superseded
+            | BrokerError::NotOwner
+            | BrokerError::OlderRevision { .. } => StatusCode::CONFLICT,
+            BrokerError::NotTracked
+            | BrokerError::Publish(PublishError::UnknownNode(_)) | BrokerError::UnknownSession(_) => {
                 StatusCode::NOT_FOUND
             }
             BrokerError::Publish(PublishError::NotConnected(_)) | BrokerError::Draining => {

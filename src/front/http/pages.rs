@@ -12,7 +12,7 @@ use super::error::ApiError;
 type Shared = State<Arc<dyn Backend>>;
 
 const INDEX: &str = "\
-This is a waxwing node: pub/sub without a broker in the middle.
+This is a waxwing node: pub/sub and presence without a broker in the middle.
 
 GET  /status                        everything about this node and its cluster, as JSON
 GET  /metrics                       for Prometheus
@@ -20,6 +20,10 @@ GET  /healthz                       200 while the process lives
 GET  /readyz                        200 while this node takes clients; 503 with the reason otherwise
 POST /v1/topics/{topic}/publish     the body is the payload; header Waxwing-Event; ?confirm=none|node|cluster
 POST /v1/publish                    [{\"topic\",\"payload\"|\"payload_base64\",\"event\",\"headers\"}, ...]
+GET  /v1/topics/{topic}/presence    who is there; ?key=&limit=&page=
+GET  /v1/topics/{topic}/presence/count
+PUT  /v1/topics/{topic}/presence/{key}/{id}    the body is the metadata; ?ttl=30s, and again before it is over
+DELETE /v1/topics/{topic}/presence/{key}/{id}
 
 curl -d hello localhost:7402/v1/topics/room:1/publish
 ";

@@ -284,7 +284,7 @@ fn is_json(content_type: &str) -> bool {
         || essence.to_ascii_lowercase().ends_with("+json")
 }
 
-fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
+pub(super) fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
     match headers.get(header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
             let message = "compressed bodies are not taken";
@@ -299,7 +299,7 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-fn namespace(headers: &HeaderMap) -> Result<Namespace, ApiError> {
+pub(super) fn namespace(headers: &HeaderMap) -> Result<Namespace, ApiError> {
     let Some(value) = headers.get("waxwing-namespace") else { return Ok(Namespace::default()) };
     let bad = |message: String| ApiError::bad_request("bad_namespace", message, "");
     let text = value.to_str().map_err(|_| bad("the namespace is not ASCII".to_owned()))?;
@@ -327,9 +327,9 @@ fn confirm(uri: &Uri) -> Result<Confirm, ApiError> {
 }
 
 /// Strict: what is not two hexadecimal digits after `%`, or not UTF-8 in the end, is an error and no guess. `+` is itself.
-fn percent_decode(text: &str) -> Result<String, ApiError> {
+pub(super) fn percent_decode(text: &str) -> Result<String, ApiError> {
     let bad = |message: &str| {
-        let hint = "percent-encode the topic as UTF-8: caf%C3%A9";
+        let hint = "percent-encode names as UTF-8: caf%C3%A9";
         ApiError::bad_request("bad_topic_encoding", message, hint)
     };
     let mut bytes = Vec::with_capacity(text.len());
@@ -350,5 +350,5 @@ fn percent_decode(text: &str) -> Result<String, ApiError> {
         bytes.push(u8::try_from(high * 16 + low).map_err(|_| bad("not a byte"))?);
         rest = &after[2..];
     }
-    String::from_utf8(bytes).map_err(|_| bad("the topic in the path is not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| bad("a name in the path is not UTF-8"))
 }
