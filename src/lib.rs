@@ -17,6 +17,7 @@ pub mod membership;
 
 pub mod link;
 
+pub mod replicator;
 pub mod router;
 
 pub mod broker;

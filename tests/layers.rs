@@ -24,6 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "router",
         &["config", "link", "membership", "metrics", "pubsub", "supervise", "types", "wire"],
     ),
+    ("replicator", &["link"]),
     ("broker", &["config", "membership", "metrics", "pubsub", "router", "supervise", "types"]),
     (
         "status",
@@ -63,6 +64,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "link",
             "membership",
             "metrics",
+            "replicator",
             "router",
             "status",
             "supervise",
