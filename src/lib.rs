@@ -4,6 +4,7 @@
 
 pub mod types;
 
+pub mod presence;
 pub mod pubsub;
 
 pub mod wire;

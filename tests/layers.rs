@@ -16,6 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("supervise", &["metrics", "types"]),
     ("pubsub", &["types"]),
+    ("presence", &["types"]),
     ("client", &["supervise", "types", "wire"]),
     ("proxy", &["supervise", "types"]),
     ("membership", &["config", "metrics", "supervise", "types"]),
