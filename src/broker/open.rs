@@ -239,7 +239,7 @@ impl Drop for Attachment {
         let shared = &self.shared;
         shared.router.close_mailbox(&self.seat.mailbox);
         for watch in self.seat.take_watches() {
-            shared.replicator.unwatch(watch);
+            shared.replicator.unwatch(&watch);
         }
         let front = self.seat.card.front;
         {

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 
 use super::error::BadKey;
 use super::seat::{Seat, Watch};
 use super::{Attachment, Broker, BrokerError, Shared, Voice};
 use crate::config::Limits;
-use crate::presence::{Count, Owner, Track, TrackError, Tracked};
+use crate::presence::{Count, Outcome, Owner, Track, TrackError, Tracked, Untrack};
 use crate::pubsub::mailbox::Mailbox;
-use crate::replicator::{Page, Query, Update, Watcher, Watching};
+use crate::replicator::{Page, PageToken, Query, Update, Watcher, Watching};
 use crate::router::SessionMoved;
 use crate::types::{Namespace, SessionId, Topic};
 
@@ -86,10 +88,14 @@ impl Attachment {
             Ok(topic)
         });
         let topic = judged.inspect_err(BrokerError::count)?;
-        let id = (!ask.id.is_empty()).then_some(ask.id.as_str());
-        let release = ask.linger.filter(|linger| !linger.is_zero()).map(|it| it.min(RELEASE_MAX));
-        let _ =
-            self.shared.replicator.untrack(self.seat.session, &topic, &ask.key, id, release);
+        let untrack = Untrack {
+            topic,
+            key: ask.key.as_str().into(),
+            id: (!ask.id.is_empty()).then(|| ask.id.as_str().into()),
+            release: ask.linger.filter(|linger| !linger.is_zero()).map(|it| it.min(RELEASE_MAX)),
+        };
+        // What wasn't there isn't there now either.
+        let _ = self.shared.replicator.untrack(self.seat.session, &untrack);
         Ok(())
     }
 
@@ -128,7 +134,7 @@ impl Attachment {
             return;
         }
         if let Some(old) = watches.remove(&topic) {
-            replicator.unwatch(old.id);
+            replicator.unwatch(&old.id);
         }
         let (mailbox, voice) = (self.seat.mailbox.clone(), self.seat.voice);
         let watcher = Arc::new(SeatWatcher { mailbox, voice });
@@ -144,7 +150,7 @@ impl Attachment {
             .topic(&self.seat.card.namespace, topic, &limits)
             .inspect_err(BrokerError::count)?;
         if let Some(watch) = self.seat.watches.lock().remove(&topic) {
-            self.shared.replicator.unwatch(watch.id);
+            self.shared.replicator.unwatch(&watch.id);
         }
         Ok(())
     }
@@ -189,7 +195,7 @@ impl Broker {
         let session = SessionId::of_writer(&track.topic, &track.key, id);
         let linger = ttl.min(limits.linger_max);
         let owner = Owner { session, epoch: WRITER_EPOCH, linger };
-        let answer = shared.track_judged(&owner, Verb::Track, vec![track], &limits).pop();
+        let answer = shared.track_judged(&owner, Verb::Track, &[track], &limits).pop();
         let reference = answer.unwrap_or(Err(BrokerError::NotTracked));
         let reference = reference.inspect_err(BrokerError::count)?;
         shared.replicator.expire(session, ttl);
@@ -262,7 +268,7 @@ impl Shared {
             }));
         }
         let owner = self.owner(seat);
-        let mut done = self.track_judged(&owner, verb, tracks, &limits).into_iter();
+        let mut done = self.track_judged(&owner, verb, &tracks, &limits).into_iter();
         let each = answers.into_iter().map(|answer| answer.or_else(|| done.next()));
         each.map(|answer| answer.unwrap_or(Err(BrokerError::NotTracked))).collect()
     }
@@ -272,7 +278,7 @@ impl Shared {
         &self,
         owner: &Owner,
         verb: Verb,
-        mut tracks: Vec<Track>,
+        mut tracks: &[Track],
         limits: &Limits,
     ) -> Vec<TrackAnswer> {
         let replicator = &self.replicator;
@@ -283,10 +289,10 @@ impl Shared {
         let mut answers: Vec<TrackAnswer> = Vec::with_capacity(tracks.len());
         while !tracks.is_empty() {
             // How many of them are new nobody knows yet; so many may be.
-            let (room, full) = self.presence_room(owner, &tracks, limits);
+            let (room, full) = self.presence_room(owner, tracks, limits);
             if room > 0 {
-                let rest = tracks.split_off(room.min(tracks.len()));
-                answers.extend(convert(replicator.track_all(owner, tracks)));
+                let (now, rest) = tracks.split_at(room.min(tracks.len()));
+                answers.extend(convert(replicator.track_all(owner, now)));
                 tracks = rest;
                 continue;
             }
@@ -359,7 +365,7 @@ impl Seat {
 
 pub(super) fn answer_of(done: Result<Tracked, TrackError>) -> TrackAnswer {
     match done {
-        Ok(Tracked { reference, outcome: crate::presence::Outcome::Ignored }) => {
+        Ok(Tracked { reference, outcome: Outcome::Ignored }) => {
             Err(BrokerError::OlderRevision { reference: reference.to_string() })
         }
         Ok(Tracked { reference, .. }) => Ok(reference.to_string()),
@@ -386,6 +392,20 @@ pub(super) fn check_key(key: &str, id: &str, limits: &Limits) -> Result<(), BadK
     } else {
         Ok(())
     }
+}
+
+/// A page's place, as clients hand it back.
+pub fn page_text(page: &PageToken) -> String {
+    let PageToken { key, id } = page;
+    // The key has no control characters.
+    URL_SAFE_NO_PAD.encode(format!("{key}\0{id}"))
+}
+
+/// `None`: no node has ever named it.
+pub fn parse_page(text: &str) -> Option<PageToken> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (key, id) = std::str::from_utf8(&bytes).ok()?.split_once('\0')?;
+    Some(PageToken { key: key.to_owned(), id: id.to_owned() })
 }
 
 /// What a watched topic's ticks are put into.

@@ -161,7 +161,7 @@ struct Attached {
     linger: Duration,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Watch {
     pub(super) id: WatchId,
     pub(super) counts_only: bool,

@@ -245,7 +245,7 @@ fn bad_config_values() {
         ("[redis]\noutput_soft = \"64MiB\"", "must be at most redis.output_hard"),
         ("[redis]\npassword_file = \"/nonexistent\"", "no such file"),
         ("[tls]\ncert = \"a\"", "does not have TLS"),
-        ("[presnce]\nlinger = \"5s\"", "does not have presnce"),
+        ("[presnce]\nlinger = \"5s\"", "did you mean [presence]?"),
         ("[limits]\npublish_rate = \"off\"", "does not have a limit on the publish rate"),
         ("[limit]\nidle = \"5s\"", "did you mean [limits]?"),
         ("[zzzz]\nidle = \"5s\"", "did you mean limits.idle?"),

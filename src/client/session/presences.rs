@@ -99,10 +99,6 @@ impl Presences {
         !self.asks.is_empty() || !self.sent.is_empty()
     }
 
-    pub(crate) fn is_watched(&self, topic: &str) -> bool {
-        self.watches.contains_key(topic)
-    }
-
     pub(crate) fn ask(&mut self, ticket: Ticket, ask: PresenceAsk) {
         let things: Vec<Thing> = match ask {
             PresenceAsk::Track(tracks) => self.tracks(tracks, false),

@@ -70,12 +70,18 @@ pub(super) async fn not_found() -> ApiError {
 }
 
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
-    if uri.path().starts_with("/v1/topics/") && !uri.path().ends_with("/publish") {
-        return not_found().await;
-    }
+    let takes = match uri.path().strip_prefix("/v1/topics/") {
+        None => "POST",
+        Some(path) if path.ends_with("/publish") => "POST",
+        Some(path) if path.ends_with("/presence") || path.ends_with("/presence/count") => "GET",
+        Some(path) if path.rsplitn(3, '/').nth(2).is_some_and(|it| it.ends_with("/presence")) => {
+            "PUT and DELETE"
+        }
+        Some(_) => return not_found().await,
+    };
     let message = match method {
-        Method::GET | Method::HEAD => "this path takes POST",
-        _ => "this path does not take this method",
+        Method::GET | Method::HEAD => format!("this path takes {takes}"),
+        _ => "this path does not take this method".to_owned(),
     };
     let hint = "GET / lists what there is";
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message, hint)

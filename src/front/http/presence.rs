@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,10 +18,10 @@ use super::body::{self, Bound};
 use super::error::ApiError;
 use super::pages;
 use super::publish::{namespace, percent_decode, refuse_encoded};
-use crate::broker::TrackAsk;
+use crate::broker::{TrackAsk, page_text, parse_page};
 use crate::config::value::parse_duration;
 use crate::presence::Count;
-use crate::replicator::{Listed, Page, PageToken, Query};
+use crate::replicator::{Listed, Page, Query};
 
 /// Entries of one answer, unless it asks for fewer or more.
 const PAGE: usize = 1_000;
@@ -78,6 +78,7 @@ impl From<Count> for CountRow {
 /// `GET /v1/topics/{topic}/presence` and `.../presence/count`.
 pub(super) async fn get(
     State(backend): State<Arc<dyn Backend>>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -88,7 +89,7 @@ pub(super) async fn get(
         return Ok(Json(CountRow::from(count)).into_response());
     }
     let Some(encoded) = path.strip_suffix("/presence") else {
-        return Err(pages::not_found().await);
+        return Err(pages::method_not_allowed(method, uri).await);
     };
     let topic = percent_decode(encoded)?;
     let query = query(&uri)?;
@@ -99,12 +100,13 @@ pub(super) async fn get(
 /// `PUT /v1/topics/{topic}/presence/{key}/{id}?ttl=30s`: the body is the metadata. Putting it again, on any node, renews it.
 pub(super) async fn put(
     State(backend): State<Arc<dyn Backend>>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let Some((topic, key, id)) = entry_path(&uri)? else {
-        return Err(pages::not_found().await);
+        return Err(pages::method_not_allowed(method, uri).await);
     };
     let ttl = ttl(&uri)?;
     let namespace = namespace(&headers)?;
@@ -120,11 +122,12 @@ pub(super) async fn put(
 /// `DELETE /v1/topics/{topic}/presence/{key}/{id}`: gone at once. What isn't there is no error: it isn't afterwards either.
 pub(super) async fn delete(
     State(backend): State<Arc<dyn Backend>>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Some((topic, key, id)) = entry_path(&uri)? else {
-        return Err(pages::not_found().await);
+        return Err(pages::method_not_allowed(method, uri).await);
     };
     backend.presence_delete(&namespace(&headers)?, &topic, &key, &id).await?;
     Ok(Json(serde_json::json!({})).into_response())
@@ -160,7 +163,7 @@ fn query(uri: &Uri) -> Result<Query, ApiError> {
     }
     let after = match page.filter(|page| !page.is_empty()) {
         None => None,
-        Some(page) => Some(PageToken::parse(&page).ok_or_else(|| {
+        Some(page) => Some(parse_page(&page).ok_or_else(|| {
             let message = "the page is none that this node has named";
             ApiError::bad_request("bad_page", message, "use next_page of the answer before")
         })?),
@@ -196,7 +199,7 @@ fn listing<'a>(topic: &'a str, page: &Page) -> Listing<'a> {
             _ => keys.push(KeyRow { key: shown.key().to_owned(), metas: vec![row] }),
         }
     }
-    let next_page = page.next.as_ref().map(ToString::to_string);
+    let next_page = page.next.as_ref().map(page_text);
     Listing { topic, keys, count: page.count.into(), version: page.version.to_string(), next_page }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -45,6 +45,7 @@ enum ItemResult {
 /// `POST /v1/topics/{topic}/publish`.
 pub(super) async fn one(
     State(backend): State<Arc<dyn Backend>>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -52,7 +53,7 @@ pub(super) async fn one(
     let Some(encoded) =
         uri.path().strip_prefix("/v1/topics/").and_then(|p| p.strip_suffix("/publish"))
     else {
-        return Err(pages::not_found().await);
+        return Err(pages::method_not_allowed(method, uri).await);
     };
     let topic = percent_decode(encoded)?;
     let confirm = confirm(&uri)?;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::super::codec::duration;
-use crate::broker::{BrokerError, TrackAsk, UntrackAsk};
+use crate::broker::{BrokerError, TrackAsk, UntrackAsk, page_text};
 use crate::presence::{Count, Reference};
 use crate::replicator::{Listed, Page, Update, UpdateKind};
 use crate::wire::frames::message_bytes;
@@ -59,11 +59,11 @@ fn event_of(update: &Update) -> v1::PresenceEvent {
     event
 }
 
-pub(super) fn page(page: Page) -> v1::ListResponse {
+pub(super) fn page(page: &Page) -> v1::ListResponse {
     v1::ListResponse {
         entries: page.entries.iter().map(entry).collect(),
         count: Some(count(page.count)),
-        next_page: page.next.map(|next| next.to_string()).unwrap_or_default(),
+        next_page: page.next.as_ref().map(page_text).unwrap_or_default(),
         version: page.version.to_string(),
     }
 }

@@ -23,8 +23,8 @@ use super::convert::{self, status};
 use super::reading::FrameReader;
 use super::session::{caller, status_of_reading};
 use super::writing::{self, Opened};
-use crate::broker::{Attachment, GoAway, Opening, Voice, Welcome};
-use crate::replicator::{PageToken, Query, Update};
+use crate::broker::{Attachment, GoAway, Opening, Voice, Welcome, parse_page};
+use crate::replicator::{Query, Update};
 use crate::supervise::Task;
 use crate::types::Namespace;
 use crate::wire::frames::PREFIX_LEN;
@@ -95,7 +95,7 @@ impl UnaryService<v1::ListRequest> for ListCall {
         Box::pin(async move {
             let after = match page.as_str() {
                 "" => None,
-                page => Some(PageToken::parse(page).ok_or_else(|| {
+                page => Some(parse_page(page).ok_or_else(|| {
                     let message = "the page is none that this node has named";
                     status(Code::InvalidArgument, "bad_page", message)
                 })?),
@@ -106,7 +106,7 @@ impl UnaryService<v1::ListRequest> for ListCall {
                 .broker
                 .presence_list(&namespace, &topic, &query)
                 .map_err(|error| convert::status_of(&error))?;
-            Ok(tonic::Response::new(codec::page(page)))
+            Ok(tonic::Response::new(codec::page(&page)))
         })
     }
 }
