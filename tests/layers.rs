@@ -25,7 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "router",
         &["config", "link", "membership", "metrics", "pubsub", "supervise", "types", "wire"],
     ),
-    ("replicator", &["link"]),
+    ("replicator", &["link", "membership", "metrics", "presence", "supervise", "types", "wire"]),
     (
         "broker",
         &[

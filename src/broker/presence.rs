@@ -14,12 +14,14 @@ use super::{Attachment, Broker, BrokerError, Shared, Voice};
 use crate::config::Limits;
 use crate::presence::{Count, Outcome, Owner, Track, TrackError, Tracked, Untrack};
 use crate::pubsub::mailbox::Mailbox;
-use crate::replicator::{Page, PageToken, Query, Update, Watcher, Watching};
+use crate::replicator::{Listed, Page, PageToken, Query, Update, Watcher, Watching};
 use crate::router::SessionMoved;
 use crate::types::{Namespace, SessionId, Topic};
 
 /// The longest that a released presence waits for somebody to take it over.
 const RELEASE_MAX: Duration = Duration::from_secs(600);
+
+const PAGE_BYTES_MAX: usize = 3 << 20;
 
 /// Writers without a session have no attachments that could be newer than others.
 const WRITER_EPOCH: u64 = 1;
@@ -165,7 +167,9 @@ impl Broker {
         query: &Query,
     ) -> Result<Page, BrokerError> {
         let topic = self.presence_topic(namespace, topic)?;
-        Ok(self.shared.replicator.list(&topic, query))
+        let mut page = self.shared.replicator.list(&topic, query);
+        bound_page(&mut page);
+        Ok(page)
     }
 
     pub fn presence_count(
@@ -391,6 +395,25 @@ pub(super) fn check_key(key: &str, id: &str, limits: &Limits) -> Result<(), BadK
         Err(BadKey::IdControl(found))
     } else {
         Ok(())
+    }
+}
+
+/// Cuts a page of large entries short: clients' libraries take 4 MiB.
+fn bound_page(page: &mut Page) {
+    let mut bytes = 0;
+    let fits = page.entries.iter().take_while(|entry| {
+        let shown = &entry.shown;
+        bytes += shown.key().len() + shown.id().len() + shown.meta().len() + 128;
+        bytes <= PAGE_BYTES_MAX
+    });
+    // One always fits.
+    let fits = fits.count().max(1);
+    if fits < page.entries.len() {
+        page.entries.truncate(fits);
+        page.next = page.entries.last().map(|Listed { shown, .. }| PageToken {
+            key: shown.key().to_owned(),
+            id: shown.id().to_owned(),
+        });
     }
 }
 

@@ -23,10 +23,6 @@ use crate::config::value::parse_duration;
 use crate::presence::Count;
 use crate::replicator::{Listed, Page, Query};
 
-/// Entries of one answer, unless it asks for fewer or more.
-const PAGE: usize = 1_000;
-const PAGE_MAX: usize = 10_000;
-
 /// How long an entry lives unless its writer says otherwise.
 const TTL: Duration = Duration::from_secs(30);
 const TTL_MIN: Duration = Duration::from_secs(1);
@@ -169,7 +165,7 @@ fn query(uri: &Uri) -> Result<Query, ApiError> {
         })?),
     };
     let key = key.filter(|key| !key.is_empty());
-    Ok(Query { key, limit: limit.unwrap_or(PAGE).min(PAGE_MAX), after })
+    Ok(Query { key, limit: limit.unwrap_or(0), after })
 }
 
 #[derive(Debug, Deserialize)]

