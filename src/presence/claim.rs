@@ -96,6 +96,11 @@ impl Claim {
         Ok(Self(ThinArc::from_header_and_slice(fixed, &tail)))
     }
 
+    /// As this one, but for what `fields` say differently; key and id must be the same.
+    pub(super) fn renewed(&self, fields: &Fields<'_>) -> Self {
+        Self::new(fields).unwrap_or_else(|_| self.clone())
+    }
+
     /// The same claim in the open.
     pub fn fields(&self) -> Fields<'_> {
         Fields {

@@ -54,23 +54,64 @@ pub enum Kind {
     Whole { first: bool, last: bool },
 }
 
+/// About what a removal takes on a wire.
+const REMOVAL_SIZE: usize = 32;
+
+impl Entry {
+    /// About the bytes it takes on a wire.
+    pub fn size(&self) -> usize {
+        let names = self.topic.name().len() + self.claim.key().len() + self.claim.id().len();
+        72 + names + self.claim.meta().len()
+    }
+}
+
 impl Delta {
     /// About the bytes it takes on a wire.
     pub fn size(&self) -> usize {
-        let entry = |entry: &Entry| {
-            let claim = &entry.claim;
-            72 + entry.topic.name().len()
-                + claim.key().len()
-                + claim.id().len()
-                + claim.meta().len()
-        };
-        self.adds.iter().map(entry).sum::<usize>() + self.removes.len() * 32
+        let adds = self.adds.iter().map(Entry::size).sum::<usize>();
+        adds + self.removes.len() * REMOVAL_SIZE
     }
 
     /// A whole in parts of about `size_max` bytes; anything else is one part. Needs no lock: the entries are shared, not copied.
     pub fn into_parts(self, size_max: usize) -> Vec<Self> {
-        let _ = size_max;
-        vec![self]
+        if self.kind == Kind::Interval || self.size() <= size_max {
+            return vec![self];
+        }
+        let Self { replica, from, to, adds, removes, down_for, .. } = self;
+        let part = |adds, removes| Self {
+            replica: replica.clone(),
+            from,
+            to,
+            adds,
+            removes,
+            kind: Kind::Whole { first: false, last: false },
+            down_for,
+        };
+        let mut parts = Vec::new();
+        let mut now = part(Vec::new(), Vec::new());
+        let mut size = 0;
+        for entry in adds {
+            size += entry.size();
+            now.adds.push(entry);
+            if size >= size_max {
+                parts.push(std::mem::replace(&mut now, part(Vec::new(), Vec::new())));
+                size = 0;
+            }
+        }
+        for removal in removes {
+            size += REMOVAL_SIZE;
+            now.removes.push(removal);
+            if size >= size_max {
+                parts.push(std::mem::replace(&mut now, part(Vec::new(), Vec::new())));
+                size = 0;
+            }
+        }
+        parts.push(now);
+        let last = parts.len() - 1;
+        for (at, part) in parts.iter_mut().enumerate() {
+            part.kind = Kind::Whole { first: at == 0, last: at == last };
+        }
+        parts
     }
 }
 

@@ -9,13 +9,25 @@
 mod claim;
 mod delta;
 mod diff;
+mod log;
+mod order;
+mod plant;
+mod replica;
 mod requests;
+mod sessions;
+mod set;
 mod shown;
+mod slab;
+mod sorted;
+mod timers;
 mod tracker;
+mod waiting;
 
 pub use claim::{BadName, Claim, Fields};
 pub use delta::{Answer, Delta, Dot, Entry, Kind, MergeError, Merged, Removal, Row, Want};
 pub use diff::{Change, Diff};
+#[doc(hidden)]
+pub use plant::Plant;
 pub use requests::{Handed, Outcome, Owner, Track, TrackError, Tracked, Untrack, Untracked};
 pub use shown::{Count, Reference, Report, Shown};
 pub use tracker::Tracker;
@@ -32,3 +44,6 @@ pub const KEY_LEN_MAX: usize = 256;
 pub fn shard_of(topic: &Topic) -> usize {
     (topic.hash64() % SHARDS as u64) as usize
 }
+
+#[cfg(test)]
+mod tests;

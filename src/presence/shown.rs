@@ -15,7 +15,6 @@ use super::Claim;
 pub struct Reference(pub u64);
 
 impl Reference {
-    #[allow(dead_code, reason = "the tracker's bodies follow at once")]
     pub(super) fn of(topic: &Topic, claim: &Claim) -> Self {
         let mut hash = SipHasher13::new_with_keys(topic.hash64(), 0x7761_7877_696e_6721);
         for part in [claim.key().as_bytes(), claim.id().as_bytes(), claim.meta()] {
