@@ -80,7 +80,7 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
     let broker = Broker::new(
         config.node.name.clone(),
         router.clone(),
-        replicator.clone(),
+        replicator,
         membership.clone(),
         limits.clone(),
         &supervisor,

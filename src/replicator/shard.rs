@@ -149,7 +149,7 @@ impl Shards {
         *self.me.write() = me.clone();
         for shard in 0..SHARDS {
             let ((), _) = self.change(shard, now, |tracker, diff| {
-                tracker.reincarnate(me.clone(), now, diff);
+                tracker.reincarnate(me, now, diff);
             });
             let mut guard = self.shards[shard].lock();
             guard.sent = None;
