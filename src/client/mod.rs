@@ -4,7 +4,7 @@
 //! publishes by itself, and never publishes anything twice. What may have been lost is an event, never a silence.
 //!
 //! In reading order: `message` (what a user sees), `session` ● (what is decided), `scan` ● and `codec` (bytes), `seen` ●, `outbox`
-//! and `inbox` (the two queues), `reader`, `outlet`, `connect` (one stream), `driver` ○ (the task). `lean` is a receiver for those who only count.
+//! and `inbox` (the two queues), `reader`, `outlet`, `connect` (one stream), `driver` ○ (the task). `lean` is a receiver, and `present` an attendee, for those who only count.
 
 mod codec;
 pub(crate) mod connect;
@@ -15,6 +15,7 @@ mod message;
 mod outbox;
 mod outlet;
 mod presence;
+pub(crate) mod present;
 mod reader;
 mod scan;
 mod seen;
@@ -191,6 +192,21 @@ impl Client {
             return Ok(Vec::new());
         }
         self.ask_presence(PresenceAsk::Track(tracks)).await
+    }
+
+    /// As `track_all`, and ends when it has been asked; what is returned ends with the answers.
+    pub(crate) async fn begin_track_all(
+        &self,
+        tracks: Vec<Track>,
+    ) -> Result<
+        impl Future<Output = Result<Vec<Result<String, ServerError>>, ClientError>> + use<>,
+        ClientError,
+    > {
+        let (answer, answered) = oneshot::channel();
+        let ask = PresenceAsk::Track(tracks);
+        let asked = self.commands.send(Command::Presence { ask, answer }).await;
+        asked.map_err(|_| ClientError::Closed)?;
+        Ok(async move { answered.await.map_err(|_| ClientError::Closed) })
     }
 
     /// As `track`, of what this client tracks already; refused with `not_owner` where another session has taken it over.
