@@ -40,6 +40,7 @@ impl<'a> Order<'a> {
     }
 
     /// Of these claims (of one presence) the one that shows.
+    #[expect(clippy::needless_pass_by_value, reason = "an iterator made for this call")]
     pub(super) fn best(
         self,
         claims: impl Iterator<Item = Candidate<'a>> + Clone,

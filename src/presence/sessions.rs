@@ -39,8 +39,8 @@ pub(super) struct Session {
     /// How many claims of this node it owns here; released ones don't count.
     pub(super) holds: usize,
     pub(super) expires: Option<Time>,
-    /// Hashes of presences. Boxed: few sessions have any.
-    untracked: Option<Box<VecDeque<u64>>>,
+    /// Hashes of presences.
+    untracked: VecDeque<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -48,11 +48,11 @@ pub(super) struct Sessions(HashMap<SessionId, Session, RandomState>);
 
 impl Session {
     pub(super) fn has_untracked(&self, presence: u64) -> bool {
-        self.untracked.as_ref().is_some_and(|all| all.contains(&presence))
+        self.untracked.contains(&presence)
     }
 
     pub(super) fn remember_untracked(&mut self, presence: u64) {
-        let all = self.untracked.get_or_insert_default();
+        let all = &mut self.untracked;
         if !all.contains(&presence) {
             all.push_back(presence);
         }
@@ -62,12 +62,7 @@ impl Session {
     }
 
     pub(super) fn track_again(&mut self, presence: u64) {
-        if let Some(all) = &mut self.untracked {
-            all.retain(|other| *other != presence);
-            if all.is_empty() {
-                self.untracked = None;
-            }
-        }
+        self.untracked.retain(|other| *other != presence);
     }
 }
 
@@ -99,7 +94,7 @@ impl Sessions {
             state,
             holds: 0,
             expires: None,
-            untracked: None,
+            untracked: VecDeque::new(),
         });
         if owner.epoch < session.epoch {
             return None;
@@ -127,7 +122,7 @@ impl Sessions {
             state: State::Held,
             holds: 0,
             expires: None,
-            untracked: None,
+            untracked: VecDeque::new(),
         });
         if matches!(held.state, State::Held | State::Ended) {
             held.state = State::Held;
