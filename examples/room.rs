@@ -100,10 +100,14 @@ impl Eyes {
         let mut told = Vec::new();
         while told.len() < count {
             let event = tokio::time::timeout(Duration::from_secs(10), self.events.next());
-            let Some(Event::Presence(event)) = event.await? else { bail!("presence, and nothing else") };
+            let Some(Event::Presence(event)) = event.await? else {
+                bail!("presence, and nothing else")
+            };
             let Changes { joins, updates, leaves } = self.roster.apply(event);
             let last = |last| if last { " last" } else { "" };
-            told.extend(leaves.iter().map(|e| format!("- {} {}{}", e.key, e.id, last(e.last_of_key))));
+            told.extend(
+                leaves.iter().map(|e| format!("- {} {}{}", e.key, e.id, last(e.last_of_key))),
+            );
             told.extend(joins.iter().map(|e| format!("+ {} {}", e.key, e.id)));
             told.extend(updates.iter().map(|(_, e)| format!("~ {} {}", e.key, e.id)));
         }

@@ -106,7 +106,10 @@ async fn listed(cluster: &Cluster, node: usize) -> BTreeMap<String, Vec<(String,
     let rows = answer["keys"].as_array().cloned().unwrap_or_default();
     let each = rows.iter().map(|row| {
         let metas = row["metas"].as_array().cloned().unwrap_or_default();
-        (text(&row["key"]), metas.iter().map(|meta| (text(&meta["id"]), text(&meta["ref"]))).collect())
+        (
+            text(&row["key"]),
+            metas.iter().map(|meta| (text(&meta["id"]), text(&meta["ref"]))).collect(),
+        )
     });
     each.collect()
 }
@@ -116,7 +119,13 @@ fn expect_nothing_wrong(watchers: &[Watcher], judge: impl Fn(&Watcher) -> Vec<St
     for watcher in watchers {
         let wrong = judge(watcher);
         let shown = wrong.len().min(10);
-        assert!(wrong.is_empty(), "{}: {} wrong: {:#?}", watcher.name, wrong.len(), &wrong[..shown]);
+        assert!(
+            wrong.is_empty(),
+            "{}: {} wrong: {:#?}",
+            watcher.name,
+            wrong.len(),
+            &wrong[..shown]
+        );
     }
 }
 
@@ -143,11 +152,11 @@ async fn all_nodes_come_to_list_the_same() {
         }
     }
     clients[0].track(Track::new(TOPIC, "y0000").id("1").meta("\"taken\"")).await.unwrap();
-    let took =
-        eventually_lists(&cluster, "all see 120", PATIENCE, &watchers, has(120)).await;
+    let took = eventually_lists(&cluster, "all see 120", PATIENCE, &watchers, has(120)).await;
     figures::tell_time("presence.converged", took);
     let same = async || {
-        let lists = [listed(&cluster, 0).await, listed(&cluster, 1).await, listed(&cluster, 2).await];
+        let lists =
+            [listed(&cluster, 0).await, listed(&cluster, 1).await, listed(&cluster, 2).await];
         let equal = lists[0].len() == 120 && lists.windows(2).all(|pair| pair[0] == pair[1]);
         equal.then_some(()).ok_or_else(|| format!("{:?}", lists.map(|list| list.len())))
     };
@@ -234,10 +243,10 @@ async fn killed_and_its_clients_come_back_elsewhere_nobody_sees_it() {
     expect_nothing_wrong(&watchers, alternates);
     expect_nothing_wrong(&watchers, |watcher| {
         let history = watcher.history();
-        let since: Vec<_> = history.iter().position(|sighting| sighting.at >= killed).map_or_else(
-            Vec::new,
-            |from| history[from..].to_vec(),
-        );
+        let since: Vec<_> = history
+            .iter()
+            .position(|sighting| sighting.at >= killed)
+            .map_or_else(Vec::new, |from| history[from..].to_vec());
         since.iter().map(|sighting| format!("an event: {sighting:?}")).collect()
     });
 }
@@ -272,9 +281,7 @@ async fn a_rolling_restart_is_not_seen_by_watchers_that_move_too() {
         assert_eq!(listed(&cluster, node).await.len(), 2 * CLIENTS, "node {node}");
     }
     expect_nothing_wrong(&watchers, alternates);
-    expect_nothing_wrong(&watchers, |watcher| {
-        check::stillness(&from_full(watcher, 2 * CLIENTS))
-    });
+    expect_nothing_wrong(&watchers, |watcher| check::stillness(&from_full(watcher, 2 * CLIENTS)));
 }
 
 /// From where the list was first complete, as if it had been a snapshot.
@@ -309,9 +316,8 @@ async fn a_node_that_stops_for_ten_seconds_leaves_no_ghosts_and_takes_nobody_wit
     figures::tell_time("presence.sigstop.left", took);
     // Ten seconds of a node, not of this process.
     let until = cluster.clock().now() + Duration::from_secs(10).saturating_sub(took);
-    let late = async || {
-        (cluster.clock().now() >= until).then_some(()).ok_or_else(|| "not yet".to_owned())
-    };
+    let late =
+        async || (cluster.clock().now() >= until).then_some(()).ok_or_else(|| "not yet".to_owned());
     cluster.eventually("ten seconds", PATIENCE * 2, late).await;
     cluster.sigcont(1);
     // Its client was attached all the time, so they are there again.
@@ -361,7 +367,8 @@ async fn both_sides_of_a_partition_go_on_and_agree_when_it_heals() {
     let healed = cluster.clock().now();
     eventually_lists(&cluster, "all see all again", PATIENCE * 3, &watchers, has(40)).await;
     let lists = async || {
-        let lists = [listed(&cluster, 0).await, listed(&cluster, 1).await, listed(&cluster, 2).await];
+        let lists =
+            [listed(&cluster, 0).await, listed(&cluster, 1).await, listed(&cluster, 2).await];
         let equal = lists[0].len() == 40 && lists.windows(2).all(|pair| pair[0] == pair[1]);
         equal.then_some(()).ok_or_else(|| format!("{:?}", lists.map(|list| list.len())))
     };

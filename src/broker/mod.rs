@@ -25,8 +25,8 @@ use tokio::sync::watch;
 pub use attachment::{Asked, Attachment, PublishOptions};
 pub use error::{BadKey, BrokerError};
 pub use open::{Opening, Welcome};
-pub use presence::{page_text, parse_page};
 pub use presence::{TrackAnswer, TrackAsk, UntrackAsk, Verb, WatchAsked};
+pub use presence::{page_text, parse_page};
 pub use reports::{SessionFilter, SessionReport};
 pub use seat::{Ending, Outlet, Voice};
 

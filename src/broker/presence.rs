@@ -18,9 +18,6 @@ use crate::replicator::{Listed, Page, PageToken, Query, Update, Watcher, Watchin
 use crate::router::SessionMoved;
 use crate::types::{Namespace, SessionId, Topic};
 
-/// The longest that a released presence waits for somebody to take it over.
-const RELEASE_MAX: Duration = Duration::from_secs(600);
-
 const PAGE_BYTES_MAX: usize = 3 << 20;
 
 /// Writers without a session have no attachments that could be newer than others.
@@ -94,7 +91,7 @@ impl Attachment {
             topic,
             key: ask.key.as_str().into(),
             id: (!ask.id.is_empty()).then(|| ask.id.as_str().into()),
-            release: ask.linger.filter(|linger| !linger.is_zero()).map(|it| it.min(RELEASE_MAX)),
+            release: ask.linger.filter(|it| !it.is_zero()).map(|it| it.min(limits.linger_max)),
         };
         // What wasn't there isn't there now either.
         let _ = self.shared.replicator.untrack(self.seat.session, &untrack);
@@ -172,11 +169,7 @@ impl Broker {
         Ok(page)
     }
 
-    pub fn presence_count(
-        &self,
-        namespace: &Namespace,
-        topic: &str,
-    ) -> Result<Count, BrokerError> {
+    pub fn presence_count(&self, namespace: &Namespace, topic: &str) -> Result<Count, BrokerError> {
         let topic = self.presence_topic(namespace, topic)?;
         Ok(self.shared.replicator.count(&topic))
     }
@@ -220,8 +213,7 @@ impl Broker {
             id: id.to_owned(),
             ..TrackAsk::default()
         };
-        let (track, _) =
-            self.presence_judged(namespace, ask).inspect_err(BrokerError::count)?;
+        let (track, _) = self.presence_judged(namespace, ask).inspect_err(BrokerError::count)?;
         let session = SessionId::of_writer(&track.topic, key, id);
         self.shared.replicator.ended(session);
         let moved = SessionMoved { session, epoch: WRITER_EPOCH, overlap: false, ended: true };
@@ -266,10 +258,13 @@ impl Shared {
         let mut last: Option<Topic> = None;
         for ask in asks {
             let judged = self.judge(&seat.card.namespace, ask, &mut last, &limits);
-            answers.push(judged.map_or_else(|error| Some(Err(error)), |track| {
-                tracks.push(track);
-                None
-            }));
+            answers.push(judged.map_or_else(
+                |error| Some(Err(error)),
+                |track| {
+                    tracks.push(track);
+                    None
+                },
+            ));
         }
         let owner = self.owner(seat);
         let mut done = self.track_judged(&owner, verb, &tracks, &limits).into_iter();
@@ -319,9 +314,8 @@ impl Shared {
         limits: &Limits,
     ) -> (usize, BrokerError) {
         let session = limits.presences.saturating_sub(self.replicator.tracked_by(owner.session));
-        let namespace = tracks.first().map_or(0, |track| {
-            self.replicator.presences_in(track.topic.namespace())
-        });
+        let namespace =
+            tracks.first().map_or(0, |track| self.replicator.presences_in(track.topic.namespace()));
         let namespace = limits.namespace_presences.saturating_sub(namespace);
         if session <= namespace {
             (session, BrokerError::TooManyPresences { max: limits.presences })

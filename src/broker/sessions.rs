@@ -94,7 +94,10 @@ pub(crate) enum Output {
     /// The session is over, wherever it was: what it owns is nobody's.
     Ended(SessionId),
     /// The session is attached on another node: what it owns is for that one to take over.
-    Elsewhere { session: SessionId, epoch: u64 },
+    Elsewhere {
+        session: SessionId,
+        epoch: u64,
+    },
     /// The answer to `Input::Moved`.
     Known(SessionKnown),
 }

@@ -185,7 +185,8 @@ impl From<v1::Gap> for Gap {
 
 impl From<v1::PresenceEvent> for PresenceEvent {
     fn from(event: v1::PresenceEvent) -> Self {
-        let entries = |entries: Vec<v1::PresenceEntry>| entries.into_iter().map(Into::into).collect();
+        let entries =
+            |entries: Vec<v1::PresenceEntry>| entries.into_iter().map(Into::into).collect();
         let count = event.count.unwrap_or_default();
         Self {
             topic: event.topic,

@@ -22,9 +22,7 @@ use super::outlet::Outlet;
 use super::reader::{Reader, messages};
 use super::scan::Batch;
 use super::seen::Seen;
-use super::session::{
-    AttachmentId, Input, Output, PresenceAnswers, PresenceAsk, Session, Ticket,
-};
+use super::session::{AttachmentId, Input, Output, PresenceAnswers, PresenceAsk, Session, Ticket};
 use crate::supervise::Clock;
 
 /// What the user asks the driver to do.

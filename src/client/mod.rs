@@ -37,9 +37,7 @@ pub use message::{
     ClientError, Confirm, Event, Gap, GapReason, MemberTrace, Outcome, Publish, Published,
     ServerError, TopicResult,
 };
-pub use presence::{
-    Changes, PresenceCount, PresenceEntry, PresenceEvent, Roster, Track, Untrack,
-};
+pub use presence::{Changes, PresenceCount, PresenceEntry, PresenceEvent, Roster, Track, Untrack};
 pub use scan::{Batch, Headers, Message, Messages};
 
 use crate::supervise::{Clock, Shutdown, Supervisor, Task};

@@ -158,7 +158,10 @@ impl Shards {
     }
 
     pub(super) fn presences_in(&self, namespace: &Namespace) -> usize {
-        self.namespaces.lock().get(namespace).map_or(0, |count| usize::try_from(*count).unwrap_or(0))
+        self.namespaces
+            .lock()
+            .get(namespace)
+            .map_or(0, |count| usize::try_from(*count).unwrap_or(0))
     }
 
     /// Changes of one operation are mostly of one namespace.

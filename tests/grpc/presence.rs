@@ -112,8 +112,7 @@ async fn tracked_updated_untracked_and_watched() {
 
 #[tokio::test]
 async fn bad_presence_requests_get_their_error_and_change_nothing() {
-    let limits =
-        Limits { presences: 2, watches: 1, key: 8, metadata: 10, ..Limits::default() };
+    let limits = Limits { presences: 2, watches: 1, key: 8, metadata: 10, ..Limits::default() };
     let node = TestNode::with_limits(limits).await;
     let mut talk = node.session().await;
     talk.tracked(Kind::Track(track("alice", "1", 5))).await;
@@ -198,9 +197,8 @@ async fn a_clean_end_is_seen_at_once_a_broken_one_after_its_linger_and_a_resume_
     assert_eq!(watcher.reply().await.id, 1);
     assert_eq!(words(&watcher.presence().await), Vec::<String>::new());
 
-    let linger = |millis: i32| {
-        Some(prost_types::Duration { seconds: 0, nanos: millis * 1_000_000 })
-    };
+    let linger =
+        |millis: i32| Some(prost_types::Duration { seconds: 0, nanos: millis * 1_000_000 });
     let mut clean = node.session().await;
     clean.tracked(Kind::Track(track("clean", "", 1))).await;
     assert_eq!(words(&watcher.presence().await), ["+clean!"]);

@@ -260,7 +260,8 @@ mod tests {
                             event.joins.push(one);
                         }
                         "~" => {
-                            one.reference_before = list.get(&name(&one)).cloned().unwrap_or_default();
+                            one.reference_before =
+                                list.get(&name(&one)).cloned().unwrap_or_default();
                             list.insert(name(&one), one.reference.clone());
                             event.updates.push(one);
                         }

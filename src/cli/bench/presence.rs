@@ -76,9 +76,8 @@ pub(super) async fn run(args: PresenceArgs, globals: &Globals) -> anyhow::Result
     report.figure("FROM FIRST S", "complete_from_first_s", seconds(first, complete));
     report.figure("FROM LAST S", "complete_from_last_s", seconds(last, complete));
     report.figure("LEFT S", "gone_s", seconds(left, gone));
-    let ms = |quantile| {
-        (!singles.is_empty()).then(|| singles.value_at_quantile(quantile) as f64 / 1e3)
-    };
+    let ms =
+        |quantile| (!singles.is_empty()).then(|| singles.value_at_quantile(quantile) as f64 / 1e3);
     report.figure("ONE P50 MS", "one_p50_ms", ms(0.5));
     report.figure("ONE P99 MS", "one_p99_ms", ms(0.99));
     report.cost(&cost, args.presences.into());

@@ -61,8 +61,7 @@ impl Looker {
                 page,
             };
             let mut client = self.client.clone();
-            let answer =
-                self.within(client.list(request)).await.context("list presence")?;
+            let answer = self.within(client.list(request)).await.context("list presence")?;
             listing.entries.extend(answer.entries.into_iter().map(PresenceEntry::from));
             listing.count = count_of(answer.count.unwrap_or_default());
             page = answer.next_page;

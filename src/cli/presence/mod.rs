@@ -101,7 +101,10 @@ pub(super) async fn run(args: PresenceArgs, globals: &Globals) -> anyhow::Result
                 talk(globals, &format!("nobody is in {topic}"));
                 return Ok(());
             }
-            #[expect(clippy::disallowed_methods, reason = "ages are shown by the wall clock that `since` is of")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "ages are shown by the wall clock that `since` is of"
+            )]
             let now = std::time::SystemTime::now();
             line(&rows::table(&listing.entries, now))?;
             if listing.more {

@@ -122,7 +122,11 @@ mod tests {
             ..PresenceEntry::default()
         };
         let listing = Listing {
-            entries: vec![entry("alice", "1", b"{\"x\":1}"), entry("alice", "2", b"\xff"), entry("bob", "1", b"")],
+            entries: vec![
+                entry("alice", "1", b"{\"x\":1}"),
+                entry("alice", "2", b"\xff"),
+                entry("bob", "1", b""),
+            ],
             count: PresenceCount { presences: 3, keys: 2 },
             more: false,
         };

@@ -72,10 +72,19 @@ struct Sent {
 
 #[derive(Debug)]
 enum What {
-    Thing { ticket: Ticket, at: usize },
+    Thing {
+        ticket: Ticket,
+        at: usize,
+    },
     /// By update: if it isn't tracked, it shall be.
-    Again { name: Name, revision: u64, update: bool },
-    WatchAgain { topic: String },
+    Again {
+        name: Name,
+        revision: u64,
+        update: bool,
+    },
+    WatchAgain {
+        topic: String,
+    },
 }
 
 /// What an answer means.
@@ -85,13 +94,22 @@ pub(crate) enum PresenceAnswered {
     NotMine(Reply),
     /// More is to come.
     Nothing,
-    Ask { ticket: Ticket, answers: PresenceAnswers },
+    Ask {
+        ticket: Ticket,
+        answers: PresenceAnswers,
+    },
     /// No longer tracked, or watched.
-    Refused { topic: String, error: ServerError },
+    Refused {
+        topic: String,
+        error: ServerError,
+    },
     /// Ask this of the same attachment.
     Then(Request),
     /// What comes of this topic from here on begins with a snapshot.
-    Watching { topic: String, then: Option<(Ticket, PresenceAnswers)> },
+    Watching {
+        topic: String,
+        then: Option<(Ticket, PresenceAnswers)>,
+    },
 }
 
 impl Presences {
@@ -162,20 +180,14 @@ impl Presences {
     }
 
     /// Requests for all that is tracked and watched, for an attachment that is new. Asks go to it as well, after these.
-    pub(crate) fn again(
-        &mut self,
-        to: AttachmentId,
-        resumed: bool,
-        ids: &mut u64,
-    ) -> Vec<Request> {
+    pub(crate) fn again(&mut self, to: AttachmentId, resumed: bool, ids: &mut u64) -> Vec<Request> {
         for ask in self.asks.values_mut() {
             ask.sent_to = None;
         }
         let mut requests = Vec::with_capacity(self.own.len() + self.watches.len());
         for (name, own) in &self.own {
             let id = next_id(ids);
-            let what =
-                What::Again { name: name.clone(), revision: own.revision, update: resumed };
+            let what = What::Again { name: name.clone(), revision: own.revision, update: resumed };
             self.sent.insert(id, Sent { to, what });
             requests.push(own.request(id, resumed));
         }

@@ -422,12 +422,8 @@ fn done(attachment: u32, reply: u64, reference: &str) -> Input {
 }
 
 fn refused(attachment: u32, reply: u64, code: &str) -> Input {
-    let error =
-        ServerError { code: code.to_owned(), message: String::new(), hint: String::new() };
-    Input::Replied(
-        id(attachment),
-        Reply { id: reply, error: Some(error), ..Reply::default() },
-    )
+    let error = ServerError { code: code.to_owned(), message: String::new(), hint: String::new() };
+    Input::Replied(id(attachment), Reply { id: reply, error: Some(error), ..Reply::default() })
 }
 
 /// The script of a client that tracks alice and bob and watches the room; its next request is 10.

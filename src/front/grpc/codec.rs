@@ -8,9 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use super::presence::codec as presence;
-use crate::broker::{
-    BrokerError, GoAway, TrackAnswer, TrackAsk, UntrackAsk, Verb, Voice, Welcome,
-};
+use crate::broker::{BrokerError, GoAway, TrackAnswer, TrackAsk, UntrackAsk, Verb, Voice, Welcome};
 use crate::pubsub::{Messages, MessagesBuilder};
 use crate::replicator::Update;
 use crate::router::{Confirm, Confirmed, MemberTrace, Published};

@@ -35,7 +35,8 @@ impl Gathering {
     /// What must be done before `part`.
     pub(super) fn take_before(&mut self, part: &Part) -> Option<Tracks> {
         let joins = |tracks: &Tracks| {
-            let same = matches!(part, Part::Ask { ask: Ask::Track(verb, _), .. } if *verb == tracks.verb);
+            let same =
+                matches!(part, Part::Ask { ask: Ask::Track(verb, _), .. } if *verb == tracks.verb);
             same && tracks.asks.len() < TRACKS_MAX && tracks.bytes < BYTES_MAX
         };
         self.0.take_if(|tracks| !joins(tracks))

@@ -75,13 +75,12 @@ impl From<BrokerError> for ApiError {
             | BrokerError::TooManyPresences { .. }
             | BrokerError::NamespaceFull { .. }
             | BrokerError::TooManyWatches { .. } => StatusCode::TOO_MANY_REQUESTS,
-            BrokerError::Superseded
-            | BrokerError::NotOwner
-            | BrokerError::OlderRevision { .. } => StatusCode::CONFLICT,
-            BrokerError::NotTracked
-            | BrokerError::Publish(PublishError::UnknownNode(_)) | BrokerError::UnknownSession(_) => {
-                StatusCode::NOT_FOUND
+            BrokerError::Superseded | BrokerError::NotOwner | BrokerError::OlderRevision { .. } => {
+                StatusCode::CONFLICT
             }
+            BrokerError::NotTracked
+            | BrokerError::Publish(PublishError::UnknownNode(_))
+            | BrokerError::UnknownSession(_) => StatusCode::NOT_FOUND,
             BrokerError::Publish(PublishError::NotConnected(_)) | BrokerError::Draining => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

@@ -87,10 +87,7 @@ fn routes(backend: Arc<dyn Backend>) -> Router {
         .route("/v1/publish", post(publish::many))
         .route(
             "/v1/topics/{*rest}",
-            post(publish::one)
-                .get(presence::get)
-                .put(presence::put)
-                .delete(presence::delete),
+            post(publish::one).get(presence::get).put(presence::put).delete(presence::delete),
         )
         .fallback(pages::not_found)
         .method_not_allowed_fallback(pages::method_not_allowed)

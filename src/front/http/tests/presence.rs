@@ -13,7 +13,11 @@ async fn paths_queries_and_bodies_reach_the_node_as_they_are_meant() {
         ("GET", "/v1/topics/a/presence?limit=99999&page=YWxpY2UAMQ", "list default a None 00"),
         ("GET", "/v1/topics/a%2Fb/presence/count", "count default a/b"),
         ("PUT", "/v1/topics/a/presence/k%2F1/tab", "put default a k/1 tab b\"{}\" 30s"),
-        ("PUT", "/v1/topics/x/presence/presence/k/i?ttl=90s", "put default x/presence k i b\"{}\" 90s"),
+        (
+            "PUT",
+            "/v1/topics/x/presence/presence/k/i?ttl=90s",
+            "put default x/presence k i b\"{}\" 90s",
+        ),
         ("DELETE", "/v1/topics/a/presence/k/i", "delete default a k i"),
     ];
     for (method, path, expected) in ask {
@@ -22,7 +26,8 @@ async fn paths_queries_and_bodies_reach_the_node_as_they_are_meant() {
         assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
         assert_eq!(server.node.presence.lock().pop().as_deref(), Some(expected));
     }
-    let answer = server.ask("GET", "/v1/topics/a/presence", "waxwing-namespace: shop\r\n", b"").await;
+    let answer =
+        server.ask("GET", "/v1/topics/a/presence", "waxwing-namespace: shop\r\n", b"").await;
     assert_eq!(
         answer.json(),
         json!({
@@ -63,7 +68,10 @@ async fn what_makes_no_sense_is_refused_and_does_nothing() {
     for method in ["PUT", "DELETE"] {
         let headers = "origin: http://evil.example\r\n";
         let answer = server.ask(method, "/v1/topics/a/presence/k/i", headers, b"").await;
-        assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (403, Some("cross_origin")));
+        assert_eq!(
+            (answer.status, answer.json()["error"]["code"].as_str()),
+            (403, Some("cross_origin"))
+        );
     }
     assert!(server.node.presence.lock().is_empty());
 }
