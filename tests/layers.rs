@@ -49,6 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "membership",
             "metrics",
             "pubsub",
+            "replicator",
             "router",
             "supervise",
             "types",

@@ -58,7 +58,7 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
             diff_interval: config.presence.diff_interval,
             ..ReplicatorConfig::new(config.cluster.name.clone())
         },
-        membership.clone(),
+        Arc::new(membership.clone()),
         &supervisor,
         clock,
     );
@@ -80,7 +80,7 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
     let broker = Broker::new(
         config.node.name.clone(),
         router.clone(),
-        replicator,
+        replicator.clone(),
         membership.clone(),
         limits.clone(),
         &supervisor,
@@ -91,6 +91,7 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
         membership: membership.clone(),
         links: links.handle(),
         router: router.clone(),
+        replicator: replicator.clone(),
         broker: broker.clone(),
         limits: limits.clone(),
         supervisor: supervisor.clone(),
@@ -106,6 +107,7 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
         limits: limits.clone(),
         membership: membership.clone(),
         links: links.handle(),
+        replicator,
         router: router.clone(),
         broker: broker.clone(),
     });
