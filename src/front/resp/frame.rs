@@ -65,7 +65,12 @@ pub(super) enum FrameError {
 }
 
 fn shown(byte: u8) -> char {
-    if byte.is_ascii_graphic() || byte == b' ' { char::from(byte) } else { '?' }
+    match byte {
+        // As Redis writes what may not stand in a line.
+        b'\r' | b'\n' => ' ',
+        byte if byte.is_ascii_graphic() || byte == b' ' => char::from(byte),
+        _ => '?',
+    }
 }
 
 /// Where each argument stands in the buffer; of a typed line, its own bytes.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Shared;
 use super::about::NodeAbout;
 use super::connection::{Connection, STRANGER_BYTES_MAX, Seat};
+use super::command;
 use super::frame::{Arguments, Command, FrameLimits, Parsed};
 use super::input::Input;
 use super::print::Printer;
@@ -22,6 +23,9 @@ use crate::types::{Pattern, Time, Topic};
 
 /// Answers are handed on when there are so many bytes of them, or when nothing else is to be done.
 const ANSWERS_BYTES_MAX: usize = 64 << 10;
+
+/// A line of a client's is logged no longer than this.
+const LOGGED_LEN_MAX: usize = 256;
 
 /// What has been understood of one read, and is done together.
 #[derive(Debug)]
@@ -500,8 +504,8 @@ impl Talk<'_> {
 
     async fn channels(&mut self, sharded: bool, command: Command<'_>) -> Result<(), Ending> {
         if command.len() > 3 {
-            let error = "ERR wrong number of arguments for 'pubsub|channels' command";
-            self.connection.session.say_error(&mut self.answers, error);
+            let error = command::wrong_subcommand("PUBSUB", command);
+            self.connection.session.say_error(&mut self.answers, &error);
             return Ok(());
         }
         let glob = Bytes::copy_from_slice(command.get(2));
@@ -618,6 +622,11 @@ impl Around for Surroundings<'_> {
 
     fn unix_us(&self) -> u64 {
         self.shared.deps.clock.unix_ms() * 1_000
+    }
+
+    fn log(&self, line: &str) {
+        let short: String = line.chars().take(LOGGED_LEN_MAX).collect();
+        tracing::debug!(line = ?short, "a Redis client says");
     }
 
     fn node(&self) -> NodeAbout {

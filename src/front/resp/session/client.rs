@@ -264,7 +264,8 @@ fn list_filter(command: Command<'_>) -> Result<ClientFilter, String> {
         2 => {}
         4 if option.eq_ignore_ascii_case(b"type") => filter.of_type(command, 3)?,
         4.. if option.eq_ignore_ascii_case(b"id") => {
-            filter.ids = command.from(3).map(client_id).collect::<Result<_, _>>()?;
+            let ids = command.from(3).map(client_id).collect::<Result<_, _>>();
+            filter.ids = ids.map_err(|_| "ERR Invalid client ID")?;
         }
         _ => return Err(SYNTAX.to_owned()),
     }

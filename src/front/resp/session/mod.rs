@@ -66,6 +66,8 @@ pub(super) trait Around {
     fn auth_failed(&self);
     /// Microseconds since 1970.
     fn unix_us(&self) -> u64;
+    /// A line that a client wants in the node's log.
+    fn log(&self, line: &str);
     fn node(&self) -> about::NodeAbout;
     /// Where this client has reached the node.
     fn endpoint(&self) -> (String, u16);
@@ -288,6 +290,19 @@ impl Session {
                 None => self.say_error(out, NOT_AN_INTEGER),
             },
             Verb::Readonly | Verb::Readwrite | Verb::Asking => self.say_ok(out),
+            // Nothing is stored, so nothing is left.
+            Verb::Flush => match command.get(1).to_ascii_lowercase().as_slice() {
+                b"" | b"async" | b"sync" if command.len() <= 2 => self.say_ok(out),
+                _ => self.say_error(out, SYNTAX),
+            },
+            Verb::Function => self.say_ok(out),
+            Verb::Debug if word == "log" => {
+                around.log(&command.text(2));
+                self.say_ok(out);
+            }
+            Verb::Debug => self.say(out, |printer| {
+                help(printer, &["DEBUG <subcommand> [<arg>]. Subcommands are:", "LOG <message>", "HELP"]);
+            }),
             Verb::Time => self.say(out, |printer| about::time(printer, around.unix_us())),
             Verb::Info => {
                 self.say(out, |printer| about::info(printer, command, &around.node()));
