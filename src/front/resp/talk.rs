@@ -516,7 +516,11 @@ impl Talk<'_> {
         }
         let shared = self.connection.shared.clone();
         let names = shared.deps.router.names(shared.namespace(sharded), glob);
-        let names = self.connection.wait(names).await?;
+        let mut names = self.connection.wait(names).await?;
+        if command.len() > 2 && command.get(2).is_empty() {
+            // To the router no pattern means all names.
+            names.retain(|name| name.is_empty());
+        }
         self.say(|printer| {
             printer.array(names.len());
             names.iter().for_each(|name| printer.bulk(name));
