@@ -322,5 +322,10 @@ fn length(
     }
 }
 
+// With its path, so that `fuzz/` can take this file alone.
+#[cfg(any(test, fuzzing))]
+#[path = "frame/check.rs"]
+pub(super) mod check;
+
 #[cfg(test)]
 mod tests;

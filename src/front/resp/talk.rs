@@ -108,13 +108,13 @@ impl Connection {
     /// Lets others see what has changed.
     fn show(&self, now: Time) {
         let Some(seat) = &self.seat else { return };
-        let mut seen = seat.card.seen.lock();
+        let mut seen = self.card.seen.lock();
         seen.at = now;
         let shown = self.session.shown();
         if seen.shown != *shown {
-            if (&seen.shown.name, &seen.shown.lib_name) != (&shown.name, &shown.lib_name) {
+            if (seen.shown.name(), seen.shown.lib_name()) != (shown.name(), shown.lib_name()) {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                let client = match (text(&shown.name), text(&shown.lib_name)) {
+                let client = match (text(shown.name()), text(shown.lib_name())) {
                     (name, library) if library.is_empty() => name,
                     (name, library) if name.is_empty() => library,
                     (name, library) => format!("{name} ({library})"),
@@ -198,15 +198,15 @@ impl Talk<'_> {
             if !(matches!(self.group, Group::Subscribes { .. }) && is_subscribe(command)) {
                 self.settle().await?;
             }
-            let Connection { session, shared, local, .. } = &mut *self.connection;
+            let Connection { session, shared, card, .. } = &mut *self.connection;
             let before = (session.resp(), self.answers.len());
-            let around = Surroundings { shared, local: *local };
+            let around = Surroundings { shared, local: card.local() };
             let act = session.handle(command, &around, &mut self.answers);
             if session.resp() != before.0 {
                 // What waits was pushed before the answer.
                 let answer = self.answers.split_off(before.1);
                 self.flush().await?;
-                self.connection.settle_protocol(before.0);
+                self.connection.settle_protocol();
                 self.answers = answer;
             }
             act
@@ -229,11 +229,10 @@ impl Talk<'_> {
                 self.say(|printer| printer.integer(patterns));
             }
             Act::ClientInfo => {
-                let line = self.connection.seat.as_ref().map(|seat| {
-                    seat.card.seen.lock().shown = self.connection.session.shown().clone();
-                    seat.card.line(self.now)
-                });
-                self.say(|printer| printer.text(&line.unwrap_or_default()));
+                let card = self.connection.card.clone();
+                card.seen.lock().shown = self.connection.session.shown().clone();
+                let line = card.line(self.now);
+                self.say(|printer| printer.text(&line));
             }
             Act::ClientList(filter) => {
                 self.connection.show(self.now);
@@ -488,15 +487,15 @@ impl Talk<'_> {
                 return Ok(());
             }
         }
-        let Connection { session, shared, local, .. } = &mut *self.connection;
+        let Connection { session, shared, card, .. } = &mut *self.connection;
         let resp = session.resp();
-        let around = Surroundings { shared, local: *local };
+        let around = Surroundings { shared, local: card.local() };
         let mut answer = Vec::new();
         session.is_reset(&around, &mut answer);
         if resp != Resp::Two {
             let answers = std::mem::take(&mut self.answers);
             self.connection.say(answers);
-            self.connection.settle_protocol(resp);
+            self.connection.settle_protocol();
         }
         self.answers.extend_from_slice(&answer);
         Ok(())
@@ -548,17 +547,17 @@ impl Talk<'_> {
     async fn kill(&mut self, asked: KillAsked) -> Result<(), Ending> {
         let KillAsked { filter, is_old_form } = asked;
         let cards = self.connection.shared.clients.find(&filter);
-        let own = self.connection.seat.as_ref().map(|seat| seat.card.id);
+        let own = self.connection.card.id;
         let mut killed: u64 = 0;
         let mut kills_itself = false;
         for card in &cards {
-            if Some(card.id) == own {
+            if card.id == own {
                 killed += 1;
                 kills_itself = true;
                 continue;
             }
             let broker = self.connection.shared.deps.broker.clone();
-            let id = card.session.to_string();
+            let id = card.seen.lock().session.to_string();
             let kill = async move { broker.kill(&id).await };
             killed += u64::from(self.connection.wait(kill).await?.is_ok());
         }

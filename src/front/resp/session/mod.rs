@@ -12,6 +12,8 @@ mod tests;
 pub(super) use client::{ClientFilter, KillAsked};
 pub(super) use pubsub::help;
 
+use std::sync::Arc;
+
 use super::about;
 use super::command::{self, Meaning, Spec, Subcommand, Verb};
 use super::frame::Command;
@@ -76,20 +78,42 @@ pub(super) trait Around {
 /// What others may see of a client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Shown {
-    pub(super) name: Box<[u8]>,
-    pub(super) lib_name: Box<[u8]>,
-    pub(super) lib_ver: Box<[u8]>,
+    /// Many connections have none.
+    names: Option<Arc<Names>>,
     pub(super) resp: Resp,
     pub(super) db: u8,
     pub(super) no_evict: bool,
     pub(super) no_touch: bool,
-    pub(super) channels: usize,
-    pub(super) patterns: usize,
-    pub(super) sharded: usize,
+    pub(super) channels: u32,
+    pub(super) patterns: u32,
+    pub(super) sharded: u32,
     pub(super) last: &'static str,
 }
 
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Names {
+    name: Box<[u8]>,
+    lib_name: Box<[u8]>,
+    lib_ver: Box<[u8]>,
+}
+
 impl Shown {
+    pub(super) fn name(&self) -> &[u8] {
+        self.names.as_ref().map_or(&[], |names| &names.name)
+    }
+
+    pub(super) fn lib_name(&self) -> &[u8] {
+        self.names.as_ref().map_or(&[], |names| &names.lib_name)
+    }
+
+    pub(super) fn lib_ver(&self) -> &[u8] {
+        self.names.as_ref().map_or(&[], |names| &names.lib_ver)
+    }
+
+    fn names(&mut self) -> &mut Names {
+        Arc::make_mut(self.names.get_or_insert_default())
+    }
+
     pub(super) fn is_subscribed(&self) -> bool {
         self.channels + self.patterns + self.sharded > 0
     }
