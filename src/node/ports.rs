@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 
 use crate::config::ListenConfig;
 
@@ -116,8 +116,15 @@ impl Ports {
     }
 }
 
+/// Clients that come back all at once, as when another node was killed, must not be refused; the kernel's own limit holds too.
+const BACKLOG: u32 = 4096;
+
 async fn bind_tcp(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(addr).await?;
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As the standard library does it: a node that starts again need not wait for its old connections.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    let listener = socket.listen(BACKLOG)?;
     let addr = listener.local_addr()?;
     Ok((listener, addr))
 }

@@ -216,7 +216,7 @@ fn pattern_interest(pattern: &Pattern, subscriptions: u32) -> pb::PatternInteres
 
 fn parse_pattern(one: &pb::PatternInterest) -> Result<Change, CodecError> {
     let namespace = Namespace::parse(&one.namespace).map_err(|_| CodecError::Bad("namespace"))?;
-    if one.pattern.is_empty() || one.pattern.len() > TOPIC_LEN_CEILING {
+    if one.pattern.len() > TOPIC_LEN_CEILING {
         return Err(CodecError::Bad("pattern"));
     }
     let pattern = Pattern { namespace, glob: one.pattern[..].into() };

@@ -86,6 +86,11 @@ pub(super) struct Unconfirmed {
 }
 
 impl Lane {
+    /// Would a publish be handed to it now?
+    pub(super) fn is_linked(&self) -> bool {
+        self.outbox.read().is_some()
+    }
+
     pub(super) fn new(name: &NodeName, forwarded: &Arc<AtomicU64>) -> Self {
         Self {
             name: name.clone(),

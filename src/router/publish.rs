@@ -50,7 +50,7 @@ pub struct Published {
     pub first: u64,
     /// Members that put it into mailboxes, this node among them.
     pub members: u32,
-    /// With `Confirm::Cluster` those that it was put to; else this node's, and what interested peers last announced.
+    /// With `Confirm::Cluster` those that it was put to; else this node's, and what interested peers that are linked last announced.
     pub subscriptions: u64,
     /// Interested members that did not answer in time, or were not asked.
     pub unknown: u32,
@@ -225,7 +225,8 @@ impl Router {
             }
             if confirm != Confirm::Cluster {
                 published.unknown += 1;
-                published.subscriptions += one.announced;
+                // Where there is no link, nobody gets it; a gap tells them when they come back.
+                published.subscriptions += if one.linked { one.announced } else { 0 };
             }
         }
         if confirm == Confirm::Cluster && targets.local {

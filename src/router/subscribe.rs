@@ -1,6 +1,5 @@
 //! Subscriptions of this node's attachments, and how far peers have confirmed them.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use super::lane::{Lane, Unconfirmed};
 use super::{Router, RouterHandle};
 use crate::pubsub::interest::Subject;
 use crate::pubsub::{Copies, Mailbox};
+use crate::types::few::FewSet;
 use crate::types::{NodeName, Pattern, SessionId, Topic};
 
 /// One attachment and what it is subscribed to, activated or not.
@@ -22,8 +22,8 @@ pub(super) struct Subscriber {
 
 #[derive(Debug, Default)]
 struct Subscriptions {
-    topics: HashSet<Topic>,
-    patterns: HashSet<Pattern>,
+    topics: FewSet<Topic>,
+    patterns: FewSet<Pattern>,
     /// Nothing may be added any more.
     closed: bool,
 }
@@ -176,8 +176,8 @@ impl RouterHandle {
                 Subscriptions { closed: true, ..Subscriptions::default() },
             )
         };
-        let topics: Vec<Topic> = subscriptions.topics.into_iter().collect();
-        let patterns: Vec<Pattern> = subscriptions.patterns.into_iter().collect();
+        let topics: Vec<Topic> = subscriptions.topics.into_vec();
+        let patterns: Vec<Pattern> = subscriptions.patterns.into_vec();
         self.0.end_subscriptions(mailbox, &topics, &patterns);
     }
 

@@ -48,15 +48,15 @@ impl Strict {
 pub(super) struct State {
     pub(super) queue: VecDeque<Entry>,
     /// Replies among them.
-    events: usize,
+    events: u32,
     pub(super) bytes: usize,
     pub(super) limit: usize,
     /// Why gaps of this mailbox arise.
     reason: GapReason,
     pub(super) strict: Option<Strict>,
-    dropping: Option<Dropped>,
+    dropping: Option<Box<Dropped>>,
     /// How many entries the writer may take, while a subscription is being put in place.
-    pub(super) held_from: Option<usize>,
+    pub(super) held_from: Option<u32>,
     /// None: the client never gave any, so HTTP/2 alone limits it.
     pub(super) credit: Option<i64>,
     pub(super) writer: Option<Waker>,
@@ -217,7 +217,8 @@ impl State {
 
     /// The position of the next entry that may be taken.
     pub(super) fn next(&self) -> Option<usize> {
-        let end = self.held_from.unwrap_or(self.queue.len()).min(self.queue.len());
+        let held_from = self.held_from.map_or(usize::MAX, |at| at as usize);
+        let end = self.queue.len().min(held_from);
         if end == 0 {
             return None;
         }
@@ -254,7 +255,7 @@ impl State {
             bytes += cost;
             self.bytes -= cost;
             any = true;
-            self.events -= usize::from(matches!(entry, Entry::Event(_)));
+            self.events -= u32::from(matches!(entry, Entry::Event(_)));
             if let Some(batch) = entry.batch() {
                 self.delivered += u64::from(batch.count());
                 if let Some(credit) = &mut self.credit {
@@ -275,16 +276,20 @@ impl State {
         if let Some(strict) = self.strict.as_mut().filter(|strict| self.bytes <= strict.soft) {
             strict.over_since = None;
         }
-        if self.queue.is_empty() && self.queue.capacity() > 8 {
-            // An idle connection owns no buffers.
-            self.queue = VecDeque::new();
-        }
         any
     }
 
     pub(super) fn sleep(&mut self, cx: &Context<'_>) {
+        self.rest();
         if !self.writer.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             self.writer = Some(cx.waker().clone());
+        }
+    }
+
+    /// An idle connection owns no buffers.
+    pub(super) fn rest(&mut self) {
+        if self.queue.is_empty() && self.queue.capacity() > 0 {
+            self.queue = VecDeque::new();
         }
     }
 

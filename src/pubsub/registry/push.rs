@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 
 use smallvec::SmallVec;
 
@@ -34,8 +35,10 @@ impl<'a> Slices<'a> {
 
     pub(super) async fn push_all(mut self) -> Delivery {
         while self.push_next() {
+            self.delivery.write();
             tokio::task::yield_now().await;
         }
+        self.delivery.write();
         std::mem::take(&mut self.delivery)
     }
 
@@ -64,6 +67,7 @@ impl<'a> Slices<'a> {
 impl Drop for Slices<'_> {
     fn drop(&mut self) {
         while self.push_next() {}
+        self.delivery.wake();
     }
 }
 
@@ -149,7 +153,7 @@ impl Registry {
         delivery: &mut Delivery,
     ) {
         if !is_excluded(run.batch(), mailbox) {
-            let pushed = mailbox.push_match(run, now);
+            let pushed = mailbox.push_match_asleep(run, now);
             self.note(pushed, run.batch(), mailbox, delivery);
         }
     }
@@ -184,12 +188,23 @@ impl Registry {
         delivery: &mut Delivery,
     ) {
         if !is_excluded(batch, mailbox) {
-            let pushed = mailbox.push(batch, now);
+            let pushed = mailbox.push_asleep(batch, now);
             self.note(pushed, batch, mailbox, delivery);
         }
     }
 
-    fn note(&self, pushed: Pushed, batch: &Batch, mailbox: &Arc<Mailbox>, delivery: &mut Delivery) {
+    fn note(
+        &self,
+        (pushed, waker): (Pushed, Option<Waker>),
+        batch: &Batch,
+        mailbox: &Arc<Mailbox>,
+        delivery: &mut Delivery,
+    ) {
+        match waker {
+            Some(waker) if mailbox.is_direct() => delivery.asleep.push((mailbox.clone(), waker)),
+            Some(waker) => waker.wake(),
+            None => {}
+        }
         match pushed {
             Pushed::Queued => delivery.mailboxes += 1,
             Pushed::Slow => {
