@@ -114,11 +114,36 @@ curl_to_subscriber() {
     cat "$work/subscribed" "$work/received"
     grep -qx 'told by curl' "$work/received"
 }
-export WAXWING_BIN work c http
-export -f curl_to_subscriber
+
+# An entry put by JSON over HTTP on one node, seen and counted by the command line on another, and gone when it is deleted on a third.
+curl_presence() {
+    local here="http://$http/v1/topics/clients%2Froom/presence" there="http://$http_b/v1/topics/clients%2Froom/presence"
+    curl -fsS --max-time 10 -X PUT -d '{"job":"nightly"}' "$here/worker/1?ttl=60s"
+    for _ in $(seq 100); do
+        "$WAXWING_BIN" --node "$c" presence list clients/room -o json >"$work/listed"
+        grep -q nightly "$work/listed" && break
+        sleep 0.1
+    done
+    cat "$work/listed"
+    grep -q '"meta":{"job":"nightly"}' "$work/listed"
+    curl -fsS --max-time 10 "$there/count"
+    curl -fsS --max-time 10 -X DELETE "$there/worker/1"
+    for _ in $(seq 100); do
+        [ "$("$WAXWING_BIN" --node "$c" presence count clients/room)" = 0 ] && return
+        sleep 0.1
+    done
+    return 1
+}
+http_b=127.0.0.1:$((base + 12))
+export WAXWING_BIN work c http http_b
+export -f curl_to_subscriber curl_presence
 
 if [ -z "${REDIS_ONLY:-}" ]; then
     run rust cargo run --quiet --locked --example chat -- --smoke "$c" "$a"
+    run rust-room cargo run --quiet --locked --example room -- --smoke "$a" "$b"
+    run python-room "$python" examples/python/room.py --smoke "$b" "$c"
+    run node-room node examples/node/room.js --smoke "$c" "$a"
+    run http-presence bash -euo pipefail -c curl_presence
     run python "$python" examples/python/chat.py --smoke "$a" "$b"
     run node node examples/node/chat.js --smoke "$b" "$c"
     run reflection "$python" scripts/reflection_client.py "$c" "$a"

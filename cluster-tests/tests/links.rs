@@ -238,7 +238,7 @@ async fn a_node_that_is_cut_off_goes_on_and_comes_back() {
                     origins.push(message.origin.clone());
                     true
                 }
-                Got::Gap(_) | Got::GoAway(_) | Got::Welcome(_) => false,
+                Got::Gap(_) | Got::GoAway(_) | Got::Presence(_) | Got::Welcome(_) => false,
             })
             .await;
         assert!(last.is_ok(), "{}: {last:?}", subscriber.name());

@@ -7,6 +7,7 @@ mod attachment;
 mod endpoints;
 pub mod error;
 mod open;
+mod presence;
 mod reaper;
 mod reports;
 mod seat;
@@ -22,14 +23,17 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use attachment::{Asked, Attachment, PublishOptions};
-pub use error::BrokerError;
+pub use error::{BadKey, BrokerError};
 pub use open::{Opening, Welcome};
+pub use presence::{TrackAnswer, TrackAsk, UntrackAsk, Verb, WatchAsked};
+pub use presence::{page_text, parse_page};
 pub use reports::{SessionFilter, SessionReport};
 pub use seat::{Ending, Outlet, Voice};
 
 use crate::config::limits::LimitsHandle;
 use crate::membership::MembershipHandle;
 use crate::pubsub::Messages;
+use crate::replicator::ReplicatorHandle;
 use crate::router::{
     Confirm, Publish, Published, Reach, RouterHandle, SessionDirectory, SessionKnown, SessionMoved,
 };
@@ -50,6 +54,7 @@ pub struct Broker {
 struct Shared {
     node: NodeName,
     router: RouterHandle,
+    replicator: ReplicatorHandle,
     membership: MembershipHandle,
     limits: LimitsHandle,
     clock: Clock,
@@ -109,6 +114,7 @@ impl Broker {
     pub fn new(
         node: NodeName,
         router: RouterHandle,
+        replicator: ReplicatorHandle,
         membership: MembershipHandle,
         limits: LimitsHandle,
         supervisor: &Supervisor,
@@ -117,6 +123,7 @@ impl Broker {
         let shared = Arc::new(Shared {
             node,
             router,
+            replicator,
             membership,
             limits,
             clock,
@@ -280,9 +287,22 @@ impl Shared {
         let mut table = self.table.lock();
         let outputs = table.sessions.handle(input, now);
         let affected = table.affected(&outputs);
+        self.tell_replicator(&outputs);
         drop(table);
         obey(affected);
         outputs
+    }
+
+    /// What became of sessions, for what they own. With the table locked: told late, the end of a session could take what its next life
+    /// owns.
+    fn tell_replicator(&self, outputs: &[Output]) {
+        for output in outputs {
+            match *output {
+                Output::Ended(session) => self.replicator.ended(session),
+                Output::Elsewhere { session, epoch } => self.replicator.moved(session, epoch),
+                _ => {}
+            }
+        }
     }
 
     async fn announce(&self, outputs: &[Output]) {
@@ -319,6 +339,8 @@ impl Table {
                 Output::Ask { .. }
                 | Output::Announce(_)
                 | Output::Welcome { .. }
+                | Output::Ended(_)
+                | Output::Elsewhere { .. }
                 | Output::Known(_) => {}
             }
         }

@@ -1,5 +1,6 @@
 //! One attachment as everybody sees it: its reading side, its writing side, the table, the reaper. Whoever ends it first says why.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
@@ -13,8 +14,10 @@ use super::open::Welcome;
 use super::sessions::{AttachmentId, CloseReason};
 use super::{BrokerError, GoAway};
 use crate::config::limits::LimitsHandle;
+use crate::presence::Owner;
 use crate::pubsub::DirectWriter;
 use crate::pubsub::mailbox::{Closed, Entry, Mailbox};
+use crate::replicator::{Update, WatchId};
 use crate::supervise::Shutdown;
 use crate::types::few::FewSet;
 use crate::types::{Namespace, Pattern, SessionId, Topic};
@@ -25,6 +28,10 @@ pub trait Voice: Sync {
     fn welcome(&self, welcome: &Welcome) -> Option<Bytes>;
     /// `None`: this front's clients can't be told; they are closed instead.
     fn go_away(&self, away: &GoAway) -> Option<Bytes>;
+    /// What happened to a watched topic. `None`: this front's clients watch nothing.
+    fn presence(&self, _update: &Update) -> Option<Bytes> {
+        None
+    }
 }
 
 /// Why an attachment ended.
@@ -136,11 +143,30 @@ pub(super) struct Seat {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) voice: &'static dyn Voice,
     pub(super) subscriptions: Mutex<Subscriptions>,
+    /// Presence of topics that it watches.
+    pub(super) watches: Mutex<HashMap<Topic, Watch>>,
+    /// Set by the welcome.
+    attached: OnceLock<Attached>,
+    /// The replicator knows of it.
+    pub(super) owns: AtomicBool,
     /// Cancelled when it ends. Made when somebody first asks for it: fronts that poll the mailbox never do.
     closed: OnceLock<Shutdown>,
     welcomed: AtomicBool,
     receive_only: AtomicBool,
     ending: OnceLock<Ending>,
+}
+
+/// As what a session is attached.
+#[derive(Debug, Clone, Copy)]
+struct Attached {
+    epoch: u64,
+    linger: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) id: WatchId,
+    pub(super) counts_only: bool,
 }
 
 #[derive(Debug, Default)]
@@ -180,6 +206,9 @@ impl Seat {
             mailbox,
             voice,
             subscriptions: Mutex::default(),
+            watches: Mutex::default(),
+            attached: OnceLock::new(),
+            owns: AtomicBool::new(false),
             closed: OnceLock::new(),
             welcomed: AtomicBool::new(false),
             receive_only: AtomicBool::new(false),
@@ -215,6 +244,18 @@ impl Seat {
 
     pub(super) fn ending(&self) -> Option<&Ending> {
         self.ending.get()
+    }
+
+    pub(super) fn set_attached(&self, epoch: u64, linger: Duration) {
+        let _ = self.attached.set(Attached { epoch, linger });
+    }
+
+    /// The session as an owner of presences. Whoever asks has been welcomed.
+    pub(super) fn owner(&self) -> Owner {
+        let attached = self.attached.get().copied();
+        let Attached { epoch, linger } =
+            attached.unwrap_or(Attached { epoch: 0, linger: Duration::ZERO });
+        Owner { session: self.session, epoch, linger }
     }
 
     pub(super) fn set_welcomed(&self) {

@@ -54,7 +54,10 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
         clock,
     );
     let replicator = Replicator::start(
-        ReplicatorConfig::new(config.cluster.name.clone()),
+        ReplicatorConfig {
+            diff_interval: config.presence.diff_interval,
+            ..ReplicatorConfig::new(config.cluster.name.clone())
+        },
         Arc::new(membership.clone()),
         &supervisor,
         clock,
@@ -77,6 +80,7 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
     let broker = Broker::new(
         config.node.name.clone(),
         router.clone(),
+        replicator,
         membership.clone(),
         limits.clone(),
         &supervisor,
