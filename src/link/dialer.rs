@@ -27,7 +27,7 @@ use super::stream::{Life, decode};
 use super::{Direction, FRAME_LEN_MAX, OPEN_PATH, Shared, nonce};
 use crate::membership::{LinkEvidence, MemberState, SharedMembers};
 use crate::supervise::backoff::Backoff;
-use crate::supervise::{Supervisor, Task, TaskHandle};
+use crate::supervise::{Shutdown, Supervisor, Task, TaskHandle};
 use crate::types::{Incarnation, NodeName};
 use crate::wire::frames::FrameBody;
 
@@ -141,8 +141,11 @@ async fn try_link(shared: &Arc<Shared>, peer: &NodeName, target: Target) -> Link
         Err(_) => return LinkError::HandshakeTimeout(limit),
     };
     frames.proven(FRAME_LEN_MAX, bytes_counter(peer, Direction::In));
-    let life = Life::begin(shared.clone(), Direction::Out, up, outbox, None);
-    life.read(&mut session, &mut frames).await
+    let said = up.said.expect("an acceptor says where it is");
+    match Life::dialed(shared.clone(), up, said, outbox) {
+        Ok(life) => life.read(&mut session, &mut frames, Shutdown::new()).await,
+        Err(error) => error,
+    }
 }
 
 async fn connect(shared: &Shared, peer: &NodeName, target: Target) -> Result<TcpStream, LinkError> {

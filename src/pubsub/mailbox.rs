@@ -79,7 +79,8 @@ pub enum Entry {
 }
 
 impl Entry {
-    fn cost(&self) -> usize {
+    /// What it pins, near enough.
+    pub fn cost(&self) -> usize {
         match self {
             Self::Batch(batch) => batch.cost(),
             Self::Match(run) => run.cost(),
@@ -100,6 +101,8 @@ impl Entry {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MailboxReport {
     pub bytes: usize,
+    /// Taken, and not yet settled.
+    pub unsettled: usize,
     pub limit: usize,
     /// Messages taken by the writer.
     pub delivered: u64,
@@ -126,9 +129,11 @@ impl Mailbox {
         }
     }
 
-    /// A link's outbox.
+    /// For the links to a peer. What is taken counts until it is settled.
     pub fn outbox(id: u64, limit: usize) -> Self {
-        Self::with_reason(id, SessionId([0; 16]), limit, GapReason::Link)
+        let mut mailbox = Self::with_reason(id, SessionId([0; 16]), limit, GapReason::Link);
+        mailbox.state.get_mut().keeps = true;
+        mailbox
     }
 
     fn with_reason(id: u64, session: SessionId, limit: usize, reason: GapReason) -> Self {
@@ -249,6 +254,17 @@ impl Mailbox {
             drop(state);
             room.into_iter().for_each(Waker::wake);
         }
+    }
+
+    /// Entries of an outbox that cost so much, or so much of what they cost, are pinned no more.
+    pub fn settle(&self, cost: usize) {
+        let mut state = self.state.lock();
+        state.settle(cost);
+        let waker = state.waker();
+        let room = state.waited();
+        drop(state);
+        wake(waker);
+        room.into_iter().for_each(Waker::wake);
     }
 
     /// As `poll_take`, with the entries as they are.
@@ -382,6 +398,7 @@ impl Mailbox {
         let state = self.state.lock();
         MailboxReport {
             bytes: state.bytes,
+            unsettled: state.unsettled,
             limit: state.limit,
             delivered: state.delivered,
             dropped: state.dropped,

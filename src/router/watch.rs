@@ -42,6 +42,7 @@ impl Router {
                         let limits = self.limits.get();
                         self.close_stalled(limits.mailbox_stall);
                         self.expire_outboxes(limits.link_window_age);
+                        self.give_up_unlinked(limits.link_window_age);
                         for lane in self.lanes().iter() {
                             self.tell_if_lost(lane);
                         }
@@ -62,8 +63,13 @@ impl Router {
             self.lane(&member.name);
         }
         for lane in self.lanes().iter() {
-            if view.get(&lane.name).is_some_and(|member| member.state == MemberState::Leaving) {
-                lane.state.lock().leaving = true;
+            if let Some(member) = view.get(&lane.name) {
+                let mut state = lane.state.lock();
+                state.leaving |= member.state == MemberState::Leaving;
+                if state.pair.is_some_and(|(_, peer)| peer < member.incarnation) {
+                    // Nobody will ask for it any more.
+                    lane.give_up(&mut state);
+                }
             }
             self.tell_if_lost(lane);
         }
@@ -81,6 +87,20 @@ impl Router {
         }
         drop(lanes);
         self.progress.notify_waiters();
+    }
+
+    /// What is kept for a peer to which there has been no link for `age` is not kept any longer. Either the peer has told its subscribers
+    /// by then, and will say so; or this node tells it when it is back that something was published before its interest was known.
+    fn give_up_unlinked(&self, age: Duration) {
+        let now = self.clock.now();
+        for lane in self.lanes().iter() {
+            let mut state = lane.state.lock();
+            let gone = state.out_gone_since.is_some_and(|since| now - since >= age);
+            if gone && state.out.is_none() && state.pair.is_some() {
+                tracing::info!(peer = %lane.name, "what was kept for the peer is given up");
+                lane.give_up(&mut state);
+            }
+        }
     }
 
     /// A member whose death is confirmed, or to which there has been no link for longer than anything waits for one, may have taken
