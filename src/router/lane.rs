@@ -61,6 +61,8 @@ pub(super) struct LaneState {
     pub(super) pair: Option<(Incarnation, Incarnation)>,
     /// What links to the peer send from. `Lane::outbox` is the same once the peer's interest is known.
     pub(super) outbox: Option<Arc<Mailbox>>,
+    /// What was kept for it was given up, and nobody has told its subscribers.
+    pub(super) owes_gap: bool,
     /// Since when there has been no link to it, after there was one.
     pub(super) out_gone_since: Option<Time>,
     /// Its subscribers know that what this node published before it had their interest may be lost; or the peer has yet to be told
@@ -117,11 +119,16 @@ impl Lane {
         *self.interest.write() = PeerInterest::default();
     }
 
-    /// The peer's interest is known: what matches it is kept from here on.
-    pub(super) fn open_outbox(&self, state: &LaneState) {
-        if self.outbox.read().is_none() {
-            self.outbox.write().clone_from(&state.outbox);
+    /// The peer's interest is known: what matches it is kept from here on, behind a gap for what was not.
+    pub(super) fn open_outbox(&self, state: &mut LaneState) {
+        if self.outbox.read().is_some() {
+            return;
         }
+        let Some(outbox) = &state.outbox else { return };
+        if std::mem::take(&mut state.owes_gap) {
+            outbox.push_gap(Gap::possible(None, GapReason::Link));
+        }
+        *self.outbox.write() = Some(outbox.clone());
     }
 
     /// What a gap names of these topics. None: any.

@@ -197,8 +197,10 @@ impl Router {
         if link.past != Past::Kept || state.pair != pair {
             lane.give_up(&mut state);
             state.pair = pair;
-            // A peer that has declared everything lost has told its subscribers, up to where this node has its interest again.
-            state.introduced = link.past == Past::Declared;
+            // A peer that has declared everything lost has told its subscribers, up to where this node has its interest again. One that
+            // expects to go on is told in its place.
+            state.introduced = link.past != Past::Unknown;
+            state.owes_gap = link.past == Past::Kept;
         }
         let outbox = state.outbox.get_or_insert_with(|| {
             Arc::new(Mailbox::outbox(self.next_mailbox(), self.limits.get().link_window))
@@ -236,7 +238,7 @@ impl Router {
                 let Some(version) = lane.interest.read().version() else { return };
                 let mut state = lane.state.lock();
                 // First: a publish that finds no outbox has said before that there was one.
-                lane.open_outbox(&state);
+                lane.open_outbox(&mut state);
                 let published_before =
                     !std::mem::replace(&mut state.introduced, true) && self.took_publish();
                 if let Some(up) = &state.out {

@@ -90,7 +90,7 @@ impl Router {
     }
 
     /// What is kept for a peer to which there has been no link for `age` is not kept any longer. Either the peer has told its subscribers
-    /// by then, and will say so; or this node tells it when it is back that something was published before its interest was known.
+    /// by then, and will say so; or a gap is the first that it gets.
     fn give_up_unlinked(&self, age: Duration) {
         let now = self.clock.now();
         for lane in self.lanes().iter() {

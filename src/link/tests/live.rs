@@ -142,12 +142,16 @@ async fn a_cut_link_comes_back_and_goes_on_where_the_peer_is() {
     let (a, b, proxy) = proxied(Duration::from_secs(2)).await;
     let again = Event::Up { had_epoch: true };
     for cuts in 1..=5 {
-        // Content is on its way when the link is cut.
         let first = (u32::try_from(cuts).unwrap() - 1) * ITEMS;
-        a.told.source("b", OUT).unwrap().content(numbered(first..first + ITEMS));
+        a.told.source("b", OUT).unwrap().content(numbered(first..first + ITEMS / 2));
         eventually("some has arrived", || (b.told.items("a").len() > first as usize).then_some(()))
             .await;
+        // The rest is on its way, or waits, when the link is cut.
+        proxy.hold(true);
+        a.told.source("b", OUT).unwrap().content(numbered(first + ITEMS / 2..first + ITEMS));
+        eventually("it is on its way", || (a.row("b", OUT).unacked_bytes > 0).then_some(())).await;
         proxy.cut();
+        proxy.hold(false);
         eventually("the link is back", || {
             (a.told.count("b", OUT, &again) >= cuts && a.connected(&b) && b.connected(&a))
                 .then_some(())
