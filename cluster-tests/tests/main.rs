@@ -12,3 +12,4 @@ mod limits;
 mod links;
 mod membership;
 mod order;
+mod window;

@@ -159,11 +159,11 @@ impl Pieces {
     }
 
     /// `Frame { control: payload }`
-    pub(super) fn put_control(&mut self, payload: Bytes) {
+    pub(super) fn put_control(&mut self, payload: &Bytes) {
         let len = 1 + varint_len(payload.len() as u64) + payload.len();
         put_prefix(&mut self.joined, len);
         self.joined.put_u8(TAG_CONTROL);
-        self.put_bytes(&payload);
+        self.put_bytes(payload);
     }
 
     /// `Frame { content: Content { first, items } }`

@@ -192,7 +192,7 @@ impl Outgoing {
             self.put_ack(cx);
             up.source.take_control(&mut self.control, self.limits.chunk_bytes);
             for payload in self.control.drain(..) {
-                self.pieces.put_control(payload);
+                self.pieces.put_control(&payload);
             }
             if let Some(Writing { window, attempt }) = &up.writing {
                 let (limits, now) = (&self.limits, self.clock.now());

@@ -136,9 +136,9 @@ impl Lane {
         if topics.len() > GAP_TOPICS_MAX { Vec::new() } else { topics }
     }
 
-    /// Something of a member that is no more may have been lost.
-    pub(super) fn lost(&self) -> Gap {
-        Gap::possible(Some(self.origin.clone()), GapReason::MemberLost)
+    /// Something of a member that is no more, or whose link has been gone for too long, may have been lost.
+    pub(super) fn lost(&self, reason: GapReason) -> Gap {
+        Gap::possible(Some(self.origin.clone()), reason)
     }
 
     /// A gap that says which topics' messages of this peer may be missing.

@@ -226,7 +226,7 @@ impl Router {
         state.lost_told = false;
         state.leaving = false;
         state.inward = Some(Up { link: link.clone(), source: source.clone() });
-        (source, lost.then(|| lane.lost()))
+        (source, lost.then(|| lane.lost(GapReason::MemberLost)))
     }
 
     /// A peer's interest was brought forward (`Ok(true)`), or a part of it is there, or it did not fit.

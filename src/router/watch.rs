@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Router;
 use super::lane::Lane;
 use crate::membership::{MemberState, Members};
-use crate::pubsub::Origin;
+use crate::pubsub::{GapReason, Origin};
 use crate::supervise::Shutdown;
 use crate::types::Replica;
 
@@ -105,7 +105,7 @@ impl Router {
 
     /// A member whose death is confirmed, or to which there has been no link for longer than anything waits for one, may have taken
     /// messages with it that were not sent yet: everybody who could have got some is told, once after each of its links. One that left
-    /// had sent what it had; one that is merely silent may come back, and then its new link is the gap.
+    /// had sent what it had; one that is merely silent may come back, and then its next link goes on where this one ended.
     pub(super) fn tell_if_lost(&self, lane: &Lane) {
         let Some(heard) = lane.state.lock().heard else { return };
         let view = self.membership.members();
@@ -123,6 +123,7 @@ impl Router {
         state.unconfirmed.clear();
         state.unconfirmed_all = false;
         drop(state);
-        self.tell_everybody(&lane.lost());
+        let reason = if dead { GapReason::MemberLost } else { GapReason::Link };
+        self.tell_everybody(&lane.lost(reason));
     }
 }

@@ -97,7 +97,7 @@ proptest! {
         let mut pieces = Pieces::default();
         pieces.put_frame(Frame::Ack { upto: 7 });
         pieces.put_content(first, items.iter());
-        pieces.put_control(items[0].clone());
+        pieces.put_control(&items[0]);
         pieces.cut();
         let frames = read_back(pieces, &cuts);
         prop_assert_eq!(frames, vec![

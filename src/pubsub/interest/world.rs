@@ -77,9 +77,7 @@ impl World {
                 let count = self.subscriptions.entry(topic).or_default();
                 *count += 1;
                 let first = *count == 1;
-                if bug != Bug::CountedByTopic {
-                    self.local.add(Subject::Topic(hash(topic)));
-                } else if first && self.others(topic) == 0 {
+                if bug != Bug::CountedByTopic || (first && self.others(topic) == 0) {
                     self.local.add(Subject::Topic(hash(topic)));
                 }
                 if first {

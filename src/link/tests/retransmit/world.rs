@@ -61,7 +61,7 @@ enum Seen {
         topic: u8,
         count: u64,
     },
-    /// Nothing that was published before the sender obeyed comes later.
+    /// Nothing that was published before the sender heard of it comes later.
     Declared,
     Possible,
 }
@@ -113,8 +113,10 @@ pub(super) struct World {
     had_epoch: bool,
     gone: Option<Time>,
     stream: Vec<Seen>,
-    /// Where the stream ended when the sender obeyed a declaration, and how much had been published.
-    obeyed: u64,
+    /// A declaration has not been heard by the sender yet.
+    owed: bool,
+    /// What the last declaration covers: all that was published before the sender heard of it.
+    covered: u64,
     jumped: bool,
 }
 
@@ -138,7 +140,8 @@ impl World {
             had_epoch: false,
             gone: None,
             stream: Vec::new(),
-            obeyed: 0,
+            owed: false,
+            covered: 0,
             jumped: false,
         }
     }
@@ -158,10 +161,9 @@ impl World {
                     self.settle();
                 }
             }
-            Op::Acknowledge | Op::AckArrives => {}
             Op::Cut { noticed } => self.cut(noticed),
             Op::Silence { noticed } if self.down.is_none() && !self.silent => self.silence(noticed),
-            Op::Silence { .. } => {}
+            Op::Acknowledge | Op::AckArrives | Op::Silence { .. } => {}
             Op::Hello => self.hello(true)?,
             Op::HelloInVain => self.hello(false)?,
             Op::Pass { ms } => self.pass(ms),
@@ -280,6 +282,9 @@ impl World {
             self.gone = Some(self.now);
             return Ok(());
         }
+        if std::mem::take(&mut self.owed) {
+            self.covered = self.published;
+        }
         let resumed = self.window.resume(said).map_err(|bad| format!("{said:?}: {bad:?}"))?;
         self.settle();
         match resumed {
@@ -291,7 +296,6 @@ impl World {
             Resumed::Declared(_) | Resumed::Unknown(_) => {
                 self.outbox = Outbox::default();
                 self.given_up = false;
-                self.obeyed = self.published;
                 // No `Seen` stands for it: it says up to where the last one reaches.
                 if matches!(resumed, Resumed::Unknown(_)) && self.published > 0 {
                     self.stream.push(Seen::Possible);
@@ -322,6 +326,7 @@ impl World {
             && !self.told
         {
             self.told = true;
+            self.owed = true;
             self.stream.push(Seen::Declared);
         }
     }
@@ -356,12 +361,12 @@ impl World {
                 last = Some(*number);
             }
         }
-        // Final: what was published before the sender obeyed does not come behind the declaration.
+        // Final: what was published before the sender heard of the declaration does not come behind it.
         let declared = self.stream.iter().rposition(|seen| *seen == Seen::Declared);
         let behind = declared.map_or(&[][..], |at| &self.stream[at..]);
         for seen in behind {
             match seen {
-                Seen::Message { number, .. } if *number < self.obeyed => {
+                Seen::Message { number, .. } if *number < self.covered => {
                     return Err(format!("{number} came behind the gap that covers it"));
                 }
                 Seen::Message { .. } | Seen::Gap { .. } | Seen::Declared | Seen::Possible => {}
