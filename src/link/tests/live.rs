@@ -185,6 +185,7 @@ async fn what_was_declared_lost_does_not_come_and_what_is_published_later_does()
     eventually("it is on its way", || (a.row("b", OUT).unacked_bytes > 0).then_some(())).await;
     b.told.all_lost.store(true, Ordering::Relaxed);
     proxy.cut();
+    eventually("a has noticed", || (a.told.count("b", OUT, &Event::Down) == 1).then_some(())).await;
     proxy.hold(false);
     let again = Event::Up { had_epoch: true };
     eventually("a new link", || (a.told.count("b", OUT, &again) == 1).then_some(())).await;
