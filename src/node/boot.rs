@@ -69,7 +69,12 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
             secrets: config.cluster.secrets.clone(),
             versions: link::VERSIONS,
             settings: BTreeMap::from([(SHARDS_SETTING.0.to_owned(), SHARDS_SETTING.1.to_string())]),
-            limits: LinkLimits { handshake: limits.get().handshake, ..LinkLimits::default() },
+            limits: LinkLimits {
+                handshake: limits.get().handshake,
+                window_bytes: limits.get().link_window,
+                window_age: limits.get().link_window_age,
+                ..LinkLimits::default()
+            },
         },
         Arc::new(membership.clone()),
         supervisor.clone(),

@@ -87,7 +87,8 @@ pub enum Entry {
 }
 
 impl Entry {
-    fn cost(&self) -> usize {
+    /// What it pins, near enough.
+    pub fn cost(&self) -> usize {
         match self {
             Self::Batch(batch) => batch.cost(),
             Self::Match(run) => run.cost(),
@@ -108,6 +109,8 @@ impl Entry {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MailboxReport {
     pub bytes: usize,
+    /// Taken, and not yet settled.
+    pub unsettled: usize,
     pub limit: usize,
     /// Messages taken by the writer.
     pub delivered: u64,
@@ -134,9 +137,11 @@ impl Mailbox {
         }
     }
 
-    /// A link's outbox.
+    /// For the links to a peer. What is taken counts until it is settled.
     pub fn outbox(id: u64, limit: usize) -> Self {
-        Self::with_reason(id, SessionId([0; 16]), limit, GapReason::Link)
+        let mut mailbox = Self::with_reason(id, SessionId([0; 16]), limit, GapReason::Link);
+        mailbox.state.get_mut().keeps = true;
+        mailbox
     }
 
     fn with_reason(id: u64, session: SessionId, limit: usize, reason: GapReason) -> Self {
@@ -299,6 +304,17 @@ impl Mailbox {
         }
     }
 
+    /// Entries of an outbox that cost so much, or so much of what they cost, are pinned no more.
+    pub fn settle(&self, cost: usize) {
+        let mut state = self.state.lock();
+        state.settle(cost);
+        let waker = state.waker();
+        let room = state.waited();
+        drop(state);
+        wake(waker);
+        room.into_iter().for_each(Waker::wake);
+    }
+
     /// As `poll_take`, with the entries as they are.
     pub fn poll_entries(
         &self,
@@ -430,6 +446,7 @@ impl Mailbox {
         let state = self.state.lock();
         MailboxReport {
             bytes: state.bytes,
+            unsettled: state.unsettled,
             limit: state.limit,
             delivered: state.delivered,
             dropped: state.dropped,

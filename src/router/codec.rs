@@ -263,6 +263,21 @@ pub(super) fn item(entry: &Entry) -> Bytes {
     }
 }
 
+/// What stands for an item that was given up after it had been written: a batch is counted in a gap, anything else is short already.
+pub(super) fn summary(item: &Bytes) -> Bytes {
+    let Ok(pb::Item { kind: Some(pb::item::Kind::Batch(batch)) }) = pb::Item::decode(item.clone())
+    else {
+        return item.clone();
+    };
+    let gap = pb::Gap {
+        namespace: batch.namespace,
+        topic: Bytes::copy_from_slice(&batch.topic),
+        missing: batch.count.into(),
+        certain: true,
+    };
+    pb::Item { kind: Some(pb::item::Kind::Gap(gap)) }.encode_to_vec().into()
+}
+
 pub(super) fn marker(ticket: u64) -> Bytes {
     let marker = pb::item::Kind::Marker(pb::Marker { ticket });
     pb::Item { kind: Some(marker) }.encode_to_vec().into()

@@ -50,6 +50,10 @@ pub(super) struct State {
     /// Replies among them.
     events: u32,
     pub(super) bytes: usize,
+    /// Of an outbox: taken, and still pinned until the peer has acknowledged it. Counts against the limit.
+    pub(super) unsettled: usize,
+    /// Takes are not the end of it.
+    pub(super) keeps: bool,
     pub(super) limit: usize,
     /// Why gaps of this mailbox arise.
     reason: GapReason,
@@ -77,6 +81,8 @@ impl State {
             queue: VecDeque::new(),
             events: 0,
             bytes: 0,
+            unsettled: 0,
+            keeps: false,
             limit,
             reason,
             strict: None,
@@ -122,7 +128,7 @@ impl State {
                 return Pushed::Closed;
             }
         }
-        if self.dropping.is_some() || self.bytes + cost > self.limit {
+        if self.dropping.is_some() || self.pinned() + cost > self.limit {
             let messages = u64::from(batch.count());
             self.dropped += messages;
             self.dropping.get_or_insert_default().count(batch.topic(), batch.origin(), messages);
@@ -130,11 +136,21 @@ impl State {
             return Pushed::Dropped;
         }
         self.append(entry());
-        if self.bytes > self.half() && self.progress(now) < PACE_PATIENCE {
+        if self.pinned() > self.half() && self.progress(now) < PACE_PATIENCE {
             Pushed::Slow
         } else {
             Pushed::Queued
         }
+    }
+
+    pub(super) const fn pinned(&self) -> usize {
+        self.bytes + self.unsettled
+    }
+
+    /// So much of what was taken is pinned no more.
+    pub(super) fn settle(&mut self, cost: usize) {
+        self.unsettled = self.unsettled.saturating_sub(cost);
+        self.end_dropping();
     }
 
     /// Above this a receiver asks to be spared.
@@ -161,13 +177,30 @@ impl State {
         if repeats {
             return;
         }
-        if self.dropping.is_none() && self.bytes + GAP_COST <= self.limit {
+        if self.dropping.is_none() && self.joins_last(&gap) {
+            return;
+        }
+        if self.dropping.is_none() && self.pinned() + GAP_COST <= self.limit {
             self.append(Entry::Gap(gap));
             return;
         }
         // Behind what is counted already, and bounded as that is.
         self.dropping.get_or_insert_default().add_gap(gap);
         self.end_dropping();
+    }
+
+    /// Losses that were counted one after another, with nothing between them, are one.
+    fn joins_last(&mut self, gap: &Gap) -> bool {
+        let Some(Entry::Gap(last)) = self.queue.back_mut().filter(|_| gap.certain) else {
+            return false;
+        };
+        let same = (last.reason, last.certain, &last.origin, &last.topics)
+            == (gap.reason, gap.certain, &gap.origin, &gap.topics);
+        match (last.missing, gap.missing) {
+            (Some(before), Some(more)) if same => last.missing = Some(before + more),
+            _ => return false,
+        }
+        true
     }
 
     /// Every batch that waits is dropped and counted; gaps and replies stay.
@@ -188,7 +221,7 @@ impl State {
 
     /// Half empty: the gap takes its place, and messages are taken again.
     fn end_dropping(&mut self) {
-        if self.bytes > self.limit / 2 {
+        if self.pinned() > self.limit / 2 {
             return;
         }
         if let Some(dropped) = self.dropping.take() {
@@ -254,6 +287,9 @@ impl State {
             }
             bytes += cost;
             self.bytes -= cost;
+            if self.keeps {
+                self.unsettled += cost;
+            }
             any = true;
             self.events -= u32::from(matches!(entry, Entry::Event(_)));
             if let Some(batch) = entry.batch() {
@@ -302,7 +338,7 @@ impl State {
     fn is_over(&self, awaited: Awaited) -> bool {
         match awaited {
             Awaited::Room => self.has_room(),
-            Awaited::HalfEmpty => self.bytes <= self.half(),
+            Awaited::HalfEmpty => self.pinned() <= self.half(),
             Awaited::End => false,
         }
     }

@@ -226,16 +226,17 @@ impl Registry {
             mailbox.push_gap(gap.clone());
         }
         let patterns = self.patterns.read();
-        for (_, subscribers) in patterns.matching(topic) {
-            for mailbox in subscribers.as_slice() {
-                // Who can't be told of the topic didn't get its messages either.
-                if !topic.is_text() && !mailbox.wants_each_match() {
-                    continue;
-                }
-                if direct.is_none_or(|direct| direct.position(mailbox.id()).is_none()) {
-                    mailbox.push_gap(gap.clone());
-                }
-            }
+        let matching = patterns.matching(topic).flat_map(|(_, subscribers)| subscribers.as_slice());
+        // Who can't be told of the topic didn't get its messages either.
+        let mut mailboxes: SmallVec<[&Arc<Mailbox>; 16]> = matching
+            .filter(|mailbox| topic.is_text() || mailbox.wants_each_match())
+            .filter(|one| direct.is_none_or(|direct| direct.position(one.id()).is_none()))
+            .collect();
+        // It missed one copy, however many of its patterns match.
+        mailboxes.sort_unstable_by_key(|mailbox| mailbox.id());
+        mailboxes.dedup_by_key(|mailbox| mailbox.id());
+        for mailbox in mailboxes {
+            mailbox.push_gap(gap.clone());
         }
     }
 }
