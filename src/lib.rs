@@ -11,6 +11,7 @@ pub mod wire;
 
 pub mod config;
 pub mod metrics;
+pub mod net;
 pub mod supervise;
 pub mod telemetry;
 

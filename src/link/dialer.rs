@@ -14,7 +14,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::board::bytes_counter;
@@ -26,6 +25,7 @@ use super::session::{Dial, Input, Output, Session, Up};
 use super::stream::{Life, decode};
 use super::{Direction, FRAME_LEN_MAX, OPEN_PATH, Shared, nonce};
 use crate::membership::{LinkEvidence, MemberState, SharedMembers};
+use crate::net::Stream;
 use crate::supervise::backoff::Backoff;
 use crate::supervise::{Shutdown, Supervisor, Task, TaskHandle};
 use crate::types::{Incarnation, NodeName};
@@ -161,12 +161,11 @@ async fn try_link(
     }
 }
 
-async fn connect(shared: &Shared, peer: &NodeName, target: Target) -> Result<TcpStream, LinkError> {
+async fn connect(shared: &Shared, peer: &NodeName, target: Target) -> Result<Stream, LinkError> {
     let address = shared.roster.dial_address(peer).ok_or(LinkError::NoAddress)?;
     let connecting =
-        tokio::time::timeout(shared.config.limits.silence, TcpStream::connect(&address));
+        tokio::time::timeout(shared.config.limits.silence, shared.network.connect(&address));
     let connected = connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    let connected = connected.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp));
     connected.map_err(|source| {
         if source.kind() == io::ErrorKind::ConnectionRefused {
             shared.roster.evidence(peer, target.peer, LinkEvidence::Refused);
@@ -179,7 +178,7 @@ async fn connect(shared: &Shared, peer: &NodeName, target: Target) -> Result<Tcp
 async fn open(
     shared: &Shared,
     peer: &NodeName,
-    tcp: TcpStream,
+    tcp: Stream,
     outbox: &Arc<Outbox>,
 ) -> Result<(Deframer<Incoming>, Connection), LinkError> {
     let limits = &shared.config.limits;

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 
 use super::board::Board;
@@ -20,6 +19,7 @@ use super::windows::Windows;
 use super::{LinkConfig, LinkHandler, LinkReport, Roster, StateHandler, acceptor, dialer};
 use crate::config::Secret;
 use crate::membership::{MemberState, SharedMembers};
+use crate::net::{Listener, SharedNetwork};
 use crate::supervise::{Clock, Shutdown, Supervisor, Task, TaskHandle};
 use crate::types::{Incarnation, NodeName};
 
@@ -31,6 +31,7 @@ pub(super) struct Shared {
     pub config: LinkConfig,
     credentials: RwLock<Arc<Credentials>>,
     pub roster: Arc<dyn Roster>,
+    pub network: SharedNetwork,
     pub supervisor: Supervisor,
     pub clock: Clock,
     pub handler: Arc<dyn LinkHandler>,
@@ -80,6 +81,7 @@ impl Links {
     pub fn new(
         config: LinkConfig,
         roster: Arc<dyn Roster>,
+        network: SharedNetwork,
         supervisor: Supervisor,
         clock: Clock,
         handler: Arc<dyn LinkHandler>,
@@ -97,6 +99,7 @@ impl Links {
                 config,
                 credentials: RwLock::new(Arc::new(credentials)),
                 roster,
+                network,
                 supervisor,
                 clock,
                 handler,
@@ -114,8 +117,8 @@ impl Links {
     }
 
     /// Dials and accepts until `shutdown`; then all links end, and it returns.
-    pub async fn run(self, listener: TcpListener, shutdown: Shutdown) {
-        let accepting = acceptor::serve(self.shared.clone(), listener, shutdown.clone());
+    pub async fn run(self, listener: impl Into<Listener>, shutdown: Shutdown) {
+        let accepting = acceptor::serve(self.shared.clone(), listener.into(), shutdown.clone());
         let dialing = follow_members(self.shared, shutdown);
         tokio::join!(Box::pin(accepting), dialing);
     }
