@@ -86,7 +86,11 @@ impl Watcher for Watch {
                     seen.list.insert(who(entry), entry.shown.reference().to_string());
                 }
                 for entry in leaves {
-                    assert!(seen.list.remove(&who(entry)).is_some(), "{:?} was not there", who(entry));
+                    assert!(
+                        seen.list.remove(&who(entry)).is_some(),
+                        "{:?} was not there",
+                        who(entry)
+                    );
                 }
             }
             UpdateKind::Count => panic!("nobody asked for counts alone"),
@@ -181,12 +185,7 @@ async fn all_nodes_list_the_same_and_watchers_are_told_once() {
     cluster.eventually("all list 900", |node| count(node, "room") == 900).await;
     cluster.node("a").replicator().ended(owner(0).session);
     let b = cluster.node("b");
-    let gone = Untrack {
-        topic: topic(&b, "room"),
-        key: "b000".into(),
-        id: None,
-        release: None,
-    };
+    let gone = Untrack { topic: topic(&b, "room"), key: "b000".into(), id: None, release: None };
     let _done = b.replicator().untrack(owner(1).session, &gone);
     cluster.eventually("all list 599", |node| count(node, "room") == 599).await;
     let expected = keys(&b, "room");
@@ -210,7 +209,9 @@ async fn a_late_newcomer_lists_everything() {
     }
     cluster.add("c").await;
     cluster.converged(&["a", "b", "c"]).await;
-    cluster.eventually("12,000 everywhere", |node| node.replicator().report().presences == 12_000).await;
+    cluster
+        .eventually("12,000 everywhere", |node| node.replicator().report().presences == 12_000)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -290,7 +291,8 @@ async fn a_drain_hands_presences_over_and_nobody_sees_it() {
     let mut cluster = Cluster::start(&["a", "b", "c"]).await;
     track(&cluster.node("b"), &owner(1), "room", (0..2_000).map(|n| format!("key{n}")));
     cluster.eventually("all list 2,000", |node| count(node, "room") == 2_000).await;
-    let watches = [watch(&cluster.node("a"), "room").await, watch(&cluster.node("c"), "room").await];
+    let watches =
+        [watch(&cluster.node("a"), "room").await, watch(&cluster.node("c"), "room").await];
     let before = watches[0].seen.lock().list.clone();
 
     let draining = cluster.forget("b");
