@@ -67,6 +67,12 @@ async fn mortal(
     client
 }
 
+/// How many sessions a rolling restart has: few beside other tests, as many as one likes in a run of its own.
+fn sessions() -> usize {
+    let wanted = std::env::var("PRESENCE_SESSIONS").ok();
+    wanted.and_then(|wanted| wanted.parse().ok()).unwrap_or(24)
+}
+
 async fn watchers(cluster: &Cluster, on: &[usize]) -> Vec<Watcher> {
     let mut all = Vec::new();
     for node in on {
@@ -175,7 +181,7 @@ async fn all_nodes_come_to_list_the_same() {
 
 /// Kills node a with presences of clients that die with it.
 async fn kill9(linger: Duration, figure: &str, most: Duration) {
-    const COUNT: usize = 200;
+    const COUNT: usize = 1_000;
     let _quiet = gate::measuring().await;
     let cluster = Cluster::start(3, Options::default()).await;
     let watchers = watchers(&cluster, &[1, 2]).await;
@@ -253,15 +259,15 @@ async fn killed_and_its_clients_come_back_elsewhere_nobody_sees_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_is_not_seen_by_watchers_that_move_too() {
-    const CLIENTS: usize = 24;
+    let clients_wanted = sessions();
     let _quiet = gate::measuring().await;
     let cluster = Cluster::start(3, Options::default()).await;
     let mut clients = Vec::new();
-    for number in 0..CLIENTS {
+    for number in 0..clients_wanted {
         clients.push(tracker(&cluster, number % 3, &format!("c{number:02}-"), 2).await);
     }
     let watchers = watchers(&cluster, &[0, 1, 2]).await;
-    eventually_lists(&cluster, "all are seen", PATIENCE, &watchers, has(2 * CLIENTS)).await;
+    eventually_lists(&cluster, "all are seen", PATIENCE, &watchers, has(2 * clients_wanted)).await;
     for node in 0..3 {
         cluster.node(node).signal(Signal::SIGTERM);
         let (status, took) = cluster.node(node).exit(Duration::from_secs(40)).await.unwrap();
@@ -276,12 +282,12 @@ async fn a_rolling_restart_is_not_seen_by_watchers_that_move_too() {
         (lost == 0).then_some(()).ok_or_else(|| format!("{lost} are not back"))
     };
     cluster.eventually("all clients are attached", PATIENCE, there).await;
-    eventually_lists(&cluster, "all are there", PATIENCE, &watchers, has(2 * CLIENTS)).await;
+    eventually_lists(&cluster, "all are there", PATIENCE, &watchers, has(2 * clients_wanted)).await;
     for node in 0..3 {
-        assert_eq!(listed(&cluster, node).await.len(), 2 * CLIENTS, "node {node}");
+        assert_eq!(listed(&cluster, node).await.len(), 2 * clients_wanted, "node {node}");
     }
     expect_nothing_wrong(&watchers, alternates);
-    expect_nothing_wrong(&watchers, |watcher| check::stillness(&from_full(watcher, 2 * CLIENTS)));
+    expect_nothing_wrong(&watchers, |watcher| check::stillness(&from_full(watcher, 2 * clients_wanted)));
 }
 
 /// From where the list was first complete, as if it had been a snapshot.

@@ -12,6 +12,7 @@ mod reaper;
 mod reports;
 mod seat;
 mod sessions;
+mod visits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -26,9 +27,9 @@ pub use attachment::{Asked, Attachment, PublishOptions};
 pub use error::{BadKey, BrokerError};
 pub use open::{Opening, Welcome};
 pub use presence::{TrackAnswer, TrackAsk, UntrackAsk, Verb, WatchAsked};
-pub use presence::{page_text, parse_page};
 pub use reports::{SessionFilter, SessionReport};
 pub use seat::{Ending, Outlet, Voice};
+pub use visits::{page_text, parse_page};
 
 use crate::config::limits::LimitsHandle;
 use crate::membership::MembershipHandle;

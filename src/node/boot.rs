@@ -89,7 +89,7 @@ pub(super) async fn start(
     let broker = Broker::new(
         config.node.name.clone(),
         router.clone(),
-        replicator,
+        replicator.clone(),
         membership.clone(),
         limits.clone(),
         &supervisor,

@@ -15,12 +15,14 @@ use crate::types::Time;
 
 /// Asked for in one go; the next go is under way before the first is answered.
 const GO: usize = 5_000;
+/// What one session may track by default.
+const SESSION: u32 = 100_000;
 /// How often the other node is asked how many it has.
 const LOOK: Duration = Duration::from_millis(2);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PresenceArgs {
-    /// Presences tracked through one session on the first node of --node.
+    /// Presences tracked through one session on the first node of --node, or one for each 100,000.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     presences: u32,
     /// Topics that they are spread over.
@@ -44,29 +46,37 @@ pub(super) async fn run(args: PresenceArgs, globals: &Globals) -> anyhow::Result
     let ground = Ground::new(globals)?;
     let (here, there) = (std::slice::from_ref(here), std::slice::from_ref(there));
     let nodes = ground.nodes(&[here, there]).await?;
-    let (tracker, _events) = ground.publisher(here).await?;
+    let far = ground.nodes(&[there]).await?;
+    // One session, unless there are more than one may have.
+    let mut trackers = Vec::new();
+    for _ in 0..args.presences.div_ceil(SESSION) {
+        trackers.push(ground.publisher(here).await?.0);
+    }
     let looker = Looker::connect(&Globals { node: there.to_vec(), ..globals.clone() }).await?;
     let name = run_name()?;
     let tracks = tracks(&args, &name);
     let counts = counts(&tracks);
 
-    let before = nodes.read().await;
+    let (before, far_before) = (nodes.read().await, far.read().await);
     let first = ground.clock.now();
     let (last, complete, shown) = tokio::try_join!(
-        track_all(&ground, &tracker, tracks),
+        track_all(&ground, &trackers, tracks),
         complete(&ground, &looker, &counts),
         async { Ok::<_, anyhow::Error>(Progress::new(globals, "tracking", 1)) },
     )?;
     drop(shown);
     let cost = nodes.read().await.since(&before);
+    let grown = far.read().await.nodes_rss.zip(far_before.nodes_rss).map(|(now, then)| now - then);
     let listed = listed(&looker, &counts).await?;
-    let singles = singles(&ground, &tracker, there, &name, &args).await?;
+    let singles = singles(&ground, &trackers[0], there, &name, &args).await?;
     if !args.hold.is_zero() {
         Progress::wait(globals, "holding", args.hold).await;
     }
 
     let left = ground.clock.now();
-    tracker.close().await;
+    for tracker in &trackers {
+        tracker.close().await;
+    }
     let empty: Vec<_> = counts.iter().map(|(topic, _)| (topic.clone(), 0)).collect();
     let gone = self::complete(&ground, &looker, &empty).await?;
 
@@ -81,6 +91,8 @@ pub(super) async fn run(args: PresenceArgs, globals: &Globals) -> anyhow::Result
     report.figure("ONE P50 MS", "one_p50_ms", ms(0.5));
     report.figure("ONE P99 MS", "one_p99_ms", ms(0.99));
     report.cost(&cost, args.presences.into());
+    report.note("remote_rss_bytes_each", grown.map(|bytes| bytes / f64::from(args.presences)));
+    report.note("sessions", trackers.len());
     report.note("listed", listed);
     report.note("topics", args.topics);
     report.note("meta_bytes", args.meta);
@@ -115,14 +127,16 @@ fn counts(tracks: &[Track]) -> Vec<(String, u64)> {
 /// When the last was handed over.
 async fn track_all(
     ground: &Ground,
-    client: &Client,
+    clients: &[Client],
     mut tracks: Vec<Track>,
 ) -> anyhow::Result<Time> {
     let mut answers = Vec::new();
     let mut handed = ground.clock.now();
+    let mut clients = clients.iter().flat_map(|client| [client; SESSION as usize / GO]);
     while !tracks.is_empty() {
         let rest = tracks.split_off(GO.min(tracks.len()));
         let go = std::mem::replace(&mut tracks, rest);
+        let client = clients.next().context("there is a session for each hundred thousand")?;
         answers.push(client.begin_track_all(go).await?);
         handed = ground.clock.now();
     }
