@@ -1,4 +1,4 @@
-//! What one link writes, in its order: greeting, ping, pong, acknowledgement, control; then content, as far as there is room.
+//! What one link writes, in its order: greeting, ping, pong, acknowledgement, control; state; then content, as far as there is room.
 //!
 //! `Outbox` is what the reader tells the writer; every field is bounded, since only the newest of a kind counts. `Outgoing` is the
 //! HTTP body that HTTP/2 pulls: it registers for wake-ups first and looks second, so that nothing is missed in between, and content
@@ -19,7 +19,7 @@ use tonic::Status;
 use super::codec::Pieces;
 use super::frame::Frame;
 use super::sequence::{AckPacer, BadAck, Sent};
-use super::{ContentItem, Direction, LinkLimits, LinkSource};
+use super::{ContentItem, Direction, LinkLimits, LinkSource, StateSource};
 use crate::supervise::Clock;
 use crate::types::Time;
 use crate::wire::frames::FrameSource;
@@ -54,6 +54,7 @@ struct State {
 #[derive(Clone)]
 pub(super) struct UpState {
     pub source: Arc<dyn LinkSource>,
+    pub state: Arc<dyn StateSource>,
     pub direction: Direction,
     pub sent_bytes: Counter,
 }
@@ -148,6 +149,7 @@ pub(super) struct Outgoing {
     up: Option<UpState>,
     ping: Option<Interval>,
     ack_timer: Option<Pin<Box<Sleep>>>,
+    /// Control or state, on its way from a source into `pieces`.
     control: Vec<Bytes>,
     content: Vec<ContentItem>,
 }
@@ -188,6 +190,7 @@ impl Outgoing {
         }
         if let Some(up) = self.up.take() {
             up.source.register(cx);
+            up.state.register(cx);
             self.put_ping(&up, cx);
             if let Some(sent_us) = pong {
                 self.pieces.put_frame(Frame::Pong { sent_us });
@@ -196,6 +199,10 @@ impl Outgoing {
             up.source.take_control(&mut self.control, self.limits.chunk_bytes);
             for payload in self.control.drain(..) {
                 self.pieces.put_control(payload);
+            }
+            up.state.take_state(&mut self.control, self.limits.chunk_bytes);
+            for payload in self.control.drain(..) {
+                self.pieces.put_state(payload);
             }
             if up.direction == Direction::Out {
                 self.put_content(&up);
@@ -218,7 +225,8 @@ impl Outgoing {
         }
         if due {
             let sent_us = self.clock.now().as_micros();
-            self.pieces.put_frame(Frame::Ping { sent_us, control: up.source.ping() });
+            let (control, state) = (up.source.ping(), up.state.ping());
+            self.pieces.put_frame(Frame::Ping { sent_us, control, state });
         }
     }
 

@@ -1,6 +1,6 @@
 //! One link that is up: hands what arrives to the handler, tells the writer what to answer.
 //!
-//! A `Life` begins with `LinkHandler::up` and ends, however it ends, with `LinkHandler::down`; in between frames come one after
+//! A `Life` begins with the handlers' `up` and ends, however it ends, with their `down`; in between frames come one after
 //! another from one task. It claims its epoch until then, so the next epoch's `up` comes after this one's `down`.
 
 use std::sync::Arc;
@@ -49,8 +49,10 @@ impl Life {
         shared.board.up(&link, rtt.clone(), outbox.clone());
         let this = Self { shared, link, outbox, rtt, _claim: claim };
         let source = this.shared.handler.up(&this.link);
+        let state = this.shared.state.up(&this.link);
         let up = UpState {
             source,
+            state,
             direction,
             sent_bytes: bytes_counter(&this.link.peer, Direction::Out),
         };
@@ -129,9 +131,16 @@ impl Life {
             Output::Control(payload) => {
                 handler.control(&self.link, payload).map_err(LinkError::Malformed)?;
             }
-            Output::Ping { sent_us, control } => {
+            Output::State(payload) => {
+                let pace = self.shared.state.state(&self.link, payload);
+                if let Pace::Wait(pause) = pace.map_err(LinkError::Malformed)? {
+                    return Ok(Some(pause));
+                }
+            }
+            Output::Ping { sent_us, control, state } => {
                 self.outbox.pong(sent_us);
                 handler.ping(&self.link, control).map_err(LinkError::Malformed)?;
+                self.shared.state.ping(&self.link, state).map_err(LinkError::Malformed)?;
             }
             Output::Pong { sent_us } => {
                 self.rtt.set(now.since(Time::from_micros(sent_us)));
@@ -165,6 +174,7 @@ impl Drop for Life {
     fn drop(&mut self) {
         self.outbox.close(None);
         self.shared.board.down(&self.link);
+        self.shared.state.down(&self.link);
         self.shared.handler.down(&self.link);
         self.evidence(LinkEvidence::Ended);
     }
