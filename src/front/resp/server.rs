@@ -19,12 +19,16 @@ use crate::supervise::{Shutdown, Task};
 /// So many connections beyond `limits.sessions` may be coming or going.
 const STRANGERS_MIN: usize = 100;
 
+/// So many come in, in a storm of them, before those who are connected have their turn.
+const ACCEPTS_MAX: usize = 8;
+
 /// How long clients have, once the node stops, to take what is still to be said to them.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(shared: &Arc<Shared>, listener: TcpListener, shutdown: Shutdown) {
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     let mut is_failing = false;
+    let mut in_a_row: usize = 0;
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -37,6 +41,10 @@ pub(super) async fn run(shared: &Arc<Shared>, listener: TcpListener, shutdown: S
                 }
                 backoff.reset();
                 admit(shared, io, from, &shutdown);
+                in_a_row = in_a_row.wrapping_add(1);
+                if in_a_row % ACCEPTS_MAX == 0 {
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) if is_the_clients(&error) => {}
             // Out of descriptors or memory: those who are connected go on; the others wait in the kernel's queue.

@@ -3,7 +3,7 @@
 use subtle::ConstantTimeEq as _;
 
 use super::pubsub::help;
-use super::{Act, Around, NOT_AN_INTEGER, Replies, SYNTAX, Session, number};
+use super::{Act, Around, Replies, SYNTAX, Session, number};
 use crate::front::resp::about;
 use crate::front::resp::frame::Command;
 use crate::pubsub::Resp;
@@ -273,9 +273,8 @@ fn list_filter(command: Command<'_>) -> Result<ClientFilter, String> {
 }
 
 fn client_id(text: &[u8]) -> Result<u64, String> {
-    let id = number(text).ok_or(NOT_AN_INTEGER)?;
-    u64::try_from(id)
-        .ok()
+    number(text)
+        .and_then(|id| u64::try_from(id).ok())
         .filter(|id| *id > 0)
         .ok_or_else(|| "ERR client-id should be greater than 0".to_owned())
 }

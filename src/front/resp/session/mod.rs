@@ -350,7 +350,7 @@ impl Session {
     }
 }
 
-pub(super) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 const SYNTAX: &str = "ERR syntax error";
 
 /// As Redis reads numbers: no blanks, no plus, no leading zeros.
