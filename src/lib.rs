@@ -35,3 +35,6 @@ pub mod proxy;
 pub mod node;
 
 pub mod cli;
+
+#[cfg(any(test, fuzzing))]
+pub mod parsers;

@@ -96,6 +96,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &["client", "config", "node", "proxy", "status", "supervise", "telemetry", "types", "wire"],
     ),
+    // Only tests and fuzzing have it.
+    ("parsers", &["config", "front", "link", "membership", "replicator", "router"]),
 ];
 
 /// Where tonic's service traits force generated types in, besides `codec.rs` and `convert.rs`.
@@ -126,8 +128,9 @@ fn code(path: &Path) -> String {
 }
 
 fn is_test(path: &Path) -> bool {
-    path.components()
-        .any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs" | "check")))
+    path.components().any(|part| {
+        matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs" | "check" | "rules.rs"))
+    })
 }
 
 /// The first words after each `crate::`, braces opened.

@@ -18,6 +18,8 @@ mod links;
 mod outbox;
 mod proof;
 mod roster;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rules;
 mod sequence;
 mod session;
 mod stream;

@@ -9,6 +9,8 @@ mod pending;
 mod presence;
 mod pubsub;
 mod reading;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rules;
 mod session;
 mod talk;
 mod tracks;

@@ -95,20 +95,22 @@ impl Load {
     pub(crate) async fn finish(mut self, report: &mut Report, round: u32) {
         while let Some(ended) = self.publishing.join_next().await {
             if let Err(error) = ended {
-                report.violation(round, format!("a publisher of the soak: {error}"));
+                report.violation(round, &format!("a publisher of the soak: {error}"));
             }
         }
         for node in 0..NODES {
             let passing = tokio::time::timeout(BARRIER_WITHIN, barrier(&self.round, node));
             if passing.await.is_err() {
-                report
-                    .violation(round, format!("no barrier from node {node} in {BARRIER_WITHIN:?}"));
+                report.violation(
+                    round,
+                    &format!("no barrier from node {node} in {BARRIER_WITHIN:?}"),
+                );
             }
         }
         self.round.quiet.store(true, Ordering::Release);
         while let Some(ended) = self.listening.join_next().await {
             if let Err(error) = ended {
-                report.violation(round, format!("a subscriber of the soak: {error}"));
+                report.violation(round, &format!("a subscriber of the soak: {error}"));
             }
         }
         report.resumes += self.round.resumes.load(Ordering::Relaxed);

@@ -80,7 +80,7 @@ async fn soak(arguments: &Arguments) -> Report {
         match eventually::poll(clock, CONVERGED_WITHIN, async || place.converged().await).await {
             Ok(_) => report.converged(clock.now().since(healed)),
             Err(why) => {
-                report.violation(round, format!("not converged in {CONVERGED_WITHIN:?}: {why}"))
+                report.violation(round, &format!("not converged in {CONVERGED_WITHIN:?}: {why}"))
             }
         }
         load.finish(&mut report, round).await;
@@ -96,10 +96,10 @@ async fn soak(arguments: &Arguments) -> Report {
             }
         }
         for violation in violations {
-            report.violation(round, format!("{:?}: {}", violation.promise, violation.what));
+            report.violation(round, &format!("{:?}: {}", violation.promise, violation.what));
         }
         for node in place.cluster().nodes().iter().filter(|node| node.panicked()) {
-            report.violation(round, format!("{} panicked: {}", node.name, node.log.display()));
+            report.violation(round, &format!("{} panicked: {}", node.name, node.log.display()));
         }
         eprintln!("round {round}: {}", report.line());
     }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::place::{NODES, Place};
 
 /// On average a fault begins so often.
-const EVERY_MS: usize = 5_000;
+const EVERY_MS: usize = 3_000;
 
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Tally {
@@ -107,7 +107,7 @@ impl Nemesis {
         let a = self.chance.below(NODES);
         let b = (a + self.chance.within(1..NODES)) % NODES;
         let direct = self.place.proxies(a, b).is_none();
-        let lasts = if self.chance.one_in(3) {
+        let mut lasts = if self.chance.one_in(3) {
             self.chance.ms(2_500..9_000)
         } else {
             self.chance.ms(50..1_500)
@@ -116,13 +116,16 @@ impl Nemesis {
             (0 | 1, _) => Fault::Kill,
             (2 | 3, _) => Fault::Stop,
             (4..=7, true) => Fault::OneWay,
-            (_, true) => Fault::Cut,
-            (4, false) => Fault::Cut,
+            (_, true) | (4, false) => Fault::Cut,
             (5, false) => Fault::HalfOpen,
             (6, false) => Fault::Delay(self.chance.ms(10..400)),
             (7 | 8, false) => Fault::Hold,
             (_, false) => Fault::BadDatagrams(self.chance.draw()),
         };
+        if matches!(fault, Fault::Hold) {
+            // Long enough for the window to be outrun.
+            lasts = self.chance.ms(2_000..9_000);
+        }
         let target = match fault {
             Fault::Kill | Fault::Stop => Target::Node(a),
             _ => Target::Pair(a.min(b), a.max(b)),

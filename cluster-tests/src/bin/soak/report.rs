@@ -51,7 +51,7 @@ impl Report {
         self.convergence_ms.push(millis(took));
     }
 
-    pub(crate) fn violation(&mut self, round: u32, what: String) {
+    pub(crate) fn violation(&mut self, round: u32, what: &str) {
         self.violations.push(format!("round {round}: {what}"));
     }
 
