@@ -36,8 +36,8 @@ pub(crate) fn ping(bytes: &[u8]) -> Understood {
 pub(crate) fn written() -> Vec<(&'static str, Vec<u8>)> {
     use super::codec::{Control, NamesWanted};
     use super::{SessionKnown, SessionMoved};
-    use crate::pubsub::interest::{Change, Pattern, Subject};
-    use crate::types::{Namespace, SessionId};
+    use crate::pubsub::interest::{Change, Subject};
+    use crate::types::{Namespace, Pattern, SessionId};
     let changes = vec![
         Change { subject: Subject::Topic(99), subscriptions: 2 },
         Change {
