@@ -98,7 +98,7 @@ impl Dropped {
     }
 
     /// One gap for each topic and origin, then one for all that was counted together.
-    pub(super) fn into_gaps(self: Box<Self>, reason: GapReason) -> Vec<Gap> {
+    pub(super) fn into_gaps(self, reason: GapReason) -> Vec<Gap> {
         let mut gaps: Vec<Gap> = self
             .by_topic
             .into_iter()

@@ -12,6 +12,10 @@ const INDEX_FROM: usize = 16;
 pub(super) struct Subscribers {
     list: Vec<Arc<Mailbox>>,
     /// Position of each mailbox by its id, once the list is long.
+    #[expect(
+        clippy::box_collection,
+        reason = "nearly every topic has none, and pays for its room"
+    )]
     index: Option<Box<HashMap<u64, u32>>>,
     /// While a push goes over the list in slices: the first position not yet pushed to.
     cursor: Option<u32>,

@@ -526,7 +526,9 @@ pub(super) fn unknown_subcommand(spec: &Spec, command: Command<'_>) -> String {
 /// As Redis says it of optional arguments, which its table doesn't count.
 pub(super) fn wrong_subcommand(container: &str, command: Command<'_>) -> String {
     let word = cut(command.get(1), SHOWN_LEN_MAX);
-    format!("ERR unknown subcommand or wrong number of arguments for '{word}'. Try {container} HELP.")
+    format!(
+        "ERR unknown subcommand or wrong number of arguments for '{word}'. Try {container} HELP."
+    )
 }
 
 pub(super) fn wrong_number(full_name: &str) -> String {

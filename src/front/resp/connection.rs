@@ -279,9 +279,9 @@ impl Connection {
                         Poll::Ready(Err(_)) => return Poll::Ready(Ending::Lost),
                         // While nothing can be written, only the end of the attachment matters.
                         Poll::Pending => {
-                            return seat.as_ref().map_or(Poll::Pending, |seat| {
-                                seat.outlet.poll_ended(cx)
-                            });
+                            return seat
+                                .as_ref()
+                                .map_or(Poll::Pending, |seat| seat.outlet.poll_ended(cx));
                         }
                     }
                 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::connection::Connection;
 use super::Shared;
+use super::connection::Connection;
 use crate::metrics::names;
 use crate::supervise::backoff::Backoff;
 use crate::supervise::descriptors::Descriptor;
@@ -42,7 +42,7 @@ pub(super) async fn run(shared: &Arc<Shared>, listener: TcpListener, shutdown: S
                 backoff.reset();
                 admit(shared, io, from, &shutdown);
                 in_a_row = in_a_row.wrapping_add(1);
-                if in_a_row % ACCEPTS_MAX == 0 {
+                if in_a_row.is_multiple_of(ACCEPTS_MAX) {
                     tokio::task::yield_now().await;
                 }
             }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::Shared;
 use super::about::NodeAbout;
-use super::connection::{Connection, STRANGER_BYTES_MAX, Seat};
 use super::command;
+use super::connection::{Connection, STRANGER_BYTES_MAX, Seat};
 use super::frame::{Arguments, Command, FrameLimits, Parsed};
 use super::input::Input;
 use super::print::Printer;

@@ -225,7 +225,7 @@ impl State {
             return;
         }
         if let Some(dropped) = self.dropping.take() {
-            for gap in dropped.into_gaps(self.reason) {
+            for gap in (*dropped).into_gaps(self.reason) {
                 self.append(Entry::Gap(gap));
             }
         }

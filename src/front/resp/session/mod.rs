@@ -313,19 +313,21 @@ impl Session {
                 Some(_) => self.say_error(out, "ERR DB index is out of range"),
                 None => self.say_error(out, NOT_AN_INTEGER),
             },
-            Verb::Readonly | Verb::Readwrite | Verb::Asking => self.say_ok(out),
+            Verb::Readonly | Verb::Readwrite | Verb::Asking | Verb::Function => self.say_ok(out),
             // Nothing is stored, so nothing is left.
             Verb::Flush => match command.get(1).to_ascii_lowercase().as_slice() {
                 b"" | b"async" | b"sync" if command.len() <= 2 => self.say_ok(out),
                 _ => self.say_error(out, SYNTAX),
             },
-            Verb::Function => self.say_ok(out),
             Verb::Debug if word == "log" => {
                 around.log(&command.text(2));
                 self.say_ok(out);
             }
             Verb::Debug => self.say(out, |printer| {
-                help(printer, &["DEBUG <subcommand> [<arg>]. Subcommands are:", "LOG <message>", "HELP"]);
+                help(
+                    printer,
+                    &["DEBUG <subcommand> [<arg>]. Subcommands are:", "LOG <message>", "HELP"],
+                );
             }),
             Verb::Time => self.say(out, |printer| about::time(printer, around.unix_us())),
             Verb::Info => {
