@@ -10,7 +10,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "waxwing/v1/pubsub.proto",
         "waxwing/v1/admin.proto",
     ];
-    let peer = ["waxwing/peer/v1/link.proto", "waxwing/peer/v1/router.proto"];
+    let peer = [
+        "waxwing/peer/v1/link.proto",
+        "waxwing/peer/v1/presence.proto",
+        "waxwing/peer/v1/router.proto",
+    ];
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
 
     let public = protox::compile(public, ["proto"])?;

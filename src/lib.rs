@@ -4,6 +4,7 @@
 
 pub mod types;
 
+pub mod presence;
 pub mod pubsub;
 
 pub mod wire;
@@ -17,6 +18,7 @@ pub mod membership;
 
 pub mod link;
 
+pub mod replicator;
 pub mod router;
 
 pub mod broker;

@@ -45,6 +45,12 @@ pub mod names {
     pub const LINK_REFUSED: &str = "waxwing_link_refused_total";
     pub const LINK_BYTES: &str = "waxwing_link_bytes_total";
     pub const INTEREST_SNAPSHOTS: &str = "waxwing_interest_snapshots_total";
+    pub const PRESENCES: &str = "waxwing_presences";
+    pub const PRESENCES_ORPHANED: &str = "waxwing_presences_orphaned";
+    pub const PRESENCE_CHANGES: &str = "waxwing_presence_changes_total";
+    pub const PRESENCE_PROPAGATION: &str = "waxwing_presence_propagation_seconds";
+    pub const PRESENCE_REPAIRS: &str = "waxwing_presence_repairs_total";
+    pub const PRESENCE_REFUSED: &str = "waxwing_presence_refused_total";
     pub const GOSSIP_REJECTED: &str = "waxwing_gossip_rejected_total";
     pub const LIMIT_REJECTIONS: &str = "waxwing_limit_rejections_total";
     pub const AUTH_FAILURES: &str = "waxwing_auth_failures_total";
@@ -156,6 +162,27 @@ pub const TABLE: &[Metric] = {
             Counter,
             &["reason"],
             "Whole interests sent; one a link-up is normal.",
+        ),
+        row(n::PRESENCES, Gauge, &[], "Presences shown here, whichever node owns them."),
+        row(n::PRESENCES_ORPHANED, Gauge, &[], "Presences shown whose node is down."),
+        row(n::PRESENCE_CHANGES, Counter, &["kind"], "Joins, leaves and updates seen here."),
+        row(
+            n::PRESENCE_PROPAGATION,
+            Histogram,
+            &[],
+            "Seconds from a change here until a peer's word that it has it; sampled.",
+        ),
+        row(
+            n::PRESENCE_REPAIRS,
+            Counter,
+            &["kind"],
+            "What was missed and asked for, come as an interval or as a whole.",
+        ),
+        row(
+            n::PRESENCE_REFUSED,
+            Counter,
+            &["reason"],
+            "What a peer sent of presence and was not taken.",
         ),
         row(n::GOSSIP_REJECTED, Counter, &["reason"], "Datagrams dropped unanswered."),
         row(n::LIMIT_REJECTIONS, Counter, &["limit"], "Requests refused at a limit."),

@@ -16,6 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("supervise", &["metrics", "types"]),
     ("pubsub", &["types"]),
+    ("presence", &["types"]),
     ("client", &["supervise", "types", "wire"]),
     ("proxy", &["supervise", "types"]),
     ("membership", &["config", "metrics", "supervise", "types"]),
@@ -24,6 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "router",
         &["config", "link", "membership", "metrics", "pubsub", "supervise", "types", "wire"],
     ),
+    ("replicator", &["link", "membership", "metrics", "presence", "supervise", "types", "wire"]),
     ("broker", &["config", "membership", "metrics", "pubsub", "router", "supervise", "types"]),
     (
         "status",
@@ -63,6 +65,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "link",
             "membership",
             "metrics",
+            "replicator",
             "router",
             "status",
             "supervise",

@@ -189,6 +189,7 @@ impl Greeting {
                 Output::Refuse { refusal, .. } => return Err(LinkError::WeRefused(refusal)),
                 Output::Refused(refusal) => return Err(LinkError::PeerRefused(refusal)),
                 output @ (Output::Control(_)
+                | Output::State(_)
                 | Output::Content { .. }
                 | Output::Ping { .. }
                 | Output::Pong { .. }

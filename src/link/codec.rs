@@ -35,7 +35,10 @@ pub(super) fn decode(bytes: Bytes) -> Result<Frame, BadFrame> {
         Kind::Content(content) => Frame::Content { first: content.first, items: content.items },
         Kind::Control(payload) => Frame::Control(payload),
         Kind::Ack(ack) => Frame::Ack { upto: ack.upto },
-        Kind::Ping(ping) => Frame::Ping { sent_us: ping.sent_us, control: ping.control },
+        Kind::State(payload) => Frame::State(payload),
+        Kind::Ping(ping) => {
+            Frame::Ping { sent_us: ping.sent_us, control: ping.control, state: ping.state }
+        }
         Kind::Pong(pong) => Frame::Pong { sent_us: pong.sent_us },
         Kind::Hello(hello) => Frame::Hello(Hello {
             cluster: ClusterName::parse(&hello.cluster)?,
@@ -110,10 +113,11 @@ pub(super) fn encode(frame: Frame) -> Bytes {
             code: refusal.code.as_str().into(),
             reason: refusal.reason.chars().take(REASON_LEN_MAX).collect(),
         }),
-        Frame::Ping { sent_us, control } => Kind::Ping(pb::Ping { sent_us, control }),
+        Frame::Ping { sent_us, control, state } => Kind::Ping(pb::Ping { sent_us, control, state }),
         Frame::Pong { sent_us } => Kind::Pong(pb::Pong { sent_us }),
         Frame::Ack { upto } => Kind::Ack(pb::Ack { upto }),
         Frame::Control(payload) => Kind::Control(payload),
+        Frame::State(payload) => Kind::State(payload),
         Frame::Content { first, items } => Kind::Content(pb::Content { first, items }),
     };
     message_bytes(&pb::Frame { kind: Some(kind) })
@@ -122,6 +126,7 @@ pub(super) fn encode(frame: Frame) -> Bytes {
 // Tags of `Frame` and `Content` in link.proto, as bytes: field number << 3 | wire type.
 const TAG_CONTROL: u8 = 9 << 3 | 2;
 const TAG_CONTENT: u8 = 10 << 3 | 2;
+const TAG_STATE: u8 = 11 << 3 | 2;
 const TAG_FIRST: u8 = 1 << 3;
 const TAG_ITEM: u8 = 2 << 3 | 2;
 
@@ -160,9 +165,18 @@ impl Pieces {
 
     /// `Frame { control: payload }`
     pub(super) fn put_control(&mut self, payload: &Bytes) {
+        self.put_payload(TAG_CONTROL, payload);
+    }
+
+    /// `Frame { state: payload }`
+    pub(super) fn put_state(&mut self, payload: &Bytes) {
+        self.put_payload(TAG_STATE, payload);
+    }
+
+    fn put_payload(&mut self, tag: u8, payload: &Bytes) {
         let len = 1 + varint_len(payload.len() as u64) + payload.len();
         put_prefix(&mut self.joined, len);
-        self.joined.put_u8(TAG_CONTROL);
+        self.joined.put_u8(tag);
         self.put_bytes(payload);
     }
 

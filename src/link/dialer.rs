@@ -252,6 +252,7 @@ async fn greet(
             Output::Refused(refusal) => return Err(LinkError::PeerRefused(refusal)),
             output @ (Output::Claim { .. }
             | Output::Control(_)
+            | Output::State(_)
             | Output::Content { .. }
             | Output::Ping { .. }
             | Output::Pong { .. }

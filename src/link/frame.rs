@@ -22,10 +22,11 @@ pub(super) enum Frame {
     Proof(Proof),
     Accepted(Accepted),
     Refused(Refusal),
-    Ping { sent_us: u64, control: Bytes },
+    Ping { sent_us: u64, control: Bytes, state: Bytes },
     Pong { sent_us: u64 },
     Ack { upto: u64 },
     Control(Bytes),
+    State(Bytes),
     Content { first: u64, items: Vec<Bytes> },
 }
 
@@ -42,6 +43,7 @@ impl Frame {
             Self::Pong { .. } => "pong",
             Self::Ack { .. } => "ack",
             Self::Control(_) => "control",
+            Self::State(_) => "state",
             Self::Content { .. } => "content",
         }
     }

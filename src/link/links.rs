@@ -17,7 +17,7 @@ use super::frame::{NONCE_LEN, Nonce};
 use super::proof::Keys;
 use super::session::Credentials;
 use super::windows::Windows;
-use super::{LinkConfig, LinkHandler, LinkReport, Roster, acceptor, dialer};
+use super::{LinkConfig, LinkHandler, LinkReport, Roster, StateHandler, acceptor, dialer};
 use crate::config::Secret;
 use crate::membership::{MemberState, SharedMembers};
 use crate::supervise::{Clock, Shutdown, Supervisor, Task, TaskHandle};
@@ -34,6 +34,7 @@ pub(super) struct Shared {
     pub supervisor: Supervisor,
     pub clock: Clock,
     pub handler: Arc<dyn LinkHandler>,
+    pub state: Arc<dyn StateHandler>,
     pub board: Board,
     pub fence: Fence,
     pub windows: Windows,
@@ -82,6 +83,7 @@ impl Links {
         supervisor: Supervisor,
         clock: Clock,
         handler: Arc<dyn LinkHandler>,
+        state: Arc<dyn StateHandler>,
     ) -> Self {
         let credentials = Credentials {
             cluster: config.cluster.clone(),
@@ -98,6 +100,7 @@ impl Links {
                 supervisor,
                 clock,
                 handler,
+                state,
                 board: Board::default(),
                 fence: Fence::default(),
                 windows: Windows::default(),

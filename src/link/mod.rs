@@ -230,6 +230,28 @@ pub trait LinkHandler: Send + Sync + 'static {
     fn ping(&self, link: &LinkInfo, payload: Bytes) -> Result<(), String>;
 }
 
+/// State that a link sends, pulled when it can write: after all control and before content, unnumbered. One source serves one link in one
+/// life, in either direction.
+pub trait StateSource: Send + Sync + 'static {
+    /// Appends payloads, oldest first, until about `bytes_max`.
+    fn take_state(&self, out: &mut Vec<Bytes>, bytes_max: usize);
+    /// State bytes for the next ping.
+    fn ping(&self) -> Bytes;
+    /// As `LinkSource::register`, for `take_state`.
+    fn register(&self, cx: &mut Context<'_>);
+}
+
+/// Who gives state frames their meaning. Called from the link's own tasks, as `LinkHandler`; must not block.
+pub trait StateHandler: Send + Sync + 'static {
+    fn up(&self, link: &LinkInfo) -> Arc<dyn StateSource>;
+    /// No frame of this epoch follows.
+    fn down(&self, link: &LinkInfo);
+    /// `Err`: the frame is nonsense; the link is closed with this reason and counted.
+    fn state(&self, link: &LinkInfo, payload: Bytes) -> Result<Pace, String>;
+    /// The state bytes of a ping.
+    fn ping(&self, link: &LinkInfo, payload: Bytes) -> Result<(), String>;
+}
+
 /// How one directed link is doing, for status.
 #[derive(Debug, Clone)]
 pub struct LinkReport {

@@ -1,4 +1,4 @@
-//! What one link writes, in its order: greeting, ping, pong, acknowledgement, control; then content, as far as there is room.
+//! What one link writes, in its order: greeting, ping, pong, acknowledgement, control; state; then content, as far as there is room.
 //!
 //! `Outbox` is what the reader tells the writer; every field is bounded, since only the newest of a kind counts. `Outgoing` is the
 //! HTTP body that HTTP/2 pulls: it registers for wake-ups first and looks second, so that nothing is missed in between, and content
@@ -21,7 +21,7 @@ use super::frame::{Accepted, Frame};
 use super::sequence::AckPacer;
 use super::window::BadAck;
 use super::windows::PeerWindow;
-use super::{ContentItem, LinkLimits, LinkSource};
+use super::{ContentItem, LinkLimits, LinkSource, StateSource};
 use crate::supervise::Clock;
 use crate::wire::frames::FrameSource;
 
@@ -52,6 +52,7 @@ struct State {
 #[derive(Clone)]
 pub(super) struct UpState {
     pub source: Arc<dyn LinkSource>,
+    pub state: Arc<dyn StateSource>,
     /// `Direction::Out`
     pub writing: Option<Writing>,
     pub sent_bytes: Counter,
@@ -145,6 +146,7 @@ pub(super) struct Outgoing {
     up: Option<UpState>,
     ping: Option<Interval>,
     ack_timer: Option<Pin<Box<Sleep>>>,
+    /// Control or state, on its way from a source into `pieces`.
     control: Vec<Bytes>,
     content: Vec<ContentItem>,
 }
@@ -185,6 +187,7 @@ impl Outgoing {
         }
         if let Some(up) = self.up.take() {
             up.source.register(cx);
+            up.state.register(cx);
             self.put_ping(&up, cx);
             if let Some(sent_us) = pong {
                 self.pieces.put_frame(Frame::Pong { sent_us });
@@ -193,6 +196,10 @@ impl Outgoing {
             up.source.take_control(&mut self.control, self.limits.chunk_bytes);
             for payload in self.control.drain(..) {
                 self.pieces.put_control(&payload);
+            }
+            up.state.take_state(&mut self.control, self.limits.chunk_bytes);
+            for payload in self.control.drain(..) {
+                self.pieces.put_state(&payload);
             }
             if let Some(Writing { window, attempt }) = &up.writing {
                 let (limits, now) = (&self.limits, self.clock.now());
@@ -217,7 +224,8 @@ impl Outgoing {
         }
         if due {
             let sent_us = self.clock.now().as_micros();
-            self.pieces.put_frame(Frame::Ping { sent_us, control: up.source.ping() });
+            let (control, state) = (up.source.ping(), up.state.ping());
+            self.pieces.put_frame(Frame::Ping { sent_us, control, state });
         }
     }
 

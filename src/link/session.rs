@@ -103,6 +103,7 @@ pub(super) enum Output {
     },
     Up(Up),
     Control(Bytes),
+    State(Bytes),
     Content {
         items: Vec<Bytes>,
         jumped: bool,
@@ -110,6 +111,7 @@ pub(super) enum Output {
     Ping {
         sent_us: u64,
         control: Bytes,
+        state: Bytes,
     },
     Pong {
         sent_us: u64,
@@ -353,7 +355,10 @@ impl Session {
     fn up_frame(&mut self, role: Role, frame: Frame) -> Result<Output, Violation> {
         match (frame, role) {
             (Frame::Control(payload), _) => Ok(Output::Control(payload)),
-            (Frame::Ping { sent_us, control }, _) => Ok(Output::Ping { sent_us, control }),
+            (Frame::State(payload), _) => Ok(Output::State(payload)),
+            (Frame::Ping { sent_us, control, state }, _) => {
+                Ok(Output::Ping { sent_us, control, state })
+            }
             (Frame::Pong { sent_us }, _) => Ok(Output::Pong { sent_us }),
             (Frame::Ack { upto }, Role::Dialer) => Ok(Output::Acknowledged { upto }),
             (Frame::Content { first, items }, Role::Acceptor) => {

@@ -1,6 +1,6 @@
 //! One link that is up: hands what arrives to the handler, tells the writer what to answer.
 //!
-//! A `Life` begins with `LinkHandler::up` and ends, however it ends, with `LinkHandler::down`; in between frames come one after
+//! A `Life` begins with the handlers' `up` and ends, however it ends, with their `down`; in between frames come one after
 //! another from one task. It claims its epoch until then, so the next epoch's `up` comes after this one's `down`.
 
 use std::sync::Arc;
@@ -101,10 +101,11 @@ impl Life {
         (this, source)
     }
 
-    /// The handler has been told; now the writer, and with `said` the peer.
+    /// The router has been told; now the replicator, the writer, and with `said` the peer.
     fn up(&self, source: Arc<dyn LinkSource>, writing: Option<Writing>, said: Option<Accepted>) {
+        let state = self.shared.state.up(&self.link);
         let sent_bytes = bytes_counter(&self.link.peer, Direction::Out);
-        self.outbox.up(UpState { source, writing, sent_bytes }, said);
+        self.outbox.up(UpState { source, state, writing, sent_bytes }, said);
         self.evidence(LinkEvidence::Up);
     }
 
@@ -199,9 +200,16 @@ impl Life {
             Output::Control(payload) => {
                 handler.control(&self.link, payload).map_err(LinkError::Malformed)?;
             }
-            Output::Ping { sent_us, control } => {
+            Output::State(payload) => {
+                let pace = self.shared.state.state(&self.link, payload);
+                if let Pace::Wait(pause) = pace.map_err(LinkError::Malformed)? {
+                    return Ok(Some(pause));
+                }
+            }
+            Output::Ping { sent_us, control, state } => {
                 self.outbox.pong(sent_us);
                 handler.ping(&self.link, control).map_err(LinkError::Malformed)?;
+                self.shared.state.ping(&self.link, state).map_err(LinkError::Malformed)?;
             }
             Output::Pong { sent_us } => {
                 self.rtt.set(now.since(Time::from_micros(sent_us)));
@@ -235,6 +243,7 @@ impl Drop for Life {
             self.shared.handler.jump(&self.link);
         }
         self.shared.board.down(&self.link);
+        self.shared.state.down(&self.link);
         self.shared.handler.down(&self.link);
         self.evidence(LinkEvidence::Ended);
     }

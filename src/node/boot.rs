@@ -70,6 +70,7 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
         supervisor.clone(),
         clock,
         router.link_handler(),
+        Arc::new(crate::replicator::Quiet),
     );
     let broker = Broker::new(
         config.node.name.clone(),

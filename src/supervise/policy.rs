@@ -19,6 +19,8 @@ pub enum Task {
     /// What a link's far end sends, for one link in either direction.
     LinkReader(NodeName),
     InterestAnnouncer,
+    /// Presence: ticks of watched topics, members, deadlines.
+    Replicator,
     FrontGrpc,
     FrontHttp,
     FrontRedis,
@@ -59,6 +61,7 @@ impl Task {
             | Self::GossipReceiver
             | Self::LinkDialer(_)
             | Self::InterestAnnouncer
+            | Self::Replicator
             | Self::Probe
             | Self::SessionReaper
             | Self::LoadReport
@@ -92,6 +95,7 @@ impl Task {
             Self::LinkConnection(_) => "link-connection",
             Self::LinkReader(_) => "link-reader",
             Self::InterestAnnouncer => "interest-announcer",
+            Self::Replicator => "replicator",
             Self::FrontGrpc => "front-grpc",
             Self::FrontHttp => "front-http",
             Self::FrontRedis => "front-redis",

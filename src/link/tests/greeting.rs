@@ -335,7 +335,8 @@ fn nothing_but_the_greeting_is_heard_before_it_is_over() {
     let others = [
         Frame::Control("x".into()),
         Frame::Content { first: 0, items: vec!["x".into()] },
-        Frame::Ping { sent_us: 0, control: "x".into() },
+        Frame::Ping { sent_us: 0, control: "x".into(), state: "y".into() },
+        Frame::State("x".into()),
         Frame::Pong { sent_us: 0 },
         Frame::Ack { upto: 0 },
     ];

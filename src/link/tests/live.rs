@@ -120,6 +120,50 @@ async fn pings_carry_control_bytes_both_ways_and_measure() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn state_goes_both_ways_between_control_and_content_and_nonsense_ends_the_link() {
+    let plans = ["a", "b"].map(|name| Plan {
+        control: vec!["control".into()],
+        content: vec!["content".into()],
+        ..Plan::new(name)
+    });
+    let nodes = start(plans).await;
+    connected(&nodes).await;
+    let [a, b] = &nodes;
+    for (node, peer) in [(a, "b"), (b, "a")] {
+        for direction in [IN, OUT] {
+            let expected = [
+                Event::Control("control".into()),
+                Event::State(format!("state of {peer}").into()),
+                Event::Content(vec!["content".into()]),
+            ];
+            let expected = if direction == IN { &expected[..] } else { &expected[..2] };
+            let said = eventually("all that was sent", || {
+                let mut said: Vec<_> =
+                    node.told.of(peer, direction).into_iter().map(|told| told.event).collect();
+                said.retain(|event| {
+                    !matches!(event, Event::Up { .. } | Event::Ping(_) | Event::StatePing(_))
+                });
+                (said.len() >= expected.len()).then_some(said)
+            })
+            .await;
+            assert_eq!(said, expected, "{direction:?}");
+            let ping = Event::StatePing(format!("digest of {peer}").into());
+            eventually("a ping", || (node.told.count(peer, direction, &ping) > 0).then_some(()))
+                .await;
+        }
+    }
+    a.told.source("b", IN).unwrap().state("late");
+    let late = Event::State("late".into());
+    eventually("state by itself", || (b.told.count("a", OUT, &late) > 0).then_some(())).await;
+    a.told.source("b", OUT).unwrap().state("nonsense");
+    eventually("the end of the link", || (b.told.count("a", IN, &Event::Down) > 0).then_some(()))
+        .await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
 /// Starts a and b, with a proxy on the way from a to b. `silence`: what b bears.
 async fn proxied(silence: Duration) -> (Node, Node, Proxy) {
     let a = Plan::new("a").start().await;

@@ -150,7 +150,8 @@ fn greeting_frames_read_back() {
     for frame in [
         Frame::Accepted(Accepted { position: 3, had_epoch: true, lost: 2 }),
         Frame::Refused(Refusal { code: RefusalCode::Settings, reason: "differ".into() }),
-        Frame::Ping { sent_us: 5, control: "digest".into() },
+        Frame::Ping { sent_us: 5, control: "digest".into(), state: "hash".into() },
+        Frame::State("rows".into()),
         Frame::Pong { sent_us: 5 },
     ] {
         let bytes = codec::encode(frame.clone()).slice(PREFIX_LEN..);

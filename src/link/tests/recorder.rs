@@ -11,7 +11,10 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
 use super::world::name;
-use crate::link::{ContentItem, Direction, LinkHandler, LinkInfo, LinkSource, Pace, Past};
+use crate::link::{
+    ContentItem, Direction, LinkHandler, LinkInfo, LinkSource, Pace, Past, StateHandler,
+    StateSource,
+};
 use crate::types::{LinkEpoch, NodeName};
 
 /// What a handler was told.
@@ -20,9 +23,11 @@ pub(super) enum Event {
     Up { had_epoch: bool },
     Down,
     Control(Bytes),
+    State(Bytes),
     Content(Vec<Bytes>),
     Jump,
     Ping(Bytes),
+    StatePing(Bytes),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +42,10 @@ pub(super) struct Told {
 #[derive(Default)]
 pub(super) struct TestSource {
     control: Mutex<VecDeque<Bytes>>,
+    state: Mutex<VecDeque<Bytes>>,
     content: Mutex<VecDeque<Bytes>>,
     waker: AtomicWaker,
+    state_waker: AtomicWaker,
     digest: Bytes,
     /// Content that was taken and not released.
     pub unsettled: Arc<AtomicUsize>,
@@ -49,6 +56,11 @@ impl TestSource {
     pub(super) fn control(&self, payload: impl Into<Bytes>) {
         self.control.lock().push_back(payload.into());
         self.waker.wake();
+    }
+
+    pub(super) fn state(&self, payload: impl Into<Bytes>) {
+        self.state.lock().push_back(payload.into());
+        self.state_waker.wake();
     }
 
     pub(super) fn content(&self, items: impl IntoIterator<Item = Bytes>) {
@@ -102,6 +114,20 @@ impl LinkSource for TestSource {
 
     fn register(&self, cx: &mut Context<'_>) {
         self.waker.register(cx.waker());
+    }
+}
+
+impl StateSource for TestSource {
+    fn take_state(&self, out: &mut Vec<Bytes>, bytes_max: usize) {
+        take(&self.state, bytes_max, |payload| out.push(payload));
+    }
+
+    fn ping(&self) -> Bytes {
+        self.digest.clone()
+    }
+
+    fn register(&self, cx: &mut Context<'_>) {
+        self.state_waker.register(cx.waker());
     }
 }
 
@@ -177,6 +203,30 @@ impl Recorder {
                 _ => assert_eq!(open.get(&key), Some(&told.epoch), "{told:?}"),
             }
         }
+    }
+}
+
+/// Called right after `LinkHandler::up`, whose source it shares.
+impl StateHandler for Recorder {
+    fn up(&self, link: &LinkInfo) -> Arc<dyn StateSource> {
+        let source = self.source(link.peer.as_str(), link.direction).expect("made just before");
+        source.state.lock().push_back(format!("state of {}", self.name).into());
+        source
+    }
+
+    fn down(&self, _: &LinkInfo) {}
+
+    fn state(&self, link: &LinkInfo, payload: Bytes) -> Result<Pace, String> {
+        if payload == "nonsense" {
+            return Err("the replicator can't read it".to_owned());
+        }
+        self.tell(link, Event::State(payload));
+        Ok(Pace::ReadOn)
+    }
+
+    fn ping(&self, link: &LinkInfo, payload: Bytes) -> Result<(), String> {
+        self.tell(link, Event::StatePing(payload));
+        Ok(())
     }
 }
 

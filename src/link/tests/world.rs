@@ -145,8 +145,14 @@ impl Plan {
         let told = Arc::new(Recorder::new(name, first));
         let shutdown = Shutdown::new();
         let supervisor = Supervisor::new(shutdown.clone());
-        let links =
-            Links::new(self.config, roster.clone(), supervisor.clone(), Clock::new(), told.clone());
+        let links = Links::new(
+            self.config,
+            roster.clone(),
+            supervisor.clone(),
+            Clock::new(),
+            told.clone(),
+            told.clone(),
+        );
         let handle = links.handle();
         supervisor.spawn(Task::LinkAcceptor, links.run(listener, shutdown.clone()));
         Node { address, roster, told, links: handle, supervisor, shutdown }

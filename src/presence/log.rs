@@ -1,0 +1,122 @@
+//! What one replica removed lately, in order, so that whoever missed a part can be told just that part. What it added needs no
+//! log: what still lives is found by its counter, and the rest nobody has to hear of.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::types::{Replica, Time};
+
+use super::{Dot, Removal};
+
+pub(super) const REMOVALS_MAX: usize = 65_536;
+pub(super) const KEPT: Duration = Duration::from_secs(60);
+
+/// The successor, without the weight of a whole [`Dot`] where it is of the same replica, as it is with every update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Because {
+    Left,
+    Here(u64),
+    Elsewhere(Box<Dot>),
+}
+
+#[derive(Debug)]
+struct Line {
+    /// The operation that removed (where one is known by an interval only: the interval's end).
+    at: u64,
+    /// The operation that had added.
+    counter: u64,
+    because: Because,
+    when: Time,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// Everything removed by operations after this one is in `lines`.
+    start: u64,
+    lines: VecDeque<Line>,
+}
+
+impl Log {
+    /// An interval that begins here or later can be served.
+    pub(super) fn reaches(&self, from: u64) -> bool {
+        from >= self.start
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// `because` of the same replica: pass its counter as `here`.
+    pub(super) fn push(
+        &mut self,
+        at: u64,
+        counter: u64,
+        because: Option<&Dot>,
+        here: bool,
+        now: Time,
+    ) {
+        let because = match because {
+            None => Because::Left,
+            Some(dot) if here => Because::Here(dot.counter),
+            Some(dot) => Because::Elsewhere(Box::new(dot.clone())),
+        };
+        self.lines.push_back(Line { at, counter, because, when: now });
+        if self.lines.len() > REMOVALS_MAX {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(line) = self.lines.pop_front() {
+            self.start = self.start.max(line.at);
+        }
+    }
+
+    /// Drops at most `most` lines that are too old.
+    pub(super) fn trim(&mut self, now: Time, most: usize) {
+        for _ in 0..most {
+            match self.lines.front() {
+                Some(line) if now.since(line.when) >= KEPT => self.drop_first(),
+                _ => return,
+            }
+        }
+    }
+
+    /// A whole was applied: nothing is known of how it came to be.
+    pub(super) fn restart(&mut self, at: u64) {
+        self.start = self.start.max(at);
+        self.lines.clear();
+    }
+
+    /// When the operation that removed the `most`-th of those after `from` was.
+    pub(super) fn nth_after(&self, from: u64, most: usize) -> Option<u64> {
+        let first = self.lines.partition_point(|line| line.at <= from);
+        self.lines.get(first + most).map(|line| line.at)
+    }
+
+    /// What operations in (from, to] removed, each with the claim that stands at the end of its chain of successors: where one took
+    /// another's place and then went for a third, the first went for the third.
+    pub(super) fn removals(&self, replica: &Replica, from: u64, to: u64) -> Vec<Removal> {
+        let first = self.lines.partition_point(|line| line.at <= from);
+        let fates: HashMap<u64, &Because> =
+            self.lines.iter().skip(first).map(|line| (line.counter, &line.because)).collect();
+        let fate = |line: &Line| {
+            let mut because = &line.because;
+            while let Because::Here(counter) = because {
+                match fates.get(counter) {
+                    Some(next) => because = next,
+                    None => break,
+                }
+            }
+            match because {
+                Because::Left => None,
+                Because::Here(counter) => Some(Dot { replica: replica.clone(), counter: *counter }),
+                Because::Elsewhere(dot) => Some(Dot::clone(dot)),
+            }
+        };
+        let lines = self.lines.iter().skip(first).take_while(|line| line.at <= to);
+        let removal = |line: &Line| Removal { counter: line.counter, because: fate(line) };
+        // Of what came and went inside the interval, only a successor matters.
+        lines.map(removal).filter(|one| one.counter <= from || one.because.is_some()).collect()
+    }
+}

@@ -1,0 +1,133 @@
+//! Sessions as far as they concern this shard: attached here, moved away, or held for somebody until a time.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+
+use crate::types::{SessionId, Time};
+
+use super::Owner;
+
+/// How many presences that a session untracked without having them are remembered.
+const UNTRACKED_MAX: usize = 1_024;
+
+/// A session that has nothing in this shard is remembered for so long after its attachment: what it has elsewhere may still be
+/// on its way.
+pub(super) const IDLE_KEPT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Attached {
+        since: Time,
+    },
+    /// Attached elsewhere: what it holds here goes within its linger.
+    Moved {
+        since: Time,
+    },
+    /// Held for it, after a drain, without an attachment.
+    Held,
+    /// Over: what it holds here is on its way out.
+    Ended,
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) epoch: u64,
+    pub(super) linger: Duration,
+    pub(super) state: State,
+    /// How many claims of this node it owns here; released ones don't count.
+    pub(super) holds: usize,
+    pub(super) expires: Option<Time>,
+    /// Hashes of presences.
+    untracked: VecDeque<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sessions(HashMap<SessionId, Session, RandomState>);
+
+impl Session {
+    pub(super) fn has_untracked(&self, presence: u64) -> bool {
+        self.untracked.contains(&presence)
+    }
+
+    pub(super) fn remember_untracked(&mut self, presence: u64) {
+        let all = &mut self.untracked;
+        if !all.contains(&presence) {
+            all.push_back(presence);
+        }
+        if all.len() > UNTRACKED_MAX {
+            all.pop_front();
+        }
+    }
+
+    pub(super) fn track_again(&mut self, presence: u64) {
+        self.untracked.retain(|other| *other != presence);
+    }
+}
+
+impl Sessions {
+    pub(super) fn get(&self, session: SessionId) -> Option<&Session> {
+        self.0.get(&session)
+    }
+
+    pub(super) fn get_mut(&mut self, session: SessionId) -> Option<&mut Session> {
+        self.0.get_mut(&session)
+    }
+
+    pub(super) fn remove(&mut self, session: SessionId) {
+        self.0.remove(&session);
+    }
+
+    /// The epoch of its attachment here.
+    pub(super) fn attached(&self, session: SessionId) -> Option<u64> {
+        let session = self.0.get(&session)?;
+        matches!(session.state, State::Attached { .. }).then_some(session.epoch)
+    }
+
+    /// `None`: it is known to be attached elsewhere, or here with a later attachment.
+    pub(super) fn admit(&mut self, owner: &Owner, now: Time) -> Option<&mut Session> {
+        let state = State::Attached { since: now };
+        let session = self.0.entry(owner.session).or_insert_with(|| Session {
+            epoch: owner.epoch,
+            linger: owner.linger,
+            state,
+            holds: 0,
+            expires: None,
+            untracked: VecDeque::new(),
+        });
+        if owner.epoch < session.epoch {
+            return None;
+        }
+        let is_new = owner.epoch > session.epoch;
+        match session.state {
+            State::Attached { .. } if !is_new => (),
+            // The attachment that was told of is the one elsewhere.
+            State::Moved { .. } if !is_new => return None,
+            _ => {
+                session.state = state;
+                session.epoch = owner.epoch;
+                session.expires = None;
+            }
+        }
+        session.linger = owner.linger;
+        Some(session)
+    }
+
+    /// For entries that were handed over: known as held, unless it is known better already.
+    pub(super) fn hold(&mut self, session: SessionId, epoch: u64, linger: Duration, until: Time) {
+        let held = self.0.entry(session).or_insert_with(|| Session {
+            epoch,
+            linger,
+            state: State::Held,
+            holds: 0,
+            expires: None,
+            untracked: VecDeque::new(),
+        });
+        if matches!(held.state, State::Held | State::Ended) {
+            held.state = State::Held;
+            held.epoch = held.epoch.max(epoch);
+            held.expires = Some(until.max(held.expires.unwrap_or_default()));
+        }
+    }
+}

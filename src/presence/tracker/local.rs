@@ -1,0 +1,352 @@
+//! What sessions of this node ask for.
+
+use std::time::Duration;
+
+use crate::types::{Replica, SessionId, Time};
+
+use super::super::claim::check_name;
+use super::super::order::visible;
+use super::super::replica::{ADOPTION_TRAVELS, Life};
+use super::super::sessions::{IDLE_KEPT, State};
+use super::super::timers::Due;
+use super::super::{
+    Claim, Diff, Fields, Handed, Outcome, Owner, Shown, Track, TrackError, Tracked, Tracker,
+    Untrack, Untracked,
+};
+use super::hash_of_name;
+use super::work::Work;
+
+/// Clients count from 1; nobody gets here by counting.
+const REVISION_MAX: u64 = 1 << 48;
+
+impl Tracker {
+    /// `unix_ms` is for people only: since when.
+    pub fn track(
+        &mut self,
+        owner: &Owner,
+        track: &Track,
+        now: Time,
+        unix_ms: u64,
+        diff: &mut Diff,
+    ) -> Result<Tracked, TrackError> {
+        let default_id;
+        let id = if let Some(id) = &track.id {
+            &**id
+        } else {
+            default_id = owner.session.to_string();
+            &*default_id
+        };
+        check_name(&track.key).map_err(TrackError::BadKey)?;
+        check_name(id).map_err(TrackError::BadId)?;
+        if track.revision > REVISION_MAX {
+            return Err(TrackError::BadRevision);
+        }
+        let session = self.sessions.admit(owner, now).ok_or(TrackError::Moved)?;
+        session.track_again(hash_of_name(&track.topic, &track.key, id));
+
+        let fields = Fields {
+            key: &track.key,
+            id,
+            meta: &track.meta,
+            session: owner.session,
+            epoch: owner.epoch,
+            number: 1,
+            revision: track.revision.max(1),
+            base: 0,
+            since_ms: unix_ms,
+            linger: owner.linger,
+        };
+        let found = self.set.find(&track.topic, &track.key, id);
+        let before = found.and_then(|presence| self.view(presence));
+        let (claim, mut outcome) = match found {
+            None => (Some(fields), Outcome::Joined),
+            Some(presence) => self.claim_anew(presence, track.revision, fields)?,
+        };
+        // Made from borrowed parts of other claims, so before anything changes.
+        let claim = claim.map(|fields| Claim::new(&fields)).transpose();
+        if let Some(claim) = claim.map_err(TrackError::BadKey)? {
+            let presence = self.set.presence(&track.topic, &claim);
+            self.mint(presence, claim, now);
+            self.settle(now, diff);
+        }
+        let found = self.set.find(&track.topic, &track.key, id);
+        let after = found.and_then(|presence| self.view(presence));
+        let reference = |shown: &Option<Shown>| shown.as_ref().map(Shown::reference);
+        if before.is_none() {
+            outcome = Outcome::Joined;
+        } else if reference(&before) != reference(&after) {
+            outcome = Outcome::Updated;
+        }
+        // What this session has just claimed shows.
+        let reference = reference(&after).ok_or(TrackError::NotOwner)?;
+        Ok(Tracked { reference, outcome })
+    }
+
+    /// How a session claims what there are claims of already. `None`: it need not.
+    fn claim_anew<'a>(
+        &'a self,
+        presence: u32,
+        revision: u64,
+        fields: Fields<'a>,
+    ) -> Result<(Option<Fields<'a>>, Outcome), TrackError> {
+        let order = self.order();
+        let shows = order.best(visible(&self.set, presence));
+        let Some(prior) = shows.or_else(|| order.best(self.set.claims(presence))) else {
+            return Ok((Some(fields), Outcome::Joined));
+        };
+        let content = match shows {
+            Some(winner) => order.content(winner, visible(&self.set, presence)),
+            None => prior,
+        };
+        let (prior, content) = (prior.1, &content.1.claim);
+        let known = self.set.claims(presence).map(|(_, slot)| slot.claim.revision());
+        let highest_revision = known.max().unwrap_or(0);
+        let mut claim = Fields { number: self.highest_number(presence) + 1, ..fields };
+        if shows.is_some() {
+            claim.since_ms = prior.claim.since_ms();
+        }
+        let same_meta = content.meta() == fields.meta;
+
+        if prior.claim.session() != fields.session {
+            // Another session's: the visible revision goes on, and this client counts from its own beginning.
+            claim.revision =
+                if same_meta { content.revision() } else { highest_revision.saturating_add(1) };
+            claim.base = claim.revision.cast_signed().wrapping_sub(revision.cast_signed());
+            return Ok((Some(claim), Outcome::Adopted));
+        }
+        if prior.claim.epoch() > fields.epoch {
+            return Err(TrackError::Moved);
+        }
+        claim.base = content.base();
+        claim.revision = match revision {
+            0 if same_meta => content.revision(),
+            0 => content.revision().saturating_add(1),
+            given => content.base().saturating_add_unsigned(given).max(1).cast_unsigned(),
+        };
+        let mut outcome = Outcome::Adopted;
+        if claim.revision < content.revision() {
+            claim = Fields { revision: content.revision(), meta: content.meta(), ..claim };
+            outcome = Outcome::Ignored;
+        }
+        if prior.replica == self.me && prior.claim.epoch() == fields.epoch && !prior.released {
+            // Its own already, and no change of hands.
+            claim.number = prior.claim.number();
+            if claim == prior.claim.fields() {
+                let unchanged = outcome == Outcome::Adopted;
+                return Ok((None, if unchanged { Outcome::Unchanged } else { outcome }));
+            }
+        }
+        Ok((Some(claim), outcome))
+    }
+
+    /// As `track`, of something that this session tracks already.
+    pub fn update(
+        &mut self,
+        owner: &Owner,
+        track: &Track,
+        now: Time,
+        diff: &mut Diff,
+    ) -> Result<Tracked, TrackError> {
+        let default_id = owner.session.to_string();
+        let id = track.id.as_deref().unwrap_or(&default_id);
+        let found = self.set.find(&track.topic, &track.key, id);
+        let presence = found.ok_or(TrackError::NotTracked)?;
+        let winner = self.order().best(visible(&self.set, presence));
+        let (_, winner) = winner.ok_or(TrackError::NotTracked)?;
+        if winner.claim.session() != owner.session {
+            return Err(TrackError::NotOwner);
+        }
+        let untracked = self.sessions.get(owner.session);
+        if untracked.is_some_and(|session| session.has_untracked(self.hash_of(presence))) {
+            return Err(TrackError::NotTracked);
+        }
+        let since_ms = winner.claim.since_ms();
+        self.track(owner, track, now, since_ms, diff)
+    }
+
+    pub fn untrack(
+        &mut self,
+        session: SessionId,
+        untrack: &Untrack,
+        now: Time,
+        diff: &mut Diff,
+    ) -> Untracked {
+        let default_id = session.to_string();
+        let id = untrack.id.as_deref().unwrap_or(&default_id);
+        if let Some(known) = self.sessions.get_mut(session) {
+            known.remember_untracked(hash_of_name(&untrack.topic, &untrack.key, id));
+        }
+        let found = self.set.find(&untrack.topic, &untrack.key, id);
+        let own = found.and_then(|presence| self.claim_of(presence, self.me));
+        let Some(slot) = own.filter(|slot| {
+            let slot = &self.set.slots[*slot];
+            slot.claim.session() == session && !slot.released
+        }) else {
+            return Untracked::Nothing;
+        };
+        match untrack.release {
+            Some(time) if !time.is_zero() => {
+                self.set.slots[slot].released = true;
+                self.released.insert(slot, now + time);
+                self.timers.set(now + time, Due::Claim(slot));
+                self.lets_go(session);
+            }
+            _ => self.end(slot, now),
+        }
+        self.settle(now, diff);
+        Untracked::Done
+    }
+
+    /// After every welcome: what the session has anywhere is adopted, what arrives later too.
+    pub fn attached(&mut self, owner: &Owner, now: Time, diff: &mut Diff) {
+        let has_claims = self.set.owner_head(owner.session).is_some();
+        if owner.epoch <= 1 && !has_claims {
+            // Its first attachment: there can't be anything of it elsewhere.
+            return;
+        }
+        if self.sessions.admit(owner, now).is_some() {
+            self.timers.set(now + IDLE_KEPT, Due::Session(owner.session));
+            if has_claims {
+                self.work.push_back(Work::Adopt { session: owner.session });
+                self.proceed(now, diff);
+            }
+        }
+    }
+
+    /// The session is attached elsewhere, at this epoch: what isn't taken over there within its linger goes.
+    pub fn moved(&mut self, session: SessionId, epoch: u64, now: Time) {
+        let Some(known) = self.sessions.get_mut(session) else { return };
+        if known.epoch >= epoch || known.state == State::Ended {
+            return;
+        }
+        known.epoch = epoch;
+        known.expires = None;
+        known.state = State::Moved { since: now };
+        if known.holds == 0 {
+            self.sessions.remove(session);
+        } else {
+            self.timers.set(now + ADOPTION_TRAVELS, Due::Session(session));
+        }
+    }
+
+    pub fn ended(&mut self, session: SessionId, now: Time, diff: &mut Diff) {
+        let Some(known) = self.sessions.get_mut(session) else { return };
+        if known.holds == 0 {
+            self.sessions.remove(session);
+            return;
+        }
+        known.state = State::Ended;
+        self.work.push_back(Work::End { session });
+        self.proceed(now, diff);
+    }
+
+    /// The session ends then, unless it is attached, moved or given another time before.
+    pub fn expire(&mut self, session: SessionId, at: Time) {
+        if let Some(known) = self.sessions.get_mut(session) {
+            known.expires = Some(at);
+            self.timers.set(at, Due::Session(session));
+        }
+    }
+
+    /// How many presences of this shard the session holds here.
+    pub fn tracked_by(&self, session: SessionId) -> usize {
+        self.sessions.get(session).map_or(0, |session| session.holds)
+    }
+
+    /// When claims of a session that has moved go.
+    pub(super) fn moved_until(since: Time, linger: Duration) -> Time {
+        // The new node's claims need their time on the way also where there is no linger.
+        since + linger.max(ADOPTION_TRAVELS)
+    }
+
+    /// Everything that this node's sessions hold, for another node to adopt. From now on they count as moved.
+    /// `remaining` of each is its linger: the shell subtracts what has run already.
+    pub fn hand_over(&mut self, now: Time) -> Vec<Handed> {
+        let mut handed = Vec::new();
+        for slot in self.replicas[self.me].dots.iter() {
+            let slot = &self.set.slots[slot];
+            let session = slot.claim.session();
+            let Some(known) = self.sessions.get_mut(session) else { continue };
+            if slot.released || known.state == State::Ended {
+                continue;
+            }
+            if !matches!(known.state, State::Moved { .. }) {
+                known.state = State::Moved { since: now };
+                known.expires = None;
+                self.timers.set(now + ADOPTION_TRAVELS, Due::Session(session));
+            }
+            let (topic, claim) = (self.set.topic(slot.presence).clone(), slot.claim.clone());
+            handed.push(Handed { topic, remaining: claim.linger(), claim });
+        }
+        handed
+    }
+
+    /// What another node hands over.
+    pub fn adopt(&mut self, handed: Vec<Handed>, now: Time, diff: &mut Diff) {
+        for Handed { topic, claim, remaining } in handed {
+            let session = claim.session();
+            self.sessions.hold(session, claim.epoch(), claim.linger(), now + remaining);
+            let Some(known) = self.sessions.get(session) else { continue };
+            let (epoch, linger) = match known.state {
+                State::Attached { .. } => (known.epoch, known.linger),
+                State::Held => (claim.epoch(), claim.linger()),
+                State::Moved { .. } | State::Ended => continue,
+            };
+            if let Some(until) = known.expires {
+                self.timers.set(until, Due::Session(session));
+            }
+            let presence = self.set.presence(&topic, &claim);
+            let shows = self.order().best(visible(&self.set, presence));
+            let outdone = shows.is_some_and(|(_, shows)| {
+                let (shows, handed) = (&shows.claim, &claim);
+                let newer = (shows.epoch(), shows.number()) > (handed.epoch(), handed.number());
+                if shows.session() == session { newer } else { shows.number() > handed.number() }
+            });
+            if outdone {
+                // Somebody has it since. A session that holds nothing needs no record.
+                self.set.drop_if_empty(presence);
+                if known.holds == 0 && known.state == State::Held {
+                    self.sessions.remove(session);
+                }
+                continue;
+            }
+            let number = self.highest_number(presence).max(claim.number()) + 1;
+            let fields = Fields { epoch, linger, number, ..claim.fields() };
+            self.mint(presence, claim.renewed(&fields), now);
+        }
+        self.settle(now, diff);
+    }
+
+    /// This node goes on under a new incarnation: everything it holds is minted again, and nothing that shows changes.
+    pub fn reincarnate(&mut self, me: &Replica, now: Time, diff: &mut Diff) {
+        let old = self.me;
+        if self.replicas[old].replica == *me {
+            return;
+        }
+        let slots: Vec<u32> = self.replicas[old].dots.iter().collect();
+        self.me = self.replicas.insert(me, Life::Up);
+        for id in slots {
+            let slot = &self.set.slots[id];
+            let (presence, claim) = (slot.presence, slot.claim.clone());
+            let released = self.released.get(&id).copied();
+            let number = self.highest_number(presence) + 1;
+            let claim = claim.renewed(&Fields { number, ..claim.fields() });
+            self.mint(presence, claim, now);
+            if let Some(until) = released
+                && let Some(slot) = self.claim_of(presence, self.me)
+            {
+                self.set.slots[slot].released = true;
+                self.released.insert(slot, until);
+                self.timers.set(until, Due::Claim(slot));
+                self.lets_go(self.set.slots[slot].claim.session());
+            } else {
+                // What the old incarnation held is not counted off below.
+                self.lets_go(self.set.slots[id].claim.session());
+            }
+            self.take(id);
+        }
+        self.replicas.set_floor(&self.replicas[old].replica.clone());
+        self.replicas.remove(old);
+        self.settle(now, diff);
+    }
+}

@@ -1,0 +1,134 @@
+//! Departing: this node's presences go to a peer, and everybody has heard its last word.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::{Replicator, ReplicatorHandle};
+use crate::membership::MemberState;
+use crate::presence::{Handed, SHARDS};
+use crate::types::NodeName;
+
+/// How often peers are asked where they stand.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Entries that a peer is to answer for, by ticket.
+#[derive(Debug, Default)]
+pub(super) struct Handings(Mutex<HashMap<u64, Handing>>);
+
+#[derive(Debug)]
+struct Handing {
+    peer: NodeName,
+    done: oneshot::Sender<u64>,
+}
+
+impl Handings {
+    pub(super) fn answered(&self, ticket: u64, peer: &NodeName, entries: u64) {
+        let mut all = self.0.lock();
+        if all.get(&ticket).is_some_and(|handing| handing.peer == *peer)
+            && let Some(handing) = all.remove(&ticket)
+        {
+            // Nobody waits any more: the time was over.
+            let _ = handing.done.send(entries);
+        }
+    }
+}
+
+/// What became of this node's presences.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HandedOver {
+    /// Those that were still here.
+    pub entries: usize,
+    /// Who has said that it owns them now.
+    pub to: Option<NodeName>,
+}
+
+impl ReplicatorHandle {
+    /// Gives what this node's sessions still hold to a ready peer, and ends with its answer, or after `within`. From then on nobody may
+    /// track here.
+    pub async fn hand_over(&self, within: Duration) -> HandedOver {
+        let replicator = &self.0;
+        let give_up = replicator.now() + within;
+        let mut handed: Vec<Handed> = Vec::new();
+        replicator.change_all(|tracker, _, now| handed.append(&mut tracker.hand_over(now)));
+        let entries = handed.len();
+        if entries == 0 {
+            return HandedOver::default();
+        }
+        let mut tried: Vec<NodeName> = Vec::new();
+        loop {
+            let Some(peer) = replicator.heir(&tried) else {
+                return HandedOver { entries, to: None };
+            };
+            let left = give_up.since(replicator.now());
+            if replicator.hand_to(&peer, handed.clone(), left).await {
+                return HandedOver { entries, to: Some(peer) };
+            }
+            if replicator.now() >= give_up {
+                return HandedOver { entries, to: None };
+            }
+            tried.push(peer);
+        }
+    }
+
+    /// Ends when every live, linked peer has all of this node's operations: `true`; or after `within`.
+    pub async fn settled(&self, within: Duration) -> bool {
+        let replicator = &self.0;
+        let give_up = replicator.now() + within;
+        loop {
+            if replicator.ask_where_they_stand() {
+                return true;
+            }
+            if replicator.now() >= give_up {
+                return false;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl Replicator {
+    /// Ready and linked; the one with the fewest presences, as far as is known.
+    fn heir(&self, tried: &[NodeName]) -> Option<NodeName> {
+        let view = self.membership.members();
+        let ready = view.live_peers().filter(|member| {
+            member.state == MemberState::Ready
+                && !tried.contains(&member.name)
+                && self.lane(&member.name).state.lock().is_up()
+        });
+        ready.min_by_key(|member| member.load.presences).map(|member| member.name.clone())
+    }
+
+    async fn hand_to(&self, peer: &NodeName, handed: Vec<Handed>, within: Duration) -> bool {
+        let ticket = self.tickets.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (done, answer) = oneshot::channel();
+        self.handings.0.lock().insert(ticket, Handing { peer: peer.clone(), done });
+        let lane = self.lane(peer);
+        lane.state.lock().hand(ticket, handed);
+        lane.wake();
+        let answered = tokio::time::timeout(within, answer).await;
+        self.handings.0.lock().remove(&ticket);
+        matches!(answered, Ok(Ok(_)))
+    }
+
+    /// Whether all have everything; those that have not are asked.
+    fn ask_where_they_stand(&self) -> bool {
+        let own: [u64; SHARDS] = std::array::from_fn(|shard| self.shards.own_counter(shard));
+        let view = self.membership.members();
+        let mut all = true;
+        for lane in self.lanes().iter() {
+            let live = view.get(&lane.name).is_some_and(|member| member.state.is_live());
+            let mut state = lane.state.lock();
+            if !live || !state.is_up() || state.has == own {
+                continue;
+            }
+            all = false;
+            state.rows_wanted_due = true;
+            drop(state);
+            lane.wake();
+        }
+        all
+    }
+}

@@ -1,0 +1,1 @@
+//! Of shards, lanes, watches and the codec, without a network.
