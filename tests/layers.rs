@@ -36,6 +36,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "membership",
             "metrics",
             "pubsub",
+            "replicator",
             "router",
             "supervise",
             "types",

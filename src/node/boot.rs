@@ -1,4 +1,4 @@
-//! Builds the parts, each after those it needs: ports → membership → router → links → broker → status → fronts.
+//! Builds the parts, each after those it needs: ports → membership → router, replicator → links → broker → status → fronts.
 //!
 //! Ports listen from the first moment, so whoever comes early waits in the kernel's queue and is not refused.
 
@@ -22,6 +22,7 @@ use crate::front::resp::{RespDeps, RespFront};
 use crate::link::{self, LinkConfig, LinkLimits, Links};
 use crate::membership::{Addresses, IncarnationStore, Membership, MembershipConfig};
 use crate::metrics::Exporter;
+use crate::replicator::{Replicator, ReplicatorConfig, SHARDS_SETTING};
 use crate::router::{Router, RouterConfig};
 use crate::status::{NodeFacts, Probe, ProbeDeps, StatusDeps, StatusHandle};
 use crate::supervise::{Clock, SharedCommands, Shutdown, Supervisor, Task};
@@ -52,13 +53,19 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
         &supervisor,
         clock,
     );
+    let replicator = Replicator::start(
+        ReplicatorConfig::new(config.cluster.name.clone()),
+        Arc::new(membership.clone()),
+        &supervisor,
+        clock,
+    );
     let links = Links::new(
         LinkConfig {
             cluster: config.cluster.name.clone(),
             name: config.node.name.clone(),
             secrets: config.cluster.secrets.clone(),
             versions: link::VERSIONS,
-            settings: BTreeMap::new(),
+            settings: BTreeMap::from([(SHARDS_SETTING.0.to_owned(), SHARDS_SETTING.1.to_string())]),
             limits: LinkLimits {
                 handshake: limits.get().handshake,
                 window_bytes: limits.get().link_window,
@@ -70,7 +77,7 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
         supervisor.clone(),
         clock,
         router.link_handler(),
-        Arc::new(crate::replicator::Quiet),
+        replicator.handler(),
     );
     let broker = Broker::new(
         config.node.name.clone(),
@@ -85,6 +92,7 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
         membership: membership.clone(),
         links: links.handle(),
         router: router.clone(),
+        replicator: replicator.clone(),
         broker: broker.clone(),
         limits: limits.clone(),
         supervisor: supervisor.clone(),
@@ -100,6 +108,7 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
         limits: limits.clone(),
         membership: membership.clone(),
         links: links.handle(),
+        replicator,
         router: router.clone(),
         broker: broker.clone(),
     });

@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::config::limits::LimitsHandle;
 use crate::link::LinksHandle;
 use crate::membership::{Addresses, MembershipHandle};
+use crate::replicator::ReplicatorHandle;
 use crate::router::RouterHandle;
 use crate::status::StatusHandle;
 use crate::supervise::{Clock, SharedCommands, Supervisor, Task};
@@ -66,6 +67,7 @@ struct Parts {
     limits: LimitsHandle,
     membership: MembershipHandle,
     links: LinksHandle,
+    replicator: ReplicatorHandle,
     router: RouterHandle,
     broker: Broker,
 }
@@ -155,6 +157,10 @@ impl NodeHandle {
 
     pub fn router(&self) -> &RouterHandle {
         &self.parts.router
+    }
+
+    pub fn replicator(&self) -> &ReplicatorHandle {
+        &self.parts.replicator
     }
 
     pub fn broker(&self) -> &Broker {

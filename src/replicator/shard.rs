@@ -2,7 +2,7 @@
 //!
 //! Whoever changes a tracker does it in here: so no change gets past those who watch, nor past the links that are to carry it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::watch::pending::{Pending, Step};
 use crate::metrics::names;
 use crate::presence::{Change, Count, Diff, Report, SHARDS, Shown, Tracker, shard_of};
-use crate::types::{Replica, Time, Topic};
+use crate::types::{NodeName, Replica, Time, Topic};
 
 /// So many times of own operations are remembered, to tell how old the oldest is that a link sends.
 const MARKS_MAX: usize = 256;
@@ -210,10 +210,20 @@ impl Shards {
         (guard.tracker.snapshot(topic), guard.tracker.count(topic), guard.version(topic))
     }
 
+    pub(super) fn orphans(&self) -> BTreeMap<NodeName, u64> {
+        let mut all = BTreeMap::new();
+        for shard in &self.shards {
+            for (node, claims) in shard.lock().tracker.orphans() {
+                *all.entry(node.clone()).or_default() += claims as u64;
+            }
+        }
+        all
+    }
+
     pub(super) fn report(&self) -> Report {
         let mut all = Report::default();
         for shard in &self.shards {
-            let Report { presences, keys, topics, orphaned, waiting, claims } =
+            let Report { presences, keys, topics, orphaned, waiting, claims, own } =
                 shard.lock().tracker.report();
             all.presences += presences;
             all.keys += keys;
@@ -221,6 +231,7 @@ impl Shards {
             all.orphaned += orphaned;
             all.waiting += waiting;
             all.claims += claims;
+            all.own += own;
         }
         all
     }
