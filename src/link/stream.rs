@@ -20,7 +20,7 @@ use super::outbox::{Outbox, UpState, Writing};
 use super::sequence::Silence;
 use super::session::{Input, Output, Session, Up, Violation};
 use super::window::{BadAck, Resumed};
-use super::{Direction, LinkInfo, LinkSource, Pace, Past, Pause, Shared, StateSource};
+use super::{Direction, LinkInfo, LinkSource, Pace, Past, Pause, Shared};
 use crate::membership::LinkEvidence;
 use crate::supervise::Shutdown;
 use crate::types::Time;
@@ -34,12 +34,6 @@ pub(super) struct Life {
     handing_on: AtomicBool,
     /// `Direction::In`. Given back last.
     claim: Option<Claim>,
-}
-
-/// What the two handlers give a link to send.
-struct Sources {
-    source: Arc<dyn LinkSource>,
-    state: Arc<dyn StateSource>,
 }
 
 impl Life {
@@ -60,9 +54,9 @@ impl Life {
             Resumed::Unknown(_) => Past::Unknown,
         };
         let attempt = up.epoch.attempt;
-        let (this, sources) = Self::begin(shared, Direction::Out, up, past, outbox, None);
-        window.attach(attempt, sources.source.clone());
-        this.up(sources, Some(Writing { window, attempt }), None);
+        let (this, source) = Self::begin(shared, Direction::Out, up, past, outbox, None);
+        window.attach(attempt, source.clone());
+        this.up(source, Some(Writing { window, attempt }), None);
         Ok(this)
     }
 
@@ -75,13 +69,13 @@ impl Life {
         session: &mut Session,
     ) -> Self {
         let past = if up.had_epoch { Past::Kept } else { Past::Unknown };
-        let (this, sources) = Self::begin(shared, Direction::In, up, past, outbox, Some(claim));
-        let resumed = this.claim.as_ref().map(|claim| claim.resume(sources.source.all_lost()));
+        let (this, source) = Self::begin(shared, Direction::In, up, past, outbox, Some(claim));
+        let resumed = this.claim.as_ref().map(|claim| claim.resume(source.all_lost()));
         let said = resumed.map(|(received, said)| {
             session.resume(received);
             said
         });
-        this.up(sources, None, said);
+        this.up(source, None, said);
         this
     }
 
@@ -92,7 +86,7 @@ impl Life {
         past: Past,
         outbox: Arc<Outbox>,
         claim: Option<Claim>,
-    ) -> (Self, Sources) {
+    ) -> (Self, Arc<dyn LinkSource>) {
         let Up { peer, incarnation, epoch, had_epoch, said: _ } = up;
         let link = LinkInfo { peer, incarnation, direction, epoch, had_epoch, past };
         let rtt = Rtt::default();
@@ -104,13 +98,12 @@ impl Life {
         let handing_on = AtomicBool::new(false);
         let this = Self { shared, link, outbox, rtt, handing_on, claim };
         let source = this.shared.handler.up(&this.link);
-        let state = this.shared.state.up(&this.link);
-        (this, Sources { source, state })
+        (this, source)
     }
 
-    /// The handler has been told; now the writer, and with `said` the peer.
-    fn up(&self, sources: Sources, writing: Option<Writing>, said: Option<Accepted>) {
-        let Sources { source, state } = sources;
+    /// The router has been told; now the replicator, the writer, and with `said` the peer.
+    fn up(&self, source: Arc<dyn LinkSource>, writing: Option<Writing>, said: Option<Accepted>) {
+        let state = self.shared.state.up(&self.link);
         let sent_bytes = bytes_counter(&self.link.peer, Direction::Out);
         self.outbox.up(UpState { source, state, writing, sent_bytes }, said);
         self.evidence(LinkEvidence::Up);

@@ -221,6 +221,11 @@ impl Router {
         let told = state.lost_told && !replaced || state.heard != Some(link.incarnation);
         let source = Arc::new(Source::incoming(self.interest.clone(), link.had_epoch && told));
         state.applied = None;
+        if link.past == Past::Unknown {
+            // Its first confirmation says whether any of this node's subscriptions missed something.
+            state.unconfirmed.clear();
+            state.unconfirmed_all = false;
+        }
         state.heard = Some(link.incarnation);
         state.gone_since = None;
         state.lost_told = false;

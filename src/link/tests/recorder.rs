@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 
 use super::world::name;
 use crate::link::{
-    ContentItem, Direction, LinkHandler, LinkInfo, LinkSource, Pace, Past, StateHandler, StateSource,
+    ContentItem, Direction, LinkHandler, LinkInfo, LinkSource, Pace, Past, StateHandler,
+    StateSource,
 };
 use crate::types::{LinkEpoch, NodeName};
 
