@@ -278,7 +278,7 @@ async fn a_killed_publisher_node_is_a_possible_gap() {
     // All up to some message came before it.
     let came = until_gap.iter().filter_map(|got| match got {
         Got::Message(message) => Numbered::read(&message.topic, &message.payload),
-        Got::Gap(_) | Got::GoAway(_) | Got::Welcome(_) => None,
+        Got::Gap(_) | Got::GoAway(_) | Got::Presence(_) | Got::Welcome(_) => None,
     });
     assert!(came.map(|message| message.seq).eq(2..2 + until_gap.len() as u64 - 1));
 

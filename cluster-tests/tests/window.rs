@@ -219,7 +219,7 @@ async fn a_link_held_for_less_than_the_window_counts_exactly_what_is_missing() {
         let got = subscriber.events_until_own_marker().await.unwrap();
         let gaps = got.iter().filter_map(|got| match got {
             Got::Gap(gap) => Some((gap.certain, gap.reason(), gap.missing.unwrap_or_default())),
-            Got::Message(_) | Got::GoAway(_) | Got::Welcome(_) => None,
+            Got::Message(_) | Got::GoAway(_) | Got::Presence(_) | Got::Welcome(_) => None,
         });
         let gaps: Vec<_> = gaps.collect();
         assert!(gaps.iter().all(|gap| gap.0 && gap.1 == Reason::Link), "{gaps:?}");

@@ -116,7 +116,7 @@ pub(super) async fn start(
         limits: limits.clone(),
         membership: membership.clone(),
         links: links.handle(),
-        replicator: replicator.clone(),
+        replicator,
         router: router.clone(),
         broker: broker.clone(),
     });

@@ -12,7 +12,9 @@ use crate::{config, front, link, membership, replicator, router};
 /// What was understood, in words that don't change while its meaning stays.
 pub type Understood = Option<String>;
 
-pub const ALL: &[(&str, fn(&[u8]) -> Understood)] = &[
+pub type Parser = fn(&[u8]) -> Understood;
+
+pub const ALL: &[(&str, Parser)] = &[
     ("gossip-datagram", membership::rules::datagram),
     ("gossip-envelope", membership::rules::envelope),
     ("gossip-control", membership::rules::control),
