@@ -145,7 +145,7 @@ pub const TABLE: &[Metric] = {
         row(
             n::LINK_RESUMES,
             Counter,
-            &["found"],
+            &["kind"],
             "Links to peers that came up, by what the one before had left: nothing, unacknowledged, lost, or new.",
         ),
         row(

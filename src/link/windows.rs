@@ -78,7 +78,7 @@ impl Windows {
             Resumed::Declared(_) => "lost",
             Resumed::Unknown(_) => "new",
         };
-        metrics::counter!(names::LINK_RESUMES, "found" => found).increment(1);
+        metrics::counter!(names::LINK_RESUMES, "kind" => found).increment(1);
         Ok((window, resumed))
     }
 
