@@ -13,3 +13,4 @@ mod links;
 mod membership;
 mod order;
 mod presence;
+mod window;

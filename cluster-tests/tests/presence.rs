@@ -287,7 +287,9 @@ async fn a_rolling_restart_is_not_seen_by_watchers_that_move_too() {
         assert_eq!(listed(&cluster, node).await.len(), 2 * clients_wanted, "node {node}");
     }
     expect_nothing_wrong(&watchers, alternates);
-    expect_nothing_wrong(&watchers, |watcher| check::stillness(&from_full(watcher, 2 * clients_wanted)));
+    expect_nothing_wrong(&watchers, |watcher| {
+        check::stillness(&from_full(watcher, 2 * clients_wanted))
+    });
 }
 
 /// From where the list was first complete, as if it had been a snapshot.

@@ -121,7 +121,7 @@ impl Attachment {
         }
         let replicator = &self.shared.replicator;
         let mut watches = self.seat.watches.lock();
-        if self.seat.closed.is_cancelled() {
+        if self.seat.closed().is_cancelled() {
             return;
         }
         if let Some(old) = watches.remove(&topic) {

@@ -44,7 +44,7 @@ pub struct Limits {
     pub mailbox: usize,
     /// An attachment that takes nothing for so long while messages wait is closed.
     pub mailbox_stall: Duration,
-    /// Bytes waiting for one link. As the mailbox; the gap travels in the sequence.
+    /// Bytes kept for one peer until it has them. The newest are dropped and counted; the gap travels in their place.
     pub link_window: usize,
     /// What has waited so long for its link is dropped as well.
     pub link_window_age: Duration,

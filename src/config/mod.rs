@@ -10,6 +10,8 @@ pub mod keys;
 pub(crate) mod level;
 pub mod limits;
 mod load;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rules;
 pub(crate) mod secrets;
 mod table;
 pub(crate) mod unknown;

@@ -379,8 +379,8 @@ pub static KEYS: &[Key] = &[
     Key::limit(
         "link_window",
         "SIZE [TIME]",
-        "Bytes waiting for one link, and for how long.",
-        "dropped; the gap travels in the sequence.",
+        "Bytes kept for one peer until it has them, and for how long.",
+        "the newest are dropped and counted, later all; the gap travels in their place.",
         |c, v| {
             let ages = Duration::from_secs(1)..=DAY;
             let (bytes, age) = v.size_and_age(64 * KIB..=64 * GIB, ages)?;

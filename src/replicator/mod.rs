@@ -11,6 +11,8 @@ mod hand_over;
 mod lane;
 mod links;
 mod members;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rules;
 mod run;
 mod shard;
 mod source;

@@ -54,8 +54,8 @@ impl Message {
     }
 }
 
-pub async fn connect(node: &str) -> Result<SessionClient<Channel>, ClientError> {
-    Ok(SessionClient::new(channel(node).await?).max_decoding_message_size(FRAME_BYTES_MAX))
+pub(super) fn session(connection: Channel) -> SessionClient<Channel> {
+    SessionClient::new(connection).max_decoding_message_size(FRAME_BYTES_MAX)
 }
 
 /// A connection of its own, so that clients don't share flow control.

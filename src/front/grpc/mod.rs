@@ -9,6 +9,8 @@ mod pending;
 mod presence;
 mod pubsub;
 mod reading;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rules;
 mod session;
 mod talk;
 mod tracks;
@@ -18,7 +20,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -32,6 +33,7 @@ use crate::config::Limits;
 use crate::config::limits::LimitsHandle;
 use crate::membership::MembershipHandle;
 use crate::metrics::names;
+use crate::net::Listener;
 use crate::router::RouterHandle;
 use crate::status::StatusHandle;
 use crate::supervise::descriptors::Descriptors;
@@ -94,7 +96,7 @@ impl GrpcFront {
     }
 
     /// Serves until told to stop; then whoever is still attached is closed, and cut off where that takes too long.
-    pub async fn run(self, listener: TcpListener, shutdown: Shutdown) {
+    pub async fn run(self, listener: impl Into<Listener>, shutdown: Shutdown) {
         let Self { deps } = self;
         let (reporter, health) = tonic_health::server::health_reporter();
         let frame = deps.limits.get().frame;
@@ -113,7 +115,7 @@ impl GrpcFront {
         let cut = Shutdown::new();
         let _cut_at_the_end = cut.clone().drop_guard();
         let connections = accept::connections(
-            listener,
+            listener.into(),
             deps.limits.clone(),
             cut.clone(),
             Descriptors::of_process(),

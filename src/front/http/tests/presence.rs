@@ -10,7 +10,7 @@ async fn paths_queries_and_bodies_reach_the_node_as_they_are_meant() {
     let ask = [
         ("GET", "/v1/topics/room:1/presence", "list default room:1 None 0"),
         ("GET", "/v1/topics/a/b/presence?key=x%20y&limit=5", "list default a/b Some(\"x y\") 5"),
-        ("GET", "/v1/topics/a/presence?limit=99999&page=YWxpY2UAMQ", "list default a None 00"),
+        ("GET", "/v1/topics/a/presence?limit=99999&page=YWxpY2UAMQ", "list default a None 99999"),
         ("GET", "/v1/topics/a%2Fb/presence/count", "count default a/b"),
         ("PUT", "/v1/topics/a/presence/k%2F1/tab", "put default a k/1 tab b\"{}\" 30s"),
         (
