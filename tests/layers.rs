@@ -27,7 +27,20 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["config", "link", "membership", "metrics", "pubsub", "supervise", "types", "wire"],
     ),
     ("replicator", &["link", "membership", "metrics", "presence", "supervise", "types", "wire"]),
-    ("broker", &["config", "membership", "metrics", "pubsub", "router", "supervise", "types"]),
+    (
+        "broker",
+        &[
+            "config",
+            "membership",
+            "metrics",
+            "presence",
+            "pubsub",
+            "replicator",
+            "router",
+            "supervise",
+            "types",
+        ],
+    ),
     (
         "status",
         &[
@@ -51,7 +64,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "membership",
             "metrics",
             "net",
+            "presence",
             "pubsub",
+            "replicator",
             "router",
             "status",
             "supervise",
@@ -86,8 +101,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Where tonic's service traits force generated types in, besides `codec.rs` and `convert.rs`.
-const FORCED: &[&str] =
-    &["src/front/grpc/admin.rs", "src/front/grpc/mod.rs", "src/front/grpc/pubsub.rs"];
+const FORCED: &[&str] = &[
+    "src/front/grpc/admin.rs",
+    "src/front/grpc/mod.rs",
+    "src/front/grpc/presence/mod.rs",
+    "src/front/grpc/pubsub.rs",
+];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder of the sources") {

@@ -371,6 +371,7 @@ impl Client {
                 self.record(Kind::Event, Op::GoAway);
                 self.arrived.push_back(Got::GoAway(away));
             }
+            EventKind::Presence(event) => self.arrived.push_back(Got::Presence(event)),
             EventKind::Welcome(welcome) => self.arrived.push_back(Got::Welcome(welcome)),
         }
     }

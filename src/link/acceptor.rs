@@ -210,12 +210,8 @@ impl Greeting {
         supervisor.spawn(Task::LinkReader(up.peer.clone()), async move {
             let ending = ending;
             let outbox = ending.outbox.clone();
-            let life = Life::begin(shared.clone(), Direction::In, up, outbox, Some(claim));
-            let error = tokio::select! {
-                biased;
-                () = must_end.cancelled() => LinkError::Outdated,
-                error = life.read(&mut session, &mut frames) => error,
-            };
+            let life = Life::accepted(shared.clone(), up, outbox, claim, &mut session);
+            let error = life.read(&mut session, &mut frames, must_end).await;
             let peer = life.link().peer.clone();
             drop(life);
             if shutdown.is_cancelled() {

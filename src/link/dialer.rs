@@ -27,7 +27,7 @@ use super::{Direction, FRAME_LEN_MAX, OPEN_PATH, Shared, nonce};
 use crate::membership::{LinkEvidence, MemberState, SharedMembers};
 use crate::net::Stream;
 use crate::supervise::backoff::Backoff;
-use crate::supervise::{Supervisor, Task, TaskHandle};
+use crate::supervise::{Shutdown, Supervisor, Task, TaskHandle};
 use crate::types::{Incarnation, NodeName};
 use crate::wire::frames::FrameBody;
 
@@ -59,6 +59,7 @@ pub(super) async fn keep_link(shared: Arc<Shared>, peer: NodeName) {
     let mut view = shared.roster.watch();
     let limits = &shared.config.limits;
     let mut backoff = Backoff::new(limits.backoff_first, limits.backoff_most);
+    let mut up = false;
     loop {
         let members = view.borrow_and_update().clone();
         let Some(target) = Target::look(&shared, &members, &peer) else {
@@ -69,12 +70,16 @@ pub(super) async fn keep_link(shared: Arc<Shared>, peer: NodeName) {
         shared.board.connecting(&peer);
         let began = shared.clock.now();
         let error = tokio::select! {
-            error = Box::pin(try_link(&shared, &peer, target)) => error,
+            error = Box::pin(try_link(&shared, &peer, target, &mut up)) => error,
             () = outdated(&shared, view.clone(), &peer, target) => LinkError::Outdated,
         };
         let now = shared.clock.now();
         shared.board.problem(Some(&peer), Direction::Out, &error, now);
-        if now.since(began) > limits.backoff_most + limits.handshake {
+        // A link that was up and broke is wanted back soon. One that was ended for what was said on it would only be ended again.
+        let was_up = std::mem::take(&mut up);
+        if was_up && error.reason().is_none()
+            || now.since(began) > limits.backoff_most + limits.handshake
+        {
             backoff.reset();
         }
         let random = getrandom::u64().unwrap_or_default();
@@ -124,8 +129,13 @@ async fn retarget(
     }
 }
 
-/// One link from its dial to its end.
-async fn try_link(shared: &Arc<Shared>, peer: &NodeName, target: Target) -> LinkError {
+/// One link from its dial to its end. `was_up`: it came up in between.
+async fn try_link(
+    shared: &Arc<Shared>,
+    peer: &NodeName,
+    target: Target,
+    was_up: &mut bool,
+) -> LinkError {
     let limit = shared.config.limits.handshake;
     let outbox = Outbox::new(&shared.config.limits);
     let greeting = async {
@@ -141,8 +151,14 @@ async fn try_link(shared: &Arc<Shared>, peer: &NodeName, target: Target) -> Link
         Err(_) => return LinkError::HandshakeTimeout(limit),
     };
     frames.proven(FRAME_LEN_MAX, bytes_counter(peer, Direction::In));
-    let life = Life::begin(shared.clone(), Direction::Out, up, outbox, None);
-    life.read(&mut session, &mut frames).await
+    let said = up.said.expect("an acceptor says where it is");
+    match Life::dialed(shared.clone(), up, said, outbox) {
+        Ok(life) => {
+            *was_up = true;
+            life.read(&mut session, &mut frames, Shutdown::new()).await
+        }
+        Err(error) => error,
+    }
 }
 
 async fn connect(shared: &Shared, peer: &NodeName, target: Target) -> Result<Stream, LinkError> {

@@ -51,7 +51,7 @@ pub(crate) fn written() -> Vec<(&'static str, Vec<u8>)> {
                 acceptor_incarnation: Incarnation(7),
             }),
         ),
-        ("accepted", Frame::Accepted(Accepted { position: 12, had_epoch: true })),
+        ("accepted", Frame::Accepted(Accepted { position: 12, had_epoch: true, lost: 1 })),
         ("refused", Frame::Refused(Refusal::new(RefusalCode::Version, "too new"))),
         ("ping", Frame::Ping { sent_us: 5, control: bytes("digest"), state: bytes("hash") }),
         ("pong", Frame::Pong { sent_us: 5 }),

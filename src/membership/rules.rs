@@ -52,8 +52,8 @@ pub(crate) fn pieces(bytes: &[u8]) -> Understood {
     while let [message, index, count, length, after @ ..] = rest {
         let piece = Piece { message: u32::from(*message % 4), index: *index, count: *count };
         // Most pieces must be full.
-        let bytes = if *length > 250 { PIECE_MAX } else { usize::from(*length) };
-        let body = vec![*length; bytes];
+        let size = if *length > 250 { PIECE_MAX } else { usize::from(*length) };
+        let body = vec![*length; size];
         if let Ok(added) =
             reassembly.add(Time::ZERO, u64::from(*message / 4), piece, &body, SIZE_MAX)
             && let Some(message) = added.message

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 pub use datagrams::{DatagramSocket, Datagrams};
 pub use listener::{Accept, Listener};
@@ -30,6 +30,18 @@ pub trait Network: fmt::Debug + Send + Sync + 'static {
     async fn connect(&self, to: &str) -> io::Result<Stream>;
 }
 
+/// Clients that come back all at once, as when another node was killed, must not be refused; the kernel's own limit holds too.
+const BACKLOG: u32 = 4096;
+
+/// A listener of the operating system's.
+pub fn bind_tcp(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As the standard library does it: a node that starts again need not wait for its old connections.
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(BACKLOG)
+}
+
 /// The operating system's network.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Host;
@@ -37,7 +49,7 @@ pub struct Host;
 #[async_trait]
 impl Network for Host {
     async fn listen(&self, at: SocketAddr) -> io::Result<Listener> {
-        Ok(TcpListener::bind(at).await?.into())
+        Ok(bind_tcp(at)?.into())
     }
 
     async fn datagrams(&self, at: SocketAddr) -> io::Result<Datagrams> {

@@ -57,7 +57,10 @@ pub(super) async fn start(
         clock,
     );
     let replicator = Replicator::start(
-        ReplicatorConfig::new(config.cluster.name.clone()),
+        ReplicatorConfig {
+            diff_interval: config.presence.diff_interval,
+            ..ReplicatorConfig::new(config.cluster.name.clone())
+        },
         Arc::new(membership.clone()),
         &supervisor,
         clock,
@@ -69,7 +72,12 @@ pub(super) async fn start(
             secrets: config.cluster.secrets.clone(),
             versions: link::VERSIONS,
             settings: BTreeMap::from([(SHARDS_SETTING.0.to_owned(), SHARDS_SETTING.1.to_string())]),
-            limits: LinkLimits { handshake: limits.get().handshake, ..LinkLimits::default() },
+            limits: LinkLimits {
+                handshake: limits.get().handshake,
+                window_bytes: limits.get().link_window,
+                window_age: limits.get().link_window_age,
+                ..LinkLimits::default()
+            },
         },
         Arc::new(membership.clone()),
         network,
@@ -81,6 +89,7 @@ pub(super) async fn start(
     let broker = Broker::new(
         config.node.name.clone(),
         router.clone(),
+        replicator.clone(),
         membership.clone(),
         limits.clone(),
         &supervisor,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
 use crate::config::ListenConfig;
-use crate::net::{Datagrams, Listener, Network};
+use crate::net::{self, Datagrams, Listener, Network};
 
 /// With port 0, TCP and UDP numbers are found apart: how often to look for one that is free in both.
 const PEER_PORT_TRIES_MAX: usize = 64;
@@ -126,7 +126,7 @@ async fn bind(network: &dyn Network, addr: SocketAddr) -> io::Result<(Listener, 
 
 /// For the fronts that stand on the operating system's sockets.
 async fn bind_tcp(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(addr).await?;
+    let listener = net::bind_tcp(addr)?;
     let addr = listener.local_addr()?;
     Ok((listener, addr))
 }

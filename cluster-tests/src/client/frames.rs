@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tonic::transport::{Channel, Endpoint};
 use waxwing::wire::v1::gap::Reason;
 use waxwing::wire::v1::session_client::SessionClient;
-use waxwing::wire::v1::{self, Batch, GoAway, Welcome};
+use waxwing::wire::v1::{self, Batch, GoAway, PresenceEvent, Welcome};
 
 use super::{ClientError, PATIENCE};
 
@@ -20,6 +20,7 @@ pub enum Got {
     Message(Message),
     Gap(Gap),
     GoAway(GoAway),
+    Presence(PresenceEvent),
     /// A second one; there must be none.
     Welcome(Welcome),
 }

@@ -6,12 +6,14 @@ mod codec;
 mod convert;
 mod decode;
 mod pending;
+mod presence;
 mod pubsub;
 mod reading;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod rules;
 mod session;
 mod talk;
+mod tracks;
 mod writing;
 
 use std::fmt;
@@ -39,6 +41,7 @@ use crate::supervise::{Clock, SharedCommands, Shutdown, Supervisor};
 use crate::wire::v1;
 use accept::Caller;
 use admin::AdminService;
+use presence::PresenceService;
 use pubsub::PubSubService;
 use session::SessionService;
 
@@ -102,6 +105,7 @@ impl GrpcFront {
             reflection().build_v1alpha().expect("our own descriptors are whole");
         let routes = Routes::new(SessionService { deps: deps.clone() })
             .add_service(PubSubService { deps: deps.clone() })
+            .add_service(PresenceService { deps: deps.clone() })
             .add_service(admin(&deps))
             .add_service(health.max_decoding_message_size(frame))
             .add_service(v1_reflection.max_decoding_message_size(frame))
@@ -196,6 +200,7 @@ async fn watch_health(deps: &GrpcDeps, reporter: &HealthReporter) {
         "",
         SessionService::NAME,
         PubSubService::NAME,
+        PresenceService::NAME,
         v1::admin_server::AdminServer::<AdminService>::NAME,
     ];
     let mut said = None;
