@@ -1,6 +1,8 @@
 //! Judging the core: small helpers that every file here uses.
 
 mod scenarios;
+mod tiny;
+mod walks;
 
 use std::time::Duration;
 
