@@ -693,9 +693,8 @@ impl World {
         self.say(|| format!("session {session} tracks {name} at {}", node_name(at)));
         let tracked = self.at(at, |node, now, diff| node.track(&owner, &request, now, 0, diff))?;
         match tracked {
-            Some(Ok(_)) => (),
-            // A later attachment is known there already.
-            Some(Err(waxwing::presence::TrackError::Moved)) => (),
+            // Moved: a later attachment is known there already.
+            Some(Ok(_) | Err(waxwing::presence::TrackError::Moved)) => (),
             other => return Err(format!("{} ms: tracking {name}: {other:?}", self.now)),
         }
         Ok(())
