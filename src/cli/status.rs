@@ -74,7 +74,7 @@ pub(super) fn draw(report: &StatusReport) -> String {
 }
 
 fn head(out: &mut String, report: &StatusReport) -> std::fmt::Result {
-    let StatusReport { node, cluster, sessions, pubsub, .. } = report;
+    let StatusReport { node, cluster, sessions, pubsub, presence, .. } = report;
     let insecure = if node.insecure { ", insecure" } else { "" };
     let agreed = if cluster.converged { "converged" } else { "not converged" };
     writeln!(
@@ -113,7 +113,20 @@ fn head(out: &mut String, report: &StatusReport) -> std::fmt::Result {
         thousands(pubsub.forwarded_total),
         thousands(pubsub.dropped_total),
         thousands(pubsub.gaps_total)
-    )
+    )?;
+    write!(
+        out,
+        "presence  {} presences, {} keys",
+        thousands(presence.presences),
+        thousands(presence.keys)
+    )?;
+    if presence.orphaned > 0 {
+        write!(out, ", {} orphaned", thousands(presence.orphaned))?;
+    }
+    if presence.pending_repairs > 0 {
+        write!(out, ", {} repairs under way", thousands(presence.pending_repairs))?;
+    }
+    writeln!(out)
 }
 
 /// Over four fifths of what is allowed.

@@ -1,4 +1,4 @@
-//! How many sessions this node has, told to the members: coarsely and seldom, which the membership sees to.
+//! How many sessions and presences this node has, told to the members: coarsely and seldom, which the membership sees to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(super) async fn report(parts: Arc<Parts>) {
     loop {
         let sessions = parts.broker.session_counts().attached;
-        parts.membership.set_load(Load { sessions, ..Load::default() });
+        let presences = parts.replicator.own_presences();
+        parts.membership.set_load(Load { sessions, presences });
         tokio::select! {
             () = tokio::time::sleep(INTERVAL) => {}
             () = parts.supervisor.shutdown().cancelled() => return,

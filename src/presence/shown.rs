@@ -111,4 +111,6 @@ pub struct Report {
     pub waiting: usize,
     /// All claims that are kept, hidden and outdone ones too.
     pub claims: usize,
+    /// Among them, of this node's sessions.
+    pub own: usize,
 }

@@ -11,9 +11,6 @@ use crate::membership::MemberState;
 use crate::presence::{Handed, SHARDS};
 use crate::types::NodeName;
 
-/// How often peers are asked where they stand.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-
 /// Entries that a peer is to answer for, by ticket.
 #[derive(Debug, Default)]
 pub(super) struct Handings(Mutex<HashMap<u64, Handing>>);
@@ -73,26 +70,32 @@ impl ReplicatorHandle {
         }
     }
 
-    /// Ends when every live, linked peer has all of this node's operations: `true`; or after `within`.
-    pub async fn settled(&self, within: Duration) -> bool {
+    /// How many live, linked peers have not said that they have all of this node's operations. They are asked, so that the next look
+    /// knows more.
+    pub fn behind(&self) -> usize {
         let replicator = &self.0;
-        let give_up = replicator.now() + within;
-        loop {
-            if replicator.ask_where_they_stand() {
-                return true;
+        let own: [u64; SHARDS] = std::array::from_fn(|shard| replicator.shards.own_counter(shard));
+        let view = replicator.members();
+        let mut behind = 0;
+        for lane in replicator.lanes().iter() {
+            let live = view.get(&lane.name).is_some_and(|member| member.state.is_live());
+            let mut state = lane.state.lock();
+            if !live || !state.is_up() || state.has == own {
+                continue;
             }
-            if replicator.now() >= give_up {
-                return false;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
+            behind += 1;
+            state.rows_wanted_due = true;
+            drop(state);
+            lane.wake();
         }
+        behind
     }
 }
 
 impl Replicator {
     /// Ready and linked; the one with the fewest presences, as far as is known.
     fn heir(&self, tried: &[NodeName]) -> Option<NodeName> {
-        let view = self.membership.members();
+        let view = self.members();
         let ready = view.live_peers().filter(|member| {
             member.state == MemberState::Ready
                 && !tried.contains(&member.name)
@@ -111,24 +114,5 @@ impl Replicator {
         let answered = tokio::time::timeout(within, answer).await;
         self.handings.0.lock().remove(&ticket);
         matches!(answered, Ok(Ok(_)))
-    }
-
-    /// Whether all have everything; those that have not are asked.
-    fn ask_where_they_stand(&self) -> bool {
-        let own: [u64; SHARDS] = std::array::from_fn(|shard| self.shards.own_counter(shard));
-        let view = self.membership.members();
-        let mut all = true;
-        for lane in self.lanes().iter() {
-            let live = view.get(&lane.name).is_some_and(|member| member.state.is_live());
-            let mut state = lane.state.lock();
-            if !live || !state.is_up() || state.has == own {
-                continue;
-            }
-            all = false;
-            state.rows_wanted_due = true;
-            drop(state);
-            lane.wake();
-        }
-        all
     }
 }

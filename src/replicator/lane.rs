@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
@@ -23,6 +24,8 @@ const INTERVAL_ENTRIES_MAX: usize = 500;
 const PART_BYTES: usize = 64 << 10;
 const ROWS_A_FRAME: usize = 4_096;
 const HANDED_A_FRAME: usize = 500;
+const MARK_EVERY: Duration = Duration::from_millis(100);
+const COMPARE_EVERY: Duration = Duration::from_millis(300);
 /// Short answers that wait for the link.
 const READY_MAX: usize = 1_024;
 
@@ -51,8 +54,9 @@ pub(super) struct LaneState {
     pub(super) rows_sent: Option<Time>,
     /// To be asked of the peer.
     pub(super) wants: BTreeMap<Log, Want>,
-    /// What it seemed to have and this node lacked, when its rows were last compared.
-    pub(super) lacked: BTreeMap<Log, Lacked>,
+    /// When its rows were last compared with this node's, and whether that goes on.
+    compared: Option<Time>,
+    comparing: bool,
     /// What it asked for, and has not got all of. `cursors` do not go on for a log of this node's own that stands here.
     answers: BTreeMap<Log, Want>,
     transfer: Option<Transfer>,
@@ -66,14 +70,6 @@ pub(super) struct LaneState {
     last_mark: Option<Time>,
     /// The shard whose turn it is.
     turn: usize,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lacked {
-    pub(super) want: Want,
-    pub(super) since: Time,
-    /// By the comparison that runs.
-    pub(super) seen: bool,
 }
 
 /// A whole on its way to the peer.
@@ -198,6 +194,18 @@ impl LaneState {
         for cursor in &mut self.cursors {
             cursor.get_or_insert(0);
         }
+    }
+
+    /// Whether these rows, or a part of them, are to be compared. What is on its way anyhow is asked for only where it is still lacking
+    /// at the next comparison, so they must not follow each other too closely.
+    pub(super) fn begins_comparison(&mut self, last: bool, now: Time) -> bool {
+        let compares =
+            self.comparing || self.compared.is_none_or(|at| now.since(at) >= COMPARE_EVERY);
+        if compares {
+            self.compared = Some(now);
+        }
+        self.comparing = compares && !last;
+        compares
     }
 
     /// It asks. Of this node's own log only the cursor goes back.
@@ -378,8 +386,6 @@ impl LaneState {
         }
     }
 }
-
-const MARK_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
 
 enum Next {
     /// And since when its oldest operation has been waiting.

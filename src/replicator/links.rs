@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::codec::{self, CodecError, Frame};
-use super::lane::{Lacked, Lane, Log};
+use super::lane::{Lane, LaneState, Log};
 use super::source::Source;
 use super::{Asked, Replicator};
 use crate::link::{LinkInfo, Pace, StateHandler, StateSource};
@@ -16,8 +16,6 @@ use crate::types::{NodeName, Time};
 
 /// Rows go to a peer again after so long at the earliest.
 const ROWS_EVERY: Duration = Duration::from_millis(600);
-/// What a living replica is about to say by itself is asked of others only when it is still lacking after so long.
-const LACKING_FOR: Duration = Duration::from_millis(500);
 /// What was asked for is not asked for again within this time, of anybody.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// Questions for one peer at once.
@@ -107,11 +105,6 @@ impl Replicator {
         for (shard, row) in rows {
             of_shards[shard].push(row);
         }
-        let mut wants: Vec<(usize, Want)> = Vec::new();
-        for (shard, rows) in of_shards.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
-            let found = self.shards.lock(shard).tracker.wants(rows, &lane.name, now);
-            wants.extend(found.into_iter().map(|want| (shard, want)));
-        }
         let mut state = lane.state.lock();
         for (shard, rows) in of_shards.iter().enumerate() {
             if let Some(row) = rows.iter().find(|row| row.replica == me) {
@@ -121,40 +114,19 @@ impl Replicator {
         if last {
             state.peer_said_all();
         }
-        for (shard, want) in wants {
-            if want.replica == me {
-                continue;
-            }
-            let waits = want.whole || self.is_alive(&want.replica);
-            let log = (want.replica.clone(), shard);
-            let lacked = state.lacked.get_mut(&log).filter(|lacked| lacked.want == want);
-            let since = lacked.map_or(now, |lacked| {
-                lacked.seen = true;
-                lacked.since
-            });
-            if waits && now.since(since) < LACKING_FOR {
-                if state.lacked.len() < WANTS_MAX {
-                    state.lacked.insert(log, Lacked { want, since, seen: true });
+        if state.begins_comparison(last, now) {
+            for (shard, rows) in of_shards.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+                let wants = self.shards.lock(shard).tracker.wants(rows, &lane.name, now);
+                for want in wants {
+                    self.ask(&lane.name, &mut state, (want.replica.clone(), shard), want, now);
                 }
-                continue;
             }
-            self.ask(&lane.name, &mut state, log, want, now);
-        }
-        if last {
-            state.lacked.retain(|_, lacked| std::mem::take(&mut lacked.seen));
         }
         drop(state);
         lane.wake();
     }
 
-    fn ask(
-        &self,
-        peer: &NodeName,
-        state: &mut super::lane::LaneState,
-        log: Log,
-        want: Want,
-        now: Time,
-    ) {
+    fn ask(&self, peer: &NodeName, state: &mut LaneState, log: Log, want: Want, now: Time) {
         let mut asked = self.asked.lock();
         let recently = asked.get(&log).is_some_and(|asked| now.since(asked.at) < ASK_AGAIN);
         if recently || state.wants.len() >= WANTS_MAX {

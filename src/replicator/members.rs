@@ -110,12 +110,4 @@ impl Replicator {
             *life != Life::Gone || (0..SHARDS).any(known)
         });
     }
-
-    /// Speaks for itself: whoever else has its operations is asked for them later only.
-    pub(super) fn is_alive(&self, replica: &Replica) -> bool {
-        let view = self.membership.members();
-        view.get(&replica.name).is_some_and(|member| {
-            member.incarnation == replica.incarnation && member.state.is_live()
-        })
-    }
 }

@@ -11,7 +11,8 @@ mod hand_over;
 mod lane;
 mod links;
 mod members;
-mod quiet;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rules;
 mod run;
 mod shard;
 mod source;
@@ -32,16 +33,15 @@ use self::lane::{Lane, Log};
 use self::members::Lives;
 use self::shard::Shards;
 use self::watch::Watches;
-use crate::link::StateHandler;
-use crate::membership::MembershipHandle;
+use crate::link::{Roster, StateHandler};
+use crate::membership::SharedMembers;
 use crate::presence::{
     Count, Diff, Owner, SHARDS, Track, TrackError, Tracked, Tracker, Untrack, Untracked, shard_of,
 };
 use crate::supervise::{Clock, Supervisor, Task};
-use crate::types::{ClusterName, NodeName, SessionId, Time, Topic, TopicHasher};
+use crate::types::{ClusterName, Namespace, NodeName, SessionId, Time, Topic, TopicHasher};
 
 pub use self::hand_over::HandedOver;
-pub use self::quiet::Quiet;
 pub use self::update::{
     ENTRIES_MAX, Listed, Page, PageToken, PresenceReport, Query, UPDATE_BYTES_MAX, Update,
     UpdateKind, WatchId, Watcher, Watching,
@@ -80,7 +80,7 @@ pub struct Replicator {
     this: Weak<Replicator>,
     config: ReplicatorConfig,
     hasher: TopicHasher,
-    membership: MembershipHandle,
+    roster: Arc<dyn Roster>,
     clock: Clock,
     shards: Shards,
     watches: Watches,
@@ -108,16 +108,24 @@ impl Replicator {
     /// Spawns its task; runs until the supervisor's shutdown.
     pub fn start(
         config: ReplicatorConfig,
-        membership: MembershipHandle,
+        roster: Arc<dyn Roster>,
         supervisor: &Supervisor,
         clock: Clock,
     ) -> ReplicatorHandle {
-        let me = membership.me().replica();
-        let replicator = Arc::new_cyclic(|this| Self {
+        let replicator = Self::new(config, roster, clock);
+        let shutdown = supervisor.shutdown().clone();
+        let runs = replicator.clone();
+        supervisor.spawn_restarting(Task::Replicator, move || runs.clone().run(shutdown.clone()));
+        ReplicatorHandle(replicator)
+    }
+
+    fn new(config: ReplicatorConfig, roster: Arc<dyn Roster>, clock: Clock) -> Arc<Self> {
+        let me = roster.me().replica();
+        Arc::new_cyclic(|this| Self {
             this: this.clone(),
             hasher: TopicHasher::new(&config.cluster),
             config,
-            membership,
+            roster,
             clock,
             shards: Shards::new(&me),
             watches: Watches::new(),
@@ -126,11 +134,12 @@ impl Replicator {
             asked: Mutex::default(),
             handings: Handings::default(),
             tickets: AtomicU64::new(1),
-        });
-        let shutdown = supervisor.shutdown().clone();
-        let runs = replicator.clone();
-        supervisor.spawn_restarting(Task::Replicator, move || runs.clone().run(shutdown.clone()));
-        ReplicatorHandle(replicator)
+        })
+    }
+
+    /// Oneself included.
+    fn members(&self) -> SharedMembers {
+        self.roster.watch().borrow().clone()
     }
 
     fn me(&self) -> Arc<Self> {
@@ -288,6 +297,11 @@ impl ReplicatorHandle {
         self.0.shards.lock(shard_of(topic)).tracker.count(topic)
     }
 
+    /// How many presences of the namespace show, whoever owns them.
+    pub fn presences_in(&self, namespace: &Namespace) -> usize {
+        self.0.shards.presences_in(namespace)
+    }
+
     /// The first update comes at the topic's next tick, at once where it has been quiet.
     pub fn watch(&self, topic: &Topic, how: Watching, watcher: Arc<dyn Watcher>) -> WatchId {
         self.0.watches.watch(&self.0.shards, topic, how, watcher)
@@ -296,6 +310,11 @@ impl ReplicatorHandle {
     /// Nothing is pushed any more when it returns.
     pub fn unwatch(&self, id: &WatchId) {
         self.0.watches.unwatch(&self.0.shards, id);
+    }
+
+    /// How many of the presences are of this node's sessions.
+    pub fn own_presences(&self) -> u64 {
+        self.0.shards.report().own as u64
     }
 
     pub fn report(&self) -> PresenceReport {
@@ -308,6 +327,7 @@ impl ReplicatorHandle {
             claims: all.claims as u64,
             pending_repairs: (all.waiting + asked) as u64,
             watches: self.0.watches.count(),
+            orphans: self.0.shards.orphans(),
         }
     }
 

@@ -14,7 +14,7 @@ const SWEEP_EVERY_LOOKS: u32 = 20;
 
 impl Replicator {
     pub(super) async fn run(self: Arc<Self>, shutdown: Shutdown) {
-        let mut members = self.membership.watch();
+        let mut members = self.roster.watch();
         // By a statement of its own: what is borrowed must have been given back when the members are looked at again.
         let view = members.borrow_and_update().clone();
         self.members_changed(&view);

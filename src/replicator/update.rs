@@ -1,12 +1,13 @@
 //! What a watcher gets and what a reader asks for: plain values, shared by all who get the same.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
 use crate::presence::{Count, Reference, Shown};
-use crate::types::Topic;
+use crate::types::{NodeName, Topic};
 
 /// Entries of one update at most; what is more follows in another one.
 pub const ENTRIES_MAX: usize = 1_000;
@@ -143,4 +144,6 @@ pub struct PresenceReport {
     /// Rows that this node knows it lacks something of, and withdrawals that wait for a successor.
     pub pending_repairs: u64,
     pub watches: u64,
+    /// The nodes whose presences are orphaned, and how many of each.
+    pub orphans: BTreeMap<NodeName, u64>,
 }

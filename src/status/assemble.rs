@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::document::{
-    AddressesStatus, ClusterStatus, LinkStatus, MemberStatus, NodeStatus, ProblemStatus,
-    PubsubStatus, SessionsStatus, StatusReport, TaskStatus,
+    AddressesStatus, ClusterStatus, LinkStatus, MemberStatus, NodeStatus, PresenceStatus,
+    ProblemStatus, PubsubStatus, SessionsStatus, StatusReport, TaskStatus,
 };
 use super::facts::{Facts, link_state};
 use super::problems::rank;
@@ -24,6 +24,7 @@ pub(super) fn assemble(facts: &Facts, problems: Vec<ProblemStatus>) -> StatusRep
             lingering: facts.sessions.lingering,
         },
         pubsub: pubsub(facts),
+        presence: presence(facts),
         limits: super::limits::rows(facts),
         tasks: tasks(&facts.tasks),
         problems,
@@ -75,6 +76,9 @@ fn member(facts: &Facts, member: &Member) -> MemberStatus {
     };
     let sessions = if member.me { facts.sessions.attached } else { member.load.sessions };
     let mut problems: Vec<_> = member.problem.iter().cloned().collect();
+    if let Some(orphaned) = facts.presence.orphans.get(&member.name) {
+        problems.push(format!("{orphaned} presences orphaned"));
+    }
     // One cause shows at both links, in other words: the worse one is told, of two equals the one that this node dials.
     let links = [Direction::In, Direction::Out].map(|way| facts.link(&member.name, way));
     let failing = links.into_iter().flatten().filter(|link| link.problem.is_some());
@@ -143,6 +147,17 @@ fn pubsub(facts: &Facts) -> PubsubStatus {
         forwarded_total: router.forwarded.saturating_sub(own.forwarded),
         dropped_total: router.dropped,
         gaps_total: router.gaps.iter().sum(),
+    }
+}
+
+fn presence(facts: &Facts) -> PresenceStatus {
+    let presence = &facts.presence;
+    PresenceStatus {
+        presences: presence.presences,
+        keys: presence.keys,
+        orphaned: presence.orphaned,
+        pending_repairs: presence.pending_repairs,
+        watches: presence.watches,
     }
 }
 

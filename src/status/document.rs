@@ -11,6 +11,7 @@ pub struct StatusReport {
     pub members: Vec<MemberStatus>,
     pub sessions: SessionsStatus,
     pub pubsub: PubsubStatus,
+    pub presence: PresenceStatus,
     pub limits: Vec<LimitStatus>,
     pub tasks: Vec<TaskStatus>,
     pub problems: Vec<ProblemStatus>,
@@ -102,6 +103,19 @@ pub struct PubsubStatus {
     pub forwarded_total: u64,
     pub dropped_total: u64,
     pub gaps_total: u64,
+}
+
+/// As this node sees it, whoever owns them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PresenceStatus {
+    pub presences: u64,
+    pub keys: u64,
+    /// Of nodes that are down: they leave when their linger is over.
+    pub orphaned: u64,
+    /// What this node knows that it lacks, and has asked for.
+    pub pending_repairs: u64,
+    pub watches: u64,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use crate::broker::SessionCounts;
 use crate::config::{Config, Limits};
 use crate::link::{Direction, LinkReport, LinkState};
 use crate::membership::{Member, MemberState, Problem, SharedMembers};
+use crate::replicator::PresenceReport;
 use crate::router::RouterReport;
 use crate::supervise::TaskReport;
 use crate::types::{ClusterName, NodeName, Time};
@@ -58,6 +59,7 @@ pub(super) struct Facts {
     pub isolated: Option<String>,
     pub membership_problems: Vec<Problem>,
     pub router: RouterReport,
+    pub presence: PresenceReport,
     pub own: OwnTraffic,
     /// Messages, a part of what the router counts.
     pub published_by_http: u64,

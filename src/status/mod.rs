@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 pub use document::{
     AddressesStatus, ClusterStatus, LimitStatus, LinkStatus, MemberStatus, NodeStatus,
-    ProblemStatus, PubsubStatus, SessionsStatus, StatusReport, TaskStatus,
+    PresenceStatus, ProblemStatus, PubsubStatus, SessionsStatus, StatusReport, TaskStatus,
 };
 pub use facts::NodeFacts;
 pub use probe::{Probe, ProbeDeps};
@@ -30,6 +30,7 @@ use crate::broker::Broker;
 use crate::config::limits::LimitsHandle;
 use crate::link::LinksHandle;
 use crate::membership::MembershipHandle;
+use crate::replicator::ReplicatorHandle;
 use crate::router::RouterHandle;
 use crate::supervise::{Clock, Supervisor};
 use crate::types::Time;
@@ -43,6 +44,7 @@ pub struct StatusDeps {
     pub membership: MembershipHandle,
     pub links: LinksHandle,
     pub router: RouterHandle,
+    pub replicator: ReplicatorHandle,
     pub broker: Broker,
     pub limits: LimitsHandle,
     pub supervisor: Supervisor,
@@ -164,6 +166,7 @@ impl StatusHandle {
             published_by_http: self.shared.published_by_http.load(Ordering::Relaxed),
             published_by_redis: self.shared.published_by_redis.load(Ordering::Relaxed),
             router: deps.router.report(),
+            presence: deps.replicator.report(),
             sessions: deps.broker.session_counts(),
             limits: deps.limits.get(),
             tasks: deps.supervisor.report(),

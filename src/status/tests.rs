@@ -14,6 +14,7 @@ use crate::link::{Direction, LinkReport, LinkState};
 use crate::membership::{
     Addresses, Load, Member, MemberState, Members, Problem, SEEDS_UNREACHABLE,
 };
+use crate::replicator::PresenceReport;
 use crate::router::RouterReport;
 use crate::supervise::{TaskReport, TaskState};
 use crate::types::{ClusterName, Incarnation, NodeName, Time};
@@ -43,6 +44,7 @@ fn link(peer: &str, direction: Direction, state: LinkState) -> LinkReport {
         state,
         rtt: Some(Duration::from_micros(1_500)),
         unacked_bytes: 10,
+        retransmitted: 0,
         lag: None,
         reconnects: 0,
         problem: None,
@@ -77,6 +79,7 @@ fn healthy() -> Facts {
         isolated: None,
         membership_problems: Vec::new(),
         router: RouterReport::default(),
+        presence: PresenceReport::default(),
         own: OwnTraffic::default(),
         published_by_http: 0,
         published_by_redis: 0,

@@ -48,6 +48,17 @@ impl Cluster {
         within("a killed node's tasks end", handle.ended()).await;
     }
 
+    /// Starts one of this configuration.
+    pub(crate) async fn add_with(&mut self, config: Config) {
+        let name = config.node.name.to_string();
+        let node = Node::start(config, LogLevel::detached()).await.expect("it starts");
+        self.nodes.insert(name, node);
+    }
+
+    pub(crate) const fn empty() -> Self {
+        Self { nodes: BTreeMap::new() }
+    }
+
     /// Takes it out of what is waited for, and leaves it running.
     pub(crate) fn forget(&mut self, name: &str) -> Node {
         self.nodes.remove(name).expect("a node of this cluster")

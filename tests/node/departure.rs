@@ -22,7 +22,10 @@ async fn a_drain_goes_step_by_step_to_its_end() {
             done.push(step.step);
         }
     }
-    assert_eq!(done, ["draining", "clients", "attachments", "messages", "leave", "close"]);
+    assert_eq!(
+        done,
+        ["draining", "clients", "attachments", "presences", "messages", "leave", "close"]
+    );
     within("its run ends well", draining.run()).await.expect("it ends well");
     cluster.converged(&["a"]).await;
 }

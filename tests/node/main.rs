@@ -6,5 +6,6 @@ mod cluster;
 mod departure;
 mod dev;
 mod messages;
+mod presence;
 mod redis;
 mod start;

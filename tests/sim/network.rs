@@ -118,12 +118,15 @@ impl Network {
         if self.cut[from][to] || chance.percent(self.loss_percent) {
             return;
         }
-        let twice = chance.percent(3);
-        for _ in 0..=usize::from(twice) {
-            let slow = if chance.percent(5) { 5 } else { 1 };
-            let delay = 1 + chance.below(self.delay_max * slow);
-            self.at(now + delay, Event::Deliver { from, to, message: message.clone() });
+        if chance.percent(3) {
+            self.deliver(now, chance, Event::Deliver { from, to, message: message.clone() });
         }
+        self.deliver(now, chance, Event::Deliver { from, to, message });
+    }
+
+    fn deliver(&mut self, now: u64, chance: &mut Chance, event: Event) {
+        let slow = if chance.percent(5) { 5 } else { 1 };
+        self.at(now + 1 + chance.below(self.delay_max * slow), event);
     }
 
     pub(crate) fn set_cut(&mut self, now: u64, from: usize, to: usize, cut: bool) {

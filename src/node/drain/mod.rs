@@ -14,7 +14,9 @@ use super::Parts;
 use crate::broker::GoAway;
 use crate::link::Direction;
 use crate::membership::MemberState;
+use crate::replicator::HandedOver;
 use crate::supervise::{DrainStep, Task};
+use crate::types::NodeName;
 use steps::{Action, Seen, Steps};
 
 /// Of a drain that a signal asks for.
@@ -145,6 +147,14 @@ async fn depart(
                     () = parts.supervisor.shutdown().cancelled() => return,
                 }
             }
+            Action::HandOver(within) => {
+                let handed = tokio::select! {
+                    handed = parts.replicator.hand_over(within) => handed,
+                    _ = hurried.wait_for(|hurried| *hurried) => HandedOver::default(),
+                    () = parts.supervisor.shutdown().cancelled() => return,
+                };
+                steps.handed_over(handed.entries, handed.to.as_ref().map(NodeName::as_str));
+            }
             Action::CloseAttachments => parts.broker.close_all("this node has drained"),
             Action::Leave => {
                 let told = tokio::time::timeout(LEAVE_TIME_MAX, parts.membership.leave()).await;
@@ -189,6 +199,7 @@ fn look(parts: &Parts, hurry: bool) -> Seen {
         others: others(parts).count(),
         unacked_bytes: parts.router.queued_for_links()
             + links.iter().filter(live).map(|link| link.unacked_bytes).sum::<u64>(),
+        behind: parts.replicator.behind(),
         hurry,
     }
 }

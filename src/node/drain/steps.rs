@@ -1,8 +1,8 @@
 //! ● What a departing node does next: decided from what it has, what it sees and what time it is.
 //!
-//! draining → clients told → attachments gone → messages acknowledged → leaving → closed. No step comes before its time, none is
-//! skipped but by hurry, and each waiting step has a deadline; so a drain ends within its grace, whatever clients and peers do.
-//! Handing presences over and the raft seat have their places between attachments and leaving.
+//! draining → clients told → attachments gone → presences handed over → messages acknowledged and presence known to all → leaving →
+//! closed. No step comes before its time, none is skipped but by hurry, and each waiting step has a deadline; so a drain ends within
+//! its grace, whatever clients and peers do. The raft seat has its place before leaving.
 
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub(super) enum Action {
     Wait,
     /// Whatever is still attached is closed.
     CloseAttachments,
+    /// What sessions still hold goes to a peer, within this time.
+    HandOver(Duration),
     /// Row = leaving, told by gossip.
     Leave,
     /// Everything is done.
@@ -42,6 +44,8 @@ pub(super) struct Seen {
     pub(super) others: usize,
     /// For live peers: what still waits for its link, and what is sent and not acknowledged.
     pub(super) unacked_bytes: u64,
+    /// Live peers that have not all of this node's presence.
+    pub(super) behind: usize,
     /// Somebody asked to leave at once.
     pub(super) hurry: bool,
 }
@@ -51,6 +55,7 @@ enum Stage {
     Announcing,
     Telling,
     Attachments,
+    Handing,
     Acknowledging,
     Leaving,
     Closing,
@@ -110,6 +115,8 @@ impl Steps {
                 Action::TellClients
             }
             Stage::Attachments => self.await_attachments(seen, now),
+            // Its outcome is told by `handed_over`.
+            Stage::Handing => self.hand_over(now),
             Stage::Acknowledging => self.await_acknowledgements(seen, now),
             Stage::Leaving => {
                 self.stage = Stage::Closing;
@@ -127,18 +134,34 @@ impl Steps {
             self.tell_progress("attachments", "still attached", seen.attached, now);
             return Action::Wait;
         }
-        self.stage = Stage::Acknowledging;
+        self.stage = Stage::Handing;
         self.told = None;
         if seen.attached == 0 {
             self.tell("attachments", "all have moved".to_owned(), true);
-            return self.await_acknowledgements(seen, now);
+            return self.hand_over(now);
         }
         self.tell("attachments", format!("{} closed: the time is over", seen.attached), true);
         Action::CloseAttachments
     }
 
+    fn hand_over(&mut self, now: Time) -> Action {
+        self.stage = Stage::Acknowledging;
+        Action::HandOver(self.until.since(now) / 2)
+    }
+
+    /// The outcome of `Action::HandOver`.
+    pub(super) fn handed_over(&mut self, entries: usize, to: Option<&str>) {
+        let outcome = match (entries, to) {
+            (0, _) => "none left here".to_owned(),
+            (_, Some(peer)) => format!("{entries} handed over to {peer}"),
+            (_, None) => format!("{entries} that nobody took over: they leave after their linger"),
+        };
+        self.tell("presences", outcome, true);
+    }
+
     fn await_acknowledgements(&mut self, seen: Seen, now: Time) -> Action {
-        self.quiet_looks = if seen.unacked_bytes == 0 { self.quiet_looks + 1 } else { 0 };
+        let quiet = seen.unacked_bytes == 0 && seen.behind == 0;
+        self.quiet_looks = if quiet { self.quiet_looks + 1 } else { 0 };
         let over = now >= self.until;
         if self.quiet_looks < QUIET_LOOKS && !over {
             if seen.unacked_bytes > 0 {
@@ -151,6 +174,11 @@ impl Steps {
             bytes => format!("{bytes} bytes unacknowledged: the time is over"),
         };
         self.tell("messages", outcome, true);
+        if seen.behind > 0 {
+            let outcome =
+                format!("{} members do not have all of it: the time is over", seen.behind);
+            self.tell("presences", outcome, true);
+        }
         self.leave()
     }
 
@@ -191,6 +219,9 @@ mod tests {
         let mut heard = Vec::new();
         for (ms, seen, expected) in looks {
             let action = steps.next(*seen, Time::from_millis(*ms));
+            if let Action::HandOver(_) = action {
+                steps.handed_over(0, None);
+            }
             assert_eq!(action, *expected, "at {ms} ms, seeing {seen:?}");
             heard.extend(steps.take_told().into_iter().map(|step| {
                 let end = if step.done { "." } else { "..." };
@@ -201,7 +232,7 @@ mod tests {
     }
 
     fn seen(attached: u64, others: usize, unacked_bytes: u64) -> Seen {
-        Seen { attached, others, unacked_bytes, hurry: false }
+        Seen { attached, others, unacked_bytes, behind: 0, hurry: false }
     }
 
     #[test]
@@ -211,6 +242,7 @@ mod tests {
             &[
                 (0, seen(0, 2, 0), Action::Announce),
                 (0, seen(0, 2, 0), Action::TellClients),
+                (0, seen(0, 2, 0), Action::HandOver(Duration::from_millis(15000))),
                 (0, seen(0, 2, 0), Action::Wait),
                 (10, seen(0, 2, 0), Action::Wait),
                 (20, seen(0, 2, 0), Action::Leave),
@@ -221,6 +253,7 @@ mod tests {
                 "draining: takes no new clients.",
                 "clients: 0 told to move; 2 other members can take them.",
                 "attachments: all have moved.",
+                "presences: none left here.",
                 "messages: all acknowledged.",
                 "leave: tells the members...",
                 "leave: the members know.",
@@ -239,7 +272,8 @@ mod tests {
                 (10, seen(3, 1, 0), Action::Wait),
                 (20, seen(2, 1, 9), Action::Wait),
                 (1_020, seen(1, 1, 9), Action::Wait),
-                (1_030, seen(0, 1, 9), Action::Wait),
+                (1_030, seen(0, 1, 9), Action::HandOver(Duration::from_millis(14485))),
+                (1_035, seen(0, 1, 9), Action::Wait),
                 (1_040, seen(0, 1, 0), Action::Wait),
                 (1_050, seen(0, 1, 5), Action::Wait),
                 (1_060, seen(0, 1, 0), Action::Wait),
@@ -252,6 +286,7 @@ mod tests {
                 "attachments: 3 still attached...",
                 "attachments: 1 still attached...",
                 "attachments: all have moved.",
+                "presences: none left here.",
                 "messages: 9 bytes unacknowledged...",
                 "messages: all acknowledged.",
                 "leave: tells the members...",
@@ -268,6 +303,7 @@ mod tests {
                 (0, seen(1, 1, 0), Action::TellClients),
                 (27_999, seen(1, 1, 7), Action::Wait),
                 (28_000, seen(1, 1, 7), Action::CloseAttachments),
+                (28_001, seen(0, 1, 7), Action::HandOver(Duration::from_micros(999_500))),
                 (29_999, seen(0, 1, 7), Action::Wait),
                 (30_000, seen(0, 1, 7), Action::Leave),
             ],
@@ -276,6 +312,7 @@ mod tests {
                 "clients: 1 told to move; 1 other member can take them.",
                 "attachments: 1 still attached...",
                 "attachments: 1 closed: the time is over.",
+                "presences: none left here.",
                 "messages: 7 bytes unacknowledged...",
                 "messages: 7 bytes unacknowledged: the time is over.",
                 "leave: tells the members...",
@@ -310,6 +347,7 @@ mod tests {
                 (0, seen(1, 2, 8), Action::Announce),
                 (0, seen(1, 2, 8), Action::TellClients),
                 (0, seen(1, 2, 8), Action::CloseAttachments),
+                (0, seen(0, 2, 8), Action::HandOver(Duration::ZERO)),
                 (0, seen(0, 2, 8), Action::Leave),
                 (0, seen(0, 2, 8), Action::Close),
             ],
@@ -317,12 +355,40 @@ mod tests {
                 "draining: takes no new clients.",
                 "clients: 1 told to move; 2 other members can take them.",
                 "attachments: 1 closed: the time is over.",
+                "presences: none left here.",
                 "messages: 8 bytes unacknowledged: the time is over.",
                 "leave: tells the members...",
                 "leave: the members know.",
                 "close: all ports.",
             ],
         );
+    }
+
+    #[test]
+    fn presences_are_handed_over_and_everybody_must_have_heard_of_it() {
+        let behind = |peers| Seen { behind: peers, ..seen(0, 2, 0) };
+        let mut steps = Steps::new(GRACE, Time::ZERO);
+        for expected in
+            [Action::Announce, Action::TellClients, Action::HandOver(Duration::from_secs(15))]
+        {
+            assert_eq!(steps.next(behind(0), Time::ZERO), expected);
+        }
+        steps.handed_over(7, Some("b"));
+        for (ms, peers) in [(0, 1), (10, 0), (20, 1), (30, 0), (40, 0)] {
+            assert_eq!(steps.next(behind(peers), Time::from_millis(ms)), Action::Wait, "{ms}");
+        }
+        assert_eq!(steps.next(behind(0), Time::from_millis(50)), Action::Leave);
+        let told = steps.take_told();
+        assert!(told.iter().any(|step| step.detail == "7 handed over to b"), "{told:?}");
+
+        let mut steps = Steps::new(GRACE, Time::ZERO);
+        for _ in 0..3 {
+            let _before = steps.next(behind(2), Time::ZERO);
+        }
+        steps.handed_over(7, None);
+        assert_eq!(steps.next(behind(2), Time::from_millis(30_000)), Action::Leave);
+        let told = steps.take_told();
+        assert!(told.iter().any(|step| step.detail.starts_with("2 members do not")), "{told:?}");
     }
 
     #[test]

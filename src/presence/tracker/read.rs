@@ -1,6 +1,6 @@
 //! Reading.
 
-use crate::types::Topic;
+use crate::types::{NodeName, Topic};
 
 use super::super::replica::{Known, Life};
 use super::super::set::Room;
@@ -60,6 +60,13 @@ impl Tracker {
         self.version
     }
 
+    /// Nodes that are down, and how many claims of each show still.
+    pub fn orphans(&self) -> impl Iterator<Item = (&NodeName, usize)> {
+        let down = self.replicas.iter().filter(|(_, known)| known.life != Life::Up);
+        let shows = down.map(|(_, known)| (&known.replica.name, known.dots.len() - known.hidden));
+        shows.filter(|(_, claims)| *claims > 0)
+    }
+
     pub fn report(&self) -> Report {
         let down = self.replicas.iter().filter(|(_, known)| known.life != Life::Up);
         let topics = self.set.rooms.iter().filter(|(_, room)| room.shown > 0).count();
@@ -70,6 +77,7 @@ impl Tracker {
             orphaned: down.map(|(_, known): (_, &Known)| known.dots.len() - known.hidden).sum(),
             waiting: self.waiting.len(),
             claims: self.set.slots.len(),
+            own: self.replicas[self.me].dots.len(),
         }
     }
 }
