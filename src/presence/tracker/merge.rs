@@ -72,16 +72,10 @@ impl Tracker {
             return Err(MergeError::Gap { have, from: delta.from });
         }
         let to = delta.to;
-        // In the order of the index they go into: neighbours there are neighbours in memory, and the caches know them.
-        let mut adds: Vec<&Entry> =
-            delta.adds.iter().filter(|entry| entry.counter > have).collect();
-        adds.sort_by(|a, b| {
-            let topic = a.topic.hash64().cmp(&b.topic.hash64());
-            let (a, b) = (&a.claim, &b.claim);
-            topic.then_with(|| a.key().cmp(b.key())).then_with(|| a.id().cmp(b.id()))
-        });
-        for entry in adds {
-            merged.adds += usize::from(self.add(id, entry, to, now));
+        for entry in delta.adds {
+            if entry.counter > have && self.add(id, &entry, to, now) {
+                merged.adds += 1;
+            }
         }
         // First of all what it covers: a successor may be in the same interval.
         self.advance(id, to);
