@@ -5,9 +5,9 @@
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
-use waxwing::parsers::{self, Understood};
+use waxwing::parsers::{self, Parser};
 
-static PARSER: OnceLock<fn(&[u8]) -> Understood> = OnceLock::new();
+static PARSER: OnceLock<Parser> = OnceLock::new();
 
 fuzz_target!(|bytes: &[u8]| {
     let parser = PARSER.get_or_init(|| {

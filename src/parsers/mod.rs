@@ -30,7 +30,7 @@ pub const ALL: &[(&str, Parser)] = &[
 ];
 
 /// For fuzzing: the parser of this name, or a panic.
-pub fn named(name: &str) -> fn(&[u8]) -> Understood {
+pub fn named(name: &str) -> Parser {
     let found = ALL.iter().find(|(of, _)| *of == name);
     found.map_or_else(|| panic!("no parser is called {name:?}"), |(_, parser)| *parser)
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::ALL;
+use super::{ALL, Parser};
 use crate::{link, membership, router};
 
 fn root() -> &'static Path {
@@ -18,7 +18,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// As it is, cut at every length, and with one bit of every byte turned: what was near a parser's edge once, is near it again.
-fn disturb(parser: fn(&[u8]) -> super::Understood, bytes: &[u8]) {
+fn disturb(parser: Parser, bytes: &[u8]) {
     const BYTES_MAX: usize = 600;
     parser(bytes);
     for at in 0..bytes.len().min(BYTES_MAX) {
