@@ -113,7 +113,7 @@ async fn links_cut_every_half_second_lose_and_repeat_nothing() {
     assert_eq!(received, sent, "after {cuts} cuts");
 
     let metrics = cluster.metrics(0).await;
-    let hits = metrics.sum(names::LINK_RESUMES, &[("found", "unacknowledged")]);
+    let hits = metrics.sum(names::LINK_RESUMES, &[("kind", "unacknowledged")]);
     let again = metrics.sum(names::LINK_RETRANSMITTED, &[]);
     figures::tell("messages over a link that was cut", sent as f64, "");
     figures::tell("cuts", cuts as f64, "");
@@ -121,7 +121,7 @@ async fn links_cut_every_half_second_lose_and_repeat_nothing() {
     figures::tell("batches sent again", again, "");
     let least = if long() { 90.0 } else { cuts as f64 / 2.0 };
     assert!(hits >= least, "only {hits} of {cuts} cuts hit unacknowledged frames");
-    assert_eq!(metrics.sum(names::LINK_RESUMES, &[("found", "lost")]), 0.0);
+    assert_eq!(metrics.sum(names::LINK_RESUMES, &[("kind", "lost")]), 0.0);
 }
 
 /// What a held link's test needs: how long, how much, and what nodes are started with.
@@ -283,7 +283,7 @@ async fn a_link_held_for_longer_is_one_possible_gap_and_nothing_behind_it() {
     assert!(covered.is_empty(), "{covered:?} came, and the gap covers it");
     let rest = subscriber.events_until_own_marker().await.unwrap();
     assert!(!rest.iter().any(|got| matches!(got, Got::Gap(_))), "{rest:?}");
-    assert_eq!(cluster.metrics(0).await.sum(names::LINK_RESUMES, &[("found", "lost")]), 1.0);
+    assert_eq!(cluster.metrics(0).await.sum(names::LINK_RESUMES, &[("kind", "lost")]), 1.0);
     check::expect_promises_kept(cluster.recorder(), &cluster.dir());
 }
 

@@ -1,5 +1,5 @@
 //! What one replica removed lately, in order, so that whoever missed a part can be told just that part. What it added needs no
-//! log: what still lives is found by its counter, and the rest nobody has to hear of.
+//! log: what still lives is found by its counter.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -95,8 +95,8 @@ impl Log {
     }
 
     /// What somebody who is told of (from, to] must hear is gone: what was there at `from` and was removed by operations up to `to`; and
-    /// what was added in between and has a successor, whenever it went. (Of the rest that was added and isn't there any more, that
-    /// it is not told of says enough.)
+    /// what was added in between and isn't there any more, whenever it went. That too, because somebody else may have heard of
+    /// it, and hear of its end from whoever is told now.
     ///
     /// Each with the claim that stands at the end of its chain of successors: where one took another's place and then went for a
     /// third, the first went for the third.
@@ -118,12 +118,8 @@ impl Log {
                 Because::Elsewhere(dot) => Some(Dot::clone(dot)),
             }
         };
-        let told = |line: &&Line| match line.counter <= from {
-            true => line.at <= to,
-            false => line.counter <= to && line.because != Because::Left,
-        };
-        let lines = self.lines.iter().skip(first).filter(told);
+        let told = |line: &&Line| line.at <= to || line.counter > from && line.counter <= to;
         let removal = |line: &Line| Removal { counter: line.counter, because: fate(line) };
-        lines.map(removal).filter(|one| one.counter <= from || one.because.is_some()).collect()
+        self.lines.iter().skip(first).filter(told).map(removal).collect()
     }
 }

@@ -33,7 +33,7 @@ impl<'a> Order<'a> {
     }
 
     /// `a` counts rather than `b`, of different sessions.
-    fn between(self, a: &Slot, b: &Slot) -> bool {
+    pub(super) fn between(self, a: &Slot, b: &Slot) -> bool {
         let replica = |slot: &Slot| &self.replicas[slot.replica].replica;
         // What was released counts only where nobody has it.
         let by_owner = (a.claim.session() != NOBODY).cmp(&(b.claim.session() != NOBODY));

@@ -157,7 +157,7 @@ impl Replicas {
                 let known = &self.known[id];
                 known.life == Life::Forgotten || known.covered >= dot.counter
             }
-            None => self.is_outdated(&dot.replica),
+            None => self.is_forgotten(&dot.replica),
         }
     }
 }

@@ -75,6 +75,10 @@ impl Sessions {
         self.0.get_mut(&session)
     }
 
+    pub(super) fn sorted(&self) -> std::collections::BTreeMap<SessionId, &Session> {
+        self.0.iter().map(|(id, session)| (*id, session)).collect()
+    }
+
     pub(super) fn remove(&mut self, session: SessionId) {
         self.0.remove(&session);
     }
@@ -124,7 +128,13 @@ impl Sessions {
             expires: None,
             untracked: VecDeque::new(),
         });
-        if matches!(held.state, State::Held | State::Ended) {
+        let later = match held.state {
+            // What is handed over was claimed under a later attachment than the one that is known here.
+            State::Attached { .. } => epoch > held.epoch,
+            State::Moved { .. } => epoch >= held.epoch,
+            State::Held | State::Ended => true,
+        };
+        if later {
             held.state = State::Held;
             held.epoch = held.epoch.max(epoch);
             held.expires = Some(until.max(held.expires.unwrap_or_default()));

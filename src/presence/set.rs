@@ -31,6 +31,8 @@ pub(super) struct Slot {
     pub(super) waiting: bool,
     /// Its owner gave it up, for somebody to adopt within a time.
     pub(super) released: bool,
+    /// Its owner is done with it, but another node has to claim above it first.
+    pub(super) ending: bool,
     /// A deadline is set that will look at it again.
     pub(super) timed: bool,
 }
@@ -168,6 +170,7 @@ impl Set {
             hidden: false,
             waiting: false,
             released: false,
+            ending: false,
             timed: false,
         };
         let slot = self.slots.insert(slot);

@@ -103,6 +103,10 @@ impl Waiting {
         self.forwards.retain(|_, _| open.next().unwrap_or(true));
     }
 
+    pub(super) fn all_forwards(&self) -> &BTreeMap<Dot, Dot> {
+        &self.forwards
+    }
+
     pub(super) fn forwards(&self) -> usize {
         self.forwards.len()
     }

@@ -106,6 +106,7 @@ impl Network {
         Some((time, self.events[place].take()?))
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "it is sent")]
     pub(crate) fn send(
         &mut self,
         now: u64,

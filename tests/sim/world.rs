@@ -19,8 +19,10 @@ const BEAT: u64 = 100;
 const DETECT: u64 = 1_000;
 /// Faults and clients' doings end.
 const QUIET: u64 = 16_000;
+/// What was left over from the turmoil has ended.
+const CALM: u64 = QUIET + 5_000;
 /// Everybody must agree.
-const END: u64 = QUIET + 12_000;
+const END: u64 = CALM + 9_000;
 
 #[derive(Debug)]
 struct Node {
@@ -52,6 +54,8 @@ pub(crate) struct World {
     cut_at: u64,
     /// Nobody gives anything up and everybody comes back in time, so nothing at all may leave where all are connected.
     steady: bool,
+    /// Nothing is ever cut, so everybody is always connected to whoever lives.
+    uncut: bool,
     /// What happened how often, so that a world in which nothing happens is noticed.
     met: BTreeMap<&'static str, u64>,
     verbose: bool,
@@ -68,6 +72,7 @@ impl World {
         let hasher = TopicHasher::new(&ClusterName::parse("sim").unwrap());
         let topic = hasher.topic(&Namespace::default(), "room", 100).unwrap();
         let steady = chance.percent(50);
+        let uncut = chance.percent(50);
         let lingers = if steady {
             [1_500, 2_000, 2_000, 3_000, 3_000]
         } else {
@@ -85,6 +90,7 @@ impl World {
             incarnations: 0,
             cut_at: 0,
             steady,
+            uncut,
             met: BTreeMap::new(),
             verbose: std::env::var("SEED").is_ok(),
             chance: chance.clone(),
@@ -162,6 +168,10 @@ impl World {
                 Event::Compare(at) => {
                     self.compare(at);
                     self.network.at(self.now + COMPARE, Event::Compare(at));
+                }
+                Event::Act if quiet && self.now < CALM => {
+                    self.faults_end();
+                    self.network.at(CALM, Event::Act);
                 }
                 Event::Act if quiet => self.last_wishes()?,
                 Event::Act => {
@@ -328,7 +338,7 @@ impl World {
                     if let Some(want) = wants.iter().find(|want| want.whole) {
                         // Old rows may come late, so in the turmoil this may happen.
                         self.meet("digests");
-                        if self.now > QUIET + 2_000 {
+                        if self.now > CALM {
                             let of = &want.replica;
                             return Err(format!("{} ms: the digests of {of} differ", self.now));
                         }
@@ -482,7 +492,7 @@ impl World {
         let time = self.chance.between(200, 6_000);
         let until = self.now + time;
         match self.chance.below(10) {
-            kind @ (0..=2) => {
+            kind @ (0..=2) if !self.uncut => {
                 self.meet("cuts");
                 let mut cuts = vec![(one, other)];
                 if kind > 0 {
@@ -507,7 +517,7 @@ impl World {
                 self.network.at(self.now + time, Event::Heal(Healing::Restart(one)));
             }
             5 if self.alive().len() > 1 => self.drain(one)?,
-            6..=7 => self.network.loss_percent = self.chance.below(16),
+            0..=2 | 6..=7 => self.network.loss_percent = self.chance.below(25),
             _ => self.network.loss_percent = 0,
         }
         Ok(())
@@ -753,8 +763,7 @@ impl World {
         Ok(())
     }
 
-    /// The faults are over, and every client says once more what it wants.
-    fn last_wishes(&mut self) -> Result<(), String> {
+    fn faults_end(&mut self) {
         self.network.loss_percent = 0;
         for from in 0..self.nodes.len() {
             for to in self.others(from) {
@@ -767,6 +776,10 @@ impl World {
             }
             self.nodes[from].draining = false;
         }
+    }
+
+    /// Every client says once more what it wants.
+    fn last_wishes(&mut self) -> Result<(), String> {
         for session in 0..self.clients.len() {
             self.resume(session, None, true)?;
         }
@@ -780,9 +793,6 @@ impl World {
         let first = self.nodes[0].watcher.list.clone();
         let names: BTreeSet<Name> = first.keys().copied().collect();
         if names != wanted {
-            for node in &self.nodes {
-                self.say(|| node.tracker.as_ref().map_or(String::new(), Tracker::dump));
-            }
             return Err(format!("at the end there are {names:?}, and wanted are {wanted:?}"));
         }
         for at in 0..self.nodes.len() {

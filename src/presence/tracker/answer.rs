@@ -105,6 +105,8 @@ impl Tracker {
         let to = known.counter;
         let adds = self.entries(known, 0, to, usize::MAX);
         let mut removes = known.log.removals(replica, 0, to);
+        // That it isn't in the whole says enough of what left.
+        removes.retain(|removal| removal.because.is_some());
         let logged: std::collections::HashSet<u64> =
             removes.iter().map(|removal| removal.counter).collect();
         let withdrawn = self.withdrawn(&adds, known);

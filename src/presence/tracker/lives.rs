@@ -63,6 +63,16 @@ impl Tracker {
         }
     }
 
+    /// A replica that membership told of, or a former life of this node: what that held is an orphan here as everywhere.
+    pub(super) fn know(&mut self, replica: &Replica, now: Time) -> Option<u32> {
+        let me = self.me();
+        let former = replica.name == me.name && replica.incarnation < me.incarnation;
+        if former && self.replicas.find(replica).is_none() && !self.replicas.is_forgotten(replica) {
+            self.lose(replica, now, now, true);
+        }
+        self.replicas.find(replica)
+    }
+
     fn lose(&mut self, replica: &Replica, since: Time, now: Time, gone: bool) {
         if *replica == *self.me() || self.replicas.is_forgotten(replica) {
             return;

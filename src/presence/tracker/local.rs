@@ -238,8 +238,13 @@ impl Tracker {
         }
     }
 
+    /// Its attachment here is over for good. Of a session that is attached elsewhere by now, or held for somebody after a drain,
+    /// nothing ends: that has its own time.
     pub fn ended(&mut self, session: SessionId, now: Time, diff: &mut Diff) {
         let Some(known) = self.sessions.get_mut(session) else { return };
+        if !matches!(known.state, State::Attached { .. }) {
+            return;
+        }
         if known.holds == 0 {
             self.sessions.remove(session);
             return;
@@ -346,6 +351,9 @@ impl Tracker {
                 self.set.slots[slot].released = true;
                 self.released.insert(slot, until);
                 self.timers.set(until, Due::Claim(slot));
+            }
+            if let Some(slot) = self.claim_of(presence, self.me) {
+                self.set.slots[slot].ending = self.set.slots[id].ending;
             }
             // The session holds it once, not twice.
             self.lets_go(self.set.slots[id].claim.session());

@@ -32,7 +32,7 @@ impl Tracker {
                 self.replicas.insert(&delta.replica, Life::Up);
             }
         }
-        let known = self.replicas.find(&delta.replica);
+        let known = self.know(&delta.replica, now);
         let id = known.ok_or_else(|| MergeError::Unknown(delta.replica.clone()))?;
         if let Some(down_for) = delta.down_for {
             self.down_for(id, Time::ZERO + now.since(Time::ZERO + down_for));
@@ -72,7 +72,6 @@ impl Tracker {
             return Err(MergeError::Gap { have, from: delta.from });
         }
         let to = delta.to;
-        let alive: Vec<u64> = delta.adds.iter().map(|entry| entry.counter).collect();
         for entry in delta.adds {
             if entry.counter > have && self.add(id, &entry, to, now) {
                 merged.adds += 1;
@@ -80,16 +79,11 @@ impl Tracker {
         }
         // First of all what it covers: a successor may be in the same interval.
         self.advance(id, to);
-        for removal in &delta.removes {
+        // Then what came and went: a chain of successors may lead through it.
+        let (here, passed): (Vec<_>, Vec<_>) =
+            delta.removes.iter().partition(|removal| self.slot_of(id, removal.counter).is_some());
+        for removal in passed.into_iter().chain(here) {
             merged.removes += usize::from(self.remove(id, removal, (have, to), now));
-        }
-        // It says of all that was added in it whether it still lives: also of what this node knew before.
-        for slot in self.between(id, delta.from, have) {
-            let (counter, waiting) = (self.set.slots[slot].counter, self.set.slots[slot].waiting);
-            if !waiting && alive.binary_search(&counter).is_err() {
-                self.log(id, to, counter, None, now);
-                merged.removes += usize::from(self.retire(slot, None, now));
-            }
         }
         let replica = delta.replica;
         self.resolve(&replica, to, now);
@@ -124,14 +118,16 @@ impl Tracker {
     /// One removal by operations in (have, to].
     fn remove(&mut self, id: u32, removal: &Removal, (have, to): (u64, u64), now: Time) -> bool {
         let Some(slot) = self.slot_of(id, removal.counter) else {
-            // It came and went before this node heard of it. Somebody may have been withdrawn in its favour.
-            if removal.counter > have
-                && let Some(successor) = &removal.because
-            {
-                self.log(id, to, removal.counter, Some(successor), now);
-                let replica = self.replicas[id].replica.clone();
-                self.waiting.forward(Dot { replica, counter: removal.counter }, successor.clone());
-                self.keep_house(now);
+            // It came and went before this node heard of it. Others may have heard of it; and somebody may have been withdrawn in
+            // its favour.
+            if removal.counter > have {
+                self.log(id, to, removal.counter, removal.because.as_ref(), now);
+                if let Some(successor) = &removal.because {
+                    let replica = self.replicas[id].replica.clone();
+                    let dot = Dot { replica, counter: removal.counter };
+                    self.waiting.forward(dot, successor.clone());
+                    self.keep_house(now);
+                }
             }
             return false;
         };

@@ -5,6 +5,7 @@
 //! compared with what showed before.
 
 mod answer;
+mod check;
 mod lives;
 mod local;
 mod merge;
@@ -67,6 +68,8 @@ enum Move {
     Claim { like: u32, owner: super::Owner },
     /// Withdraw this claim in favour of that one.
     Yield { slot: u32, to: u32 },
+    /// Withdraw this claim: nobody is left whom its end had to wait for.
+    End { slot: u32 },
 }
 
 impl Tracker {
@@ -204,6 +207,7 @@ impl Tracker {
             match self.decide(presence, now) {
                 None => return,
                 Some(Move::Claim { like, owner }) => self.claim_like(presence, like, &owner, now),
+                Some(Move::End { slot }) => self.withdraw(slot, None, now),
                 Some(Move::Yield { slot, to }) => {
                     let because = self.dot(&self.set.slots[to]);
                     self.withdraw(slot, Some(because), now);
@@ -226,11 +230,20 @@ impl Tracker {
         let (winner_id, winner) = order.best(visible(&self.set, presence))?;
         let (like, content) = order.content((winner_id, winner), visible(&self.set, presence));
         let session = winner.claim.session();
+        if winner.replica == self.me && winner.ending {
+            return Some(Move::End { slot: winner_id });
+        }
         if winner.replica == self.me {
-            // Somebody knows a higher revision: this node holds the claim, so it says it.
+            // This node holds the claim, so what is said better elsewhere, it says: a higher revision, or a higher number (of an
+            // older attachment, which waits for that before it yields).
             let (epoch, linger) = (winner.claim.epoch(), winner.claim.linger());
             let owner = super::Owner { session, epoch, linger };
-            let outdated = content.claim.revision() > winner.claim.revision();
+            let outdated = content.claim.revision() > winner.claim.revision()
+                || visible(&self.set, presence).any(|(_, slot)| {
+                    slot.claim.session() == session
+                        && slot.replica != self.me
+                        && order.between(slot, winner)
+                });
             return outdated.then_some(Move::Claim { like, owner });
         }
         let known = &self.replicas[winner.replica];
@@ -253,10 +266,11 @@ impl Tracker {
         if best.replica == self.me {
             return None;
         }
-        if best.claim.session() == own.claim.session()
-            && best.claim.revision() < own.claim.revision()
-        {
-            // It has to see this revision first; it will claim again with it.
+        // Nothing yields to a claim of a lower number: so of several claims, each of which knows of some others only, the highest
+        // always stays. Nor to an older revision of the same. Its holder has to see this claim first, and claims again.
+        let older = best.claim.session() == own.claim.session()
+            && best.claim.revision() < own.claim.revision();
+        if older || !order.between(best, own) {
             return None;
         }
         if self.plant == Some(Plant::LingerNotCancelled) && self.lingers(slot) {
@@ -312,15 +326,23 @@ impl Tracker {
         self.advance(me, counter);
     }
 
-    /// A claim of this node goes because its owner or its time says so; where another one stands above it, for that one.
+    /// A claim of this node goes because its owner or its time says so. Where another one stands above it, for that one; but for none of
+    /// a lower number (see `decide`), so where that stands above it, it stays until its holder has claimed again.
     fn end(&mut self, slot: u32, now: Time) {
-        let presence = self.set.slots[slot].presence;
-        let best = self.order().best(visible(&self.set, presence));
-        let because = best
+        let own = &self.set.slots[slot];
+        let best = self.order().best(visible(&self.set, own.presence));
+        let best = best
             .filter(|(_, best)| best.replica != self.me && !best.waiting)
-            .filter(|_| self.plant != Some(Plant::LingerNotCancelled))
-            .map(|(_, best)| self.dot(best));
-        self.withdraw(slot, because, now);
+            .filter(|_| self.plant != Some(Plant::LingerNotCancelled));
+        match best {
+            Some((_, best)) if !self.order().between(best, own) => {
+                self.set.slots[slot].ending = true;
+            }
+            best => {
+                let because = best.map(|(_, best)| self.dot(best));
+                self.withdraw(slot, because, now);
+            }
+        }
     }
 
     fn log(&mut self, replica: u32, at: u64, counter: u64, because: Option<&Dot>, now: Time) {

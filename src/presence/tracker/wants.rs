@@ -26,7 +26,7 @@ impl Tracker {
                 }
                 continue;
             }
-            let Some(id) = self.replicas.find(&row.replica) else { continue };
+            let Some(id) = self.know(&row.replica, now) else { continue };
             let lack = (row.replica.clone(), peer.clone());
             if self.awaits_whole(id, now) {
                 continue;

@@ -92,7 +92,7 @@ impl Tracker {
                 let ended = |state: State| state == State::Ended;
                 self.sessions.get(session).filter(|session| ended(session.state))?;
                 let own = self.set.owned_by(session);
-                let own = own.filter(|(_, slot)| slot.replica == self.me);
+                let own = own.filter(|(_, slot)| slot.replica == self.me && !slot.ending);
                 let own: Vec<u32> = own.take(*left).map(|(slot, _)| slot).collect();
                 *left -= own.len();
                 for slot in &own {
@@ -121,14 +121,6 @@ impl Tracker {
         let dots = &self.replicas[replica].dots;
         let place = dots.seek(|slot| slots[slot].counter.cmp(&(after + 1)));
         dots.iter_from(place).take(most).collect()
-    }
-
-    /// Claims of a replica whose counters are in (from, to].
-    pub(super) fn between(&self, replica: u32, from: u64, to: u64) -> Vec<u32> {
-        let slots = &self.set.slots;
-        let dots = &self.replicas[replica].dots;
-        let place = dots.seek(|slot| slots[slot].counter.cmp(&(from + 1)));
-        dots.iter_from(place).take_while(|slot| slots[*slot].counter <= to).collect()
     }
 
     /// What shows as that session's and isn't held here under its latest attachment.
@@ -184,7 +176,7 @@ impl Tracker {
             }
             State::Moved { since } => {
                 let own = self.set.owned_by(session);
-                let own = own.filter(|(_, slot)| slot.replica == self.me);
+                let own = own.filter(|(_, slot)| slot.replica == self.me && !slot.ending);
                 let until = |slot: &super::Slot| Self::moved_until(since, slot.claim.linger());
                 let own: Vec<(Time, u32)> = own.map(|(id, slot)| (until(slot), id)).collect();
                 for (_, slot) in own.iter().filter(|(until, _)| *until <= now).take(TURN) {
