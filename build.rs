@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "waxwing/v1/frames.proto",
         "waxwing/v1/session.proto",
         "waxwing/v1/pubsub.proto",
+        "waxwing/v1/presence.proto",
         "waxwing/v1/admin.proto",
     ];
     let peer = [

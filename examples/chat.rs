@@ -42,7 +42,12 @@ async fn chat(name: &str, room: &str, addresses: &[String]) -> anyhow::Result<()
                     let from = message.headers().find(|(name, _)| *name == "from").map_or("?", |(_, from)| from);
                     println!("{from}: {}", String::from_utf8_lossy(message.payload()));
                 },
-                Event::Gap(gap) => println!("* something was missed: {}", gap.reason),
+                Event::Gap(gap) => {
+                    let count = gap.missing.map_or("some".to_owned(), |missing| missing.to_string());
+                    let origin = gap.origin.as_deref().unwrap_or("any node");
+                    let lost = if gap.certain { "lost" } else { "perhaps lost" };
+                    println!("* {count} messages from {origin} {lost}: {}", gap.reason);
+                }
                 other => println!("* {other:?}"),
             },
         }

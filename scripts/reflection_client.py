@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_reflection.v1alpha import reflection_pb2
 
 TIMEOUT_S = 10
-SYMBOLS = ["waxwing.v1.PubSub", "waxwing.v1.Session", "waxwing.v1.Admin", "grpc.health.v1.Health"]
+SYMBOLS = ["waxwing.v1.PubSub", "waxwing.v1.Presence", "waxwing.v1.Session", "waxwing.v1.Admin", "grpc.health.v1.Health"]
 
 
 class Reflection:

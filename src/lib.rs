@@ -11,6 +11,7 @@ pub mod wire;
 
 pub mod config;
 pub mod metrics;
+pub mod net;
 pub mod supervise;
 pub mod telemetry;
 
@@ -34,3 +35,6 @@ pub mod proxy;
 pub mod node;
 
 pub mod cli;
+
+#[cfg(any(test, fuzzing))]
+pub mod parsers;

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const SOCKETS_AFTER_TASKS: u32 = 13;
+
 fn main() -> ExitCode {
     let cli = match waxwing::cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
@@ -15,6 +17,9 @@ fn main() -> ExitCode {
     if let Some(threads) = cli.threads() {
         builder.worker_threads(threads);
     }
+    // Sockets are looked at after so many tasks at the latest, not after 61: in a storm of new connections, each of which keeps a task busy,
+    // those who are connected would wait for all of them.
+    builder.event_interval(SOCKETS_AFTER_TASKS);
     match builder.enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(waxwing::cli::run(cli));

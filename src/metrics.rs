@@ -38,6 +38,9 @@ pub mod names {
     pub const LINK_UP: &str = "waxwing_link_up";
     pub const LINK_RTT: &str = "waxwing_link_rtt_seconds";
     pub const LINK_UNACKED_BYTES: &str = "waxwing_link_unacked_bytes";
+    pub const LINK_RETRANSMITTED: &str = "waxwing_link_retransmitted_total";
+    pub const LINK_RESUMES: &str = "waxwing_link_resumes_total";
+    pub const LINK_WINDOW_EVICTIONS: &str = "waxwing_link_window_evictions_total";
     pub const LINK_RECONNECTS: &str = "waxwing_link_reconnects_total";
     pub const LINK_REFUSED: &str = "waxwing_link_refused_total";
     pub const LINK_BYTES: &str = "waxwing_link_bytes_total";
@@ -133,6 +136,24 @@ pub const TABLE: &[Metric] = {
         row(n::LINK_UP, Gauge, &["peer"], "1 while the links to and from the peer are both up."),
         row(n::LINK_RTT, Gauge, &["peer"], "Seconds of the last ping's round trip."),
         row(n::LINK_UNACKED_BYTES, Gauge, &["peer"], "Bytes sent and not yet acknowledged."),
+        row(
+            n::LINK_RETRANSMITTED,
+            Counter,
+            &["peer"],
+            "Batches written again, after a link was cut before they arrived.",
+        ),
+        row(
+            n::LINK_RESUMES,
+            Counter,
+            &["kind"],
+            "Links to peers that came up, by what the one before had left: nothing, unacknowledged, lost, or new.",
+        ),
+        row(
+            n::LINK_WINDOW_EVICTIONS,
+            Counter,
+            &["peer", "reason"],
+            "Batches written and given up before they were acknowledged: too old (age), or the peer had told its subscribers (lost).",
+        ),
         row(n::LINK_RECONNECTS, Counter, &["peer"], "Times that a link came up again."),
         row(n::LINK_REFUSED, Counter, &["reason"], "Hellos refused, here or by the far end."),
         row(n::LINK_BYTES, Counter, &["peer", "direction"], "Bytes over links."),

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("metrics", &[]),
+    ("net", &[]),
     ("wire", &[]),
     ("config", &["types"]),
     ("telemetry", &["config"]),
@@ -19,14 +20,27 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("presence", &["types"]),
     ("client", &["supervise", "types", "wire"]),
     ("proxy", &["supervise", "types"]),
-    ("membership", &["config", "metrics", "supervise", "types"]),
-    ("link", &["config", "membership", "metrics", "supervise", "types", "wire"]),
+    ("membership", &["config", "metrics", "net", "supervise", "types"]),
+    ("link", &["config", "membership", "metrics", "net", "supervise", "types", "wire"]),
     (
         "router",
         &["config", "link", "membership", "metrics", "pubsub", "supervise", "types", "wire"],
     ),
     ("replicator", &["link", "membership", "metrics", "presence", "supervise", "types", "wire"]),
-    ("broker", &["config", "membership", "metrics", "pubsub", "router", "supervise", "types"]),
+    (
+        "broker",
+        &[
+            "config",
+            "membership",
+            "metrics",
+            "presence",
+            "pubsub",
+            "replicator",
+            "router",
+            "supervise",
+            "types",
+        ],
+    ),
     (
         "status",
         &[
@@ -49,7 +63,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
             "membership",
             "metrics",
+            "net",
+            "presence",
             "pubsub",
+            "replicator",
             "router",
             "status",
             "supervise",
@@ -66,6 +83,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "link",
             "membership",
             "metrics",
+            "net",
             "replicator",
             "router",
             "status",
@@ -78,11 +96,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &["client", "config", "node", "proxy", "status", "supervise", "telemetry", "types", "wire"],
     ),
+    // Only tests and fuzzing have it.
+    ("parsers", &["config", "front", "link", "membership", "replicator", "router"]),
 ];
 
 /// Where tonic's service traits force generated types in, besides `codec.rs` and `convert.rs`.
-const FORCED: &[&str] =
-    &["src/front/grpc/admin.rs", "src/front/grpc/mod.rs", "src/front/grpc/pubsub.rs"];
+const FORCED: &[&str] = &[
+    "src/front/grpc/admin.rs",
+    "src/front/grpc/mod.rs",
+    "src/front/grpc/presence/mod.rs",
+    "src/front/grpc/pubsub.rs",
+];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder of the sources") {
@@ -104,8 +128,9 @@ fn code(path: &Path) -> String {
 }
 
 fn is_test(path: &Path) -> bool {
-    path.components()
-        .any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs" | "check")))
+    path.components().any(|part| {
+        matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs" | "check" | "rules.rs"))
+    })
 }
 
 /// The first words after each `crate::`, braces opened.

@@ -8,6 +8,7 @@ mod glob;
 mod loss;
 mod order;
 mod outcome;
+pub mod presence;
 #[cfg(test)]
 mod story;
 #[cfg(test)]

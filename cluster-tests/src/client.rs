@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tonic::transport::Channel;
 use waxwing::wire::v1::event::Kind as EventKind;
 use waxwing::wire::v1::request::Kind as RequestKind;
 use waxwing::wire::v1::{
@@ -25,7 +26,7 @@ use waxwing::wire::v1::{
 use crate::history::{Kind, Numbered, Op, Recorder, Who};
 pub use error::ClientError;
 pub(crate) use frames::channel;
-pub use frames::{Gap, Got, Message, connect, reason_name};
+pub use frames::{Gap, Got, Message, reason_name};
 
 /// How long an answer may take in a debug build on a busy machine; no promise.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -61,13 +62,24 @@ impl Client {
         hello: Hello,
         recorder: &Recorder,
     ) -> Result<Self, ClientError> {
+        Self::over(channel(node).await?, name, attachment, hello, recorder).await
+    }
+
+    /// As `attach`, over a connection that is there, on whatever network.
+    pub async fn over(
+        connection: Channel,
+        name: &str,
+        attachment: u32,
+        hello: Hello,
+        recorder: &Recorder,
+    ) -> Result<Self, ClientError> {
         let hello = Hello { client: format!("cluster-tests/{name}"), ..hello };
         let (requests, outgoing) = mpsc::channel(FRAMES_AHEAD);
         let first = Request { id: 1, kind: Some(RequestKind::Hello(hello)) };
         let frame = ClientFrame { requests: vec![first] };
         requests.send(frame).await.map_err(|_| ClientError::Ended("at once".to_owned()))?;
 
-        let mut session = connect(node).await?;
+        let mut session = frames::session(connection);
         let opening = session.open(ReceiverStream::new(outgoing));
         let answer =
             timeout(PATIENCE, opening).await.map_err(|_| ClientError::silent("opening"))?;
@@ -300,6 +312,11 @@ impl Client {
         }
     }
 
+    /// Whoever has it reads no further: what was still to come does not come.
+    pub fn given_up(&self) {
+        self.record(Kind::Event, Op::Ended { how: "given up".to_owned() });
+    }
+
     async fn why_ended(&mut self) -> ClientError {
         loop {
             if let Err(error) = self.read(PATIENCE, "the reason of the end").await {
@@ -354,6 +371,7 @@ impl Client {
                 self.record(Kind::Event, Op::GoAway);
                 self.arrived.push_back(Got::GoAway(away));
             }
+            EventKind::Presence(event) => self.arrived.push_back(Got::Presence(event)),
             EventKind::Welcome(welcome) => self.arrived.push_back(Got::Welcome(welcome)),
         }
     }

@@ -3,6 +3,7 @@
 //! When a test fails, the end of every node's log is printed and the directory with the whole of them stays. A node that panicked
 //! fails its test, whatever else the test found.
 
+mod lab;
 mod node;
 mod options;
 
@@ -23,6 +24,7 @@ use crate::ports::Ports;
 use crate::process;
 use crate::proxy_mesh::ProxyMesh;
 
+pub use lab::Lab;
 pub use node::Node;
 pub use options::{Options, Order};
 
@@ -75,6 +77,7 @@ impl Cluster {
         let clock = Clock::new();
         let supervisor = Supervisor::new(Shutdown::new());
         let given = options.ports.into_iter();
+        let given = options.all_ports.iter().copied().chain(given);
         let ports: Vec<Ports> =
             given.chain(std::iter::repeat_with(Ports::reserve)).take(n).collect();
         let peers: Vec<_> = ports.iter().map(|ports| ports.peer).collect();
@@ -83,7 +86,8 @@ impl Cluster {
         let nodes: Vec<Node> = (0..n)
             .map(|i| {
                 let args = options.args(i, &cluster_name, &ports, mesh.as_ref(), dir.path());
-                Node::new(i, ports[i], args, dir.path(), options.descriptors)
+                let prefix = options.lab.as_ref().map(|lab| lab.prefix(i)).unwrap_or_default();
+                Node::new(i, ports[i], args, dir.path(), options.descriptors).after(prefix)
             })
             .collect();
         let started = clock.now();

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -104,7 +105,10 @@ impl Numbered {
 #[derive(Debug, Clone)]
 pub struct Recorder {
     clock: Clock,
+    /// Microseconds of a time that isn't the clock's: a simulated world has one, and its hosts' clocks don't agree.
+    world_us: Option<Arc<AtomicU64>>,
     records: Arc<Mutex<Vec<Record>>>,
+    deaf: bool,
 }
 
 /// Who a record is about.
@@ -117,7 +121,18 @@ pub struct Who {
 
 impl Recorder {
     pub fn new(clock: Clock) -> Self {
-        Self { clock, records: Arc::default() }
+        Self { clock, world_us: None, records: Arc::default(), deaf: false }
+    }
+
+    /// Whoever has the world keeps its time in `world_us`.
+    pub fn of_world(world_us: Arc<AtomicU64>) -> Self {
+        Self { world_us: Some(world_us), ..Self::new(Clock::new()) }
+    }
+
+    /// Keeps nothing, for clients whose messages are too many and are judged as they come.
+    #[must_use]
+    pub fn deaf(&self) -> Self {
+        Self { records: Arc::default(), deaf: true, ..self.clone() }
     }
 
     pub fn clock(&self) -> Clock {
@@ -125,9 +140,15 @@ impl Recorder {
     }
 
     pub fn add(&self, who: &Who, kind: Kind, op: Op) {
+        if self.deaf {
+            return;
+        }
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: the order of records is the order of times.
-        let t_us = self.clock.now().as_micros();
+        let t_us = match &self.world_us {
+            Some(world_us) => world_us.load(Ordering::Relaxed),
+            None => self.clock.now().as_micros(),
+        };
         let Who { proc, attachment, node } = who.clone();
         records.push(Record { t_us, proc, attachment, node, kind, op });
     }

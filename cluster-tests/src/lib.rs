@@ -3,6 +3,7 @@
 //! In reading order: a node as a process, the cluster of them, the faults, the client, the history, the judges.
 
 pub mod binary;
+pub mod chance;
 pub mod ports;
 pub mod process;
 
@@ -19,6 +20,7 @@ pub mod proxy_mesh;
 pub mod client;
 pub mod raw;
 pub mod roaming;
+pub mod watching;
 pub mod witness;
 
 pub mod check;

@@ -18,11 +18,22 @@ pub struct Process {
 }
 
 impl Process {
-    /// What the program writes is appended to `log`. `descriptors`: how many files it may have open.
-    pub fn spawn(args: &[String], log: &Path, descriptors: Option<u64>) -> io::Result<Self> {
-        let mut command = match descriptors {
-            None => Command::new(binary::path()),
-            Some(count) => {
+    /// What the program writes is appended to `log`. `prefix`: the command that runs it somewhere else. `descriptors`: how many files it
+    /// may have open.
+    pub fn spawn(
+        prefix: &[String],
+        args: &[String],
+        log: &Path,
+        descriptors: Option<u64>,
+    ) -> io::Result<Self> {
+        let mut command = match (prefix, descriptors) {
+            ([], None) => Command::new(binary::path()),
+            ([program, rest @ ..], _) => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(binary::path());
+                command
+            }
+            ([], Some(count)) => {
                 let mut shell = Command::new("sh");
                 shell.args(["-c", &format!("ulimit -n {count}; exec \"$0\" \"$@\"")]);
                 shell.arg(binary::path());

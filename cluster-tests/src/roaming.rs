@@ -125,7 +125,7 @@ async fn drain(client: &mut Client) -> Result<Option<GoAway>, ClientError> {
     loop {
         match client.event(Duration::ZERO).await {
             Ok(Got::GoAway(asked)) => away = Some(asked),
-            Ok(Got::Message(_) | Got::Gap(_) | Got::Welcome(_)) => {}
+            Ok(Got::Message(_) | Got::Gap(_) | Got::Presence(_) | Got::Welcome(_)) => {}
             Err(error) if error.is_silence() => return Ok(away),
             Err(error) => return Err(error),
         }

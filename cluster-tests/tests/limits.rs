@@ -129,7 +129,7 @@ async fn a_slow_reader_accounts_for_everything() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_beyond_the_limit_are_refused() {
-    let options = Options::with_flags(&["--limits-sessions", "3", "--limits-linger", "100ms"]);
+    let options = Options::with_flags(&["--limits-sessions", "3", "--presence-linger", "100ms"]);
     let cluster = Cluster::start(2, options).await;
     let mut sessions = Vec::new();
     for i in 0..3 {

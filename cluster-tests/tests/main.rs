@@ -12,3 +12,5 @@ mod limits;
 mod links;
 mod membership;
 mod order;
+mod presence;
+mod window;

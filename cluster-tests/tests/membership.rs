@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cluster_tests::cluster::{Cluster, FORM_PATIENCE, Options, Order};
 use cluster_tests::{figures, gate};
+use waxwing::proxy::{Lane, ProxyHandle};
 
 const LOST_MAX: Duration = Duration::from_secs(3);
 const LEFT_MAX: Duration = Duration::from_secs(3);
@@ -160,4 +161,45 @@ async fn lost_doubled_and_late_datagrams_disturb_nobody() {
         watched.then_some(()).ok_or_else(|| "watching".to_owned())
     };
     cluster.eventually("all stay ready", Duration::from_secs(10), undisturbed).await;
+}
+
+/// Nothing that c sends arrives anywhere, and all that is sent to it does: it finds out, says so, and all is as before when that ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_others_cannot_hear_says_so() {
+    let _quiet = gate::measuring().await;
+    let cluster = Cluster::start(3, Options::proxied()).await;
+    let mesh = cluster.mesh();
+    let from_c: Vec<_> = (0..2)
+        .flat_map(|other| {
+            let there = mesh.pair(2, other).only(&[Lane::There, Lane::Datagrams]);
+            [there, mesh.pair(other, 2).only(&[Lane::Back])]
+        })
+        .collect();
+    from_c.iter().for_each(ProxyHandle::half_open);
+    let (_, took) = cluster
+        .eventually("c is not ready and says why", Duration::from_secs(15), async || {
+            let status = cluster.status(2).await;
+            let told = status.problems().contains("don't hear this node");
+            (status.node_state() != "ready" && told)
+                .then_some(())
+                .ok_or_else(|| format!("{} {}", status.node_state(), status.problems()))
+        })
+        .await;
+    figures::tell_time("a node that isn't heard knows it after", took);
+    for i in 0..2 {
+        assert_eq!(cluster.status(i).await.node_state(), "ready", "node {i} is well");
+    }
+    from_c.iter().for_each(ProxyHandle::heal);
+    cluster.eventually_all_see("all is as before", FORM_PATIENCE, &["a", "b", "c"]).await;
+    cluster
+        .eventually("nobody has a problem left", FORM_PATIENCE, async || {
+            for i in 0..3 {
+                let status = cluster.status(i).await;
+                if status.node_state() != "ready" || status.problems().contains("hear this node") {
+                    return Err(format!("node {i}: {}", status.problems()));
+                }
+            }
+            Ok(())
+        })
+        .await;
 }

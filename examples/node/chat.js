@@ -8,7 +8,10 @@ import { Client } from './waxwing.js';
 async function chat(name, room, addresses) {
   const client = new Client(addresses);
   client.on('message', (_, message) => console.log(`${message.headers.from ?? '?'}: ${message.payload}`));
-  client.on('gap', (gap) => console.log(`* something was missed: ${gap.reason}`));
+  client.on('gap', ({ topics, origin, missing, certain, reason }) => {
+    const what = `${missing ?? 'some'} messages of ${topics.join(', ') || 'any topic'} from ${origin || 'any node'}`;
+    console.log(`* ${what} ${certain ? 'lost' : 'perhaps lost'}: ${reason}`);
+  });
   for (const what of ['attached', 'moved', 'detached', 'refused']) client.on(what, (text) => console.log(`* ${what} ${text}`));
   const [result] = await client.subscribe([room]);
   console.log(`* in ${room} (${result.confirmed}/${result.members} members)`);

@@ -1,14 +1,15 @@
-// A small Waxwing client: it resumes, subscribes again, reports gaps, moves when a node asks it to, and never publishes twice.
+// A small Waxwing client: it resumes, subscribes and tracks again, reports gaps, moves when a node asks it to, and never publishes twice.
 import { EventEmitter, once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Attachment, timeout } from './stream.js';
 
-// Events: message(batch, message), gap(gap), attached(node), moved(node), detached(address), refused(text).
+// Events: message(batch, message), gap(gap), presence(event), attached(node), moved(node), detached(address), refused(text).
 export class Client extends EventEmitter {
   constructor(addresses, namespace = 'default') {
     super();
     Object.assign(this, { addresses, namespace, endpoints: [], token: Buffer.alloc(0), epoch: 0, closed: false });
     Object.assign(this, { topics: new Set(), patterns: new Set(), seen: new Map(), publisher: null });
+    Object.assign(this, { tracked: new Map(), watched: new Set(), revision: 0 });
     this.run();
   }
 
@@ -26,6 +27,25 @@ export class Client extends EventEmitter {
   // An error with `unknown`: it may have been published or not.
   async publish(topic, payload, { confirm = 'CONFIRM_NODE', ...rest } = {}) {
     return (await (await this.ready()).ask({ publish: { topic, payload: Buffer.from(payload), confirm, ...rest } })).publish;
+  }
+
+  // Be there, until untracked or closed: it is tracked again wherever the client goes. Tracking it again changes the metadata.
+  async track(topic, key, { id = '', meta = '' } = {}) {
+    const track = { topic, key, id, meta: Buffer.from(meta), revision: (this.revision += 1) }; // what is sent again is recognised by its number
+    this.tracked.set(JSON.stringify([topic, key, id]), track);
+    return (await (await this.ready()).ask({ track })).ref;
+  }
+
+  // With a linger (seconds) another session may take it over; then nobody sees it go.
+  async untrack(topic, key, { id = '', linger = 0 } = {}) {
+    this.tracked.delete(JSON.stringify([topic, key, id]));
+    await (await this.ready()).ask({ untrack: { topic, key, id, linger: { seconds: linger } } });
+  }
+
+  // A snapshot, then what changes; a snapshot again after each move.
+  async watch(topic) {
+    this.watched.add(topic);
+    await (await this.ready()).ask({ watch: { topic } });
   }
 
   async close() {
@@ -70,7 +90,9 @@ export class Client extends EventEmitter {
         Object.assign(this, { token: welcome.resumeToken, epoch: welcome.epoch, endpoints: welcome.endpoints });
         this.publishes(next);
         const again = next.ask({ subscribe: { topics: [...this.topics], patterns: [...this.patterns] } });
-        if (overlap) await Promise.race([again, timeout(5000, address)]);
+        const held = [again, ...[...this.tracked.values()].map((track) => next.ask({ track }))];
+        held.push(...[...this.watched].map((topic) => next.ask({ watch: { topic } })));
+        if (overlap) await Promise.race([Promise.all(held), timeout(5000, address)]);
         if (old && !overlap) this.emit('gap', { topics: [], reason: 'RECONNECTED' }); // it broke meanwhile; else the node says it
         this.emit(overlap ? 'moved' : 'attached', welcome.node);
         return next;
@@ -96,7 +118,7 @@ export class Client extends EventEmitter {
   // Until the stream ends; then the attachment made meanwhile. What that one has kept is told only then: nothing overtakes.
   async deliver(attachment) {
     let move = null;
-    attachment.listen(({ kind, batch, gap, reply, goAway }) => {
+    attachment.listen(({ kind, batch, gap, reply, presence, goAway }) => {
       if (kind === 'batch') {
         const pair = `${batch.origin}\0${batch.topic}`;
         for (const message of batch.messages) { // ids of an origin rise: what is not above the last one has been here before
@@ -105,6 +127,7 @@ export class Client extends EventEmitter {
           this.emit('message', batch, message);
         }
       } else if (kind === 'gap') this.emit('gap', gap);
+      else if (kind === 'presence') this.emit('presence', presence);
       else if (kind === 'reply') this.emit('refused', reply.error?.message);
       else if (kind === 'goAway' && !move) {
         if (goAway.endpoints.length) this.endpoints = goAway.endpoints;

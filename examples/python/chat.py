@@ -13,7 +13,11 @@ async def listen(client):
             _, message = what
             print(f"{message.headers.get('from', '?')}: {message.payload.decode(errors='replace')}", flush=True)
         elif kind == "gap":
-            print(f"* something was missed: {pb.Gap.Reason.Name(what[0].reason)}", flush=True)
+            gap = what[0]
+            topics, origin = ", ".join(gap.topics) or "any topic", gap.origin or "any node"
+            count = gap.missing if gap.HasField("missing") else "some"
+            sure = "lost" if gap.certain else "perhaps lost"
+            print(f"* {count} messages of {topics} from {origin} {sure}: {pb.Gap.Reason.Name(gap.reason)}", flush=True)
         else:
             print(f"* {kind} {what[0]}", flush=True)
 

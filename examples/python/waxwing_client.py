@@ -1,4 +1,4 @@
-"""A small Waxwing client for asyncio: it resumes, subscribes again, reports gaps, moves when a node asks it to, and never publishes twice.
+"""A small Waxwing client for asyncio: it resumes, subscribes and tracks again, reports gaps, moves when a node asks it to, and never publishes twice.
 
 Take events in a task of its own: answers stand behind messages on the same stream.
 """
@@ -18,30 +18,49 @@ def reason(err):
 
 
 class Client:
-    """`events` gives ("message", batch, message), ("gap", gap), ("moved" | "attached" | "detached" | "refused", text)."""
+    """`events` gives ("message", batch, message), ("gap", gap), ("presence", event), ("moved" | "attached" | "detached" | "refused", text)."""
 
     def __init__(self, addresses, namespace="default"):
         self.addresses, self.endpoints = list(addresses), []
         self.metadata = (("waxwing-namespace", namespace),)
         self.token, self.epoch, self.topics, self.patterns, self.seen = b"", 0, set(), set(), {}
+        self.tracked, self.watched, self.revision = {}, set(), 0
         self.events, self.publisher, self.may_publish = asyncio.Queue(10_000), None, asyncio.Event()
         self.runner = asyncio.create_task(self.run())
 
     async def subscribe(self, *topics, patterns=()):
         """How far each name holds. After a break the client subscribes again by itself."""
         self.topics.update(topics), self.patterns.update(patterns)
-        await self.may_publish.wait()
-        asked = await self.publisher.ask(subscribe=pb.SubscribeRequest(topics=topics, patterns=patterns))
-        return list((await asked).topics)
+        return list((await self.ask(subscribe=pb.SubscribeRequest(topics=topics, patterns=patterns))).topics)
 
     async def publish(self, topic, payload, confirm=pb.CONFIRM_NODE, **fields):
         """The node's answer. ConnectionError: it may have been published or not; it is never repeated here."""
-        await self.may_publish.wait()
         request = pb.PublishRequest(topic=topic, payload=payload, confirm=confirm or pb.CONFIRM_NODE, **fields)
-        reply = await (await self.publisher.ask(publish=request))
+        return (await self.ask(publish=request)).publish
+
+    async def ask(self, **kind):
+        await self.may_publish.wait()
+        reply = await (await self.publisher.ask(**kind))
         if reply.HasField("error"):
             raise ValueError(f"{reply.error.code}: {reply.error.message}")
-        return reply.publish
+        return reply
+
+    async def track(self, topic, key, id="", meta=b""):
+        """Be there, until untracked or closed: the client tracks it again wherever it goes. Tracking it again changes the metadata."""
+        self.revision += 1  # what is sent again is recognised by its number
+        request = pb.TrackRequest(topic=topic, key=key, id=id, meta=meta, revision=self.revision)
+        self.tracked[topic, key, id] = request
+        return (await self.ask(track=request)).ref
+
+    async def untrack(self, topic, key, id="", linger=0):
+        """With a linger (seconds) another session may take it over; then nobody sees it go."""
+        self.tracked.pop((topic, key, id), None)
+        await self.ask(untrack=pb.UntrackRequest(topic=topic, key=key, id=id, linger={"nanos": int(linger * 1e9) % 10**9, "seconds": int(linger)}))
+
+    async def watch(self, topic):
+        """A snapshot, then what changes; a snapshot again after each move."""
+        self.watched.add(topic)
+        await self.ask(watch=pb.WatchRequest(topic=topic))
 
     async def close(self):
         self.runner.cancel()
@@ -76,6 +95,10 @@ class Client:
                 self.endpoints, self.publisher = list(welcome.endpoints), new
                 self.may_publish.set()
                 again = await new.ask(subscribe=pb.SubscribeRequest(topics=self.topics, patterns=self.patterns))
+                for request in self.tracked.values():
+                    await new.ask(track=request)
+                for topic in self.watched:
+                    again = await new.ask(watch=pb.WatchRequest(topic=topic))
                 if overlap:
                     await asyncio.wait_for(again, 5)
                 if old and not overlap:  # it broke meanwhile; of a plain return the node itself reports the gap
@@ -108,8 +131,8 @@ class Client:
                     if message.id > self.seen.get(pair, ""):
                         self.seen[pair] = message.id
                         await self.events.put(("message", batch, message))
-            elif kind == "gap":
-                await self.events.put(("gap", event.gap))
+            elif kind in ("gap", "presence"):
+                await self.events.put((kind, getattr(event, kind)))
             elif kind == "reply":
                 await self.events.put(("refused", event.reply.error.message))
             elif kind == "go_away" and not move:

@@ -63,7 +63,7 @@ impl Attachment {
 
     /// Cancelled when the attachment has ended, whoever ended it.
     pub fn closed(&self) -> &Shutdown {
-        &self.seat.closed
+        self.seat.closed()
     }
 
     /// Ends both sides for this reason; the first reason stands.

@@ -4,6 +4,23 @@ use crate::metrics::names;
 use crate::router::PublishError;
 use crate::types::topic::BadTopic;
 
+/// Why a presence can't have this key or id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadKey {
+    #[error("a presence needs a key")]
+    Empty,
+    #[error("an entry without a session needs an id")]
+    IdEmpty,
+    #[error("a key of {len} bytes is longer than the limit of {max}")]
+    KeyTooLong { len: usize, max: usize },
+    #[error("an id of {len} bytes is longer than the limit of {max}")]
+    IdTooLong { len: usize, max: usize },
+    #[error("a key must not have control characters (found U+{0:04X})")]
+    KeyControl(u32),
+    #[error("an id must not have control characters (found U+{0:04X})")]
+    IdControl(u32),
+}
+
 /// Nothing happened: no part of what was asked has been done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
@@ -21,6 +38,23 @@ pub enum BrokerError {
     TooManySessions { max: usize },
     #[error("this node has its {max} topics")]
     TooManyTopics { max: usize },
+    #[error(transparent)]
+    Key(#[from] BadKey),
+    #[error("metadata of {size} bytes are larger than the limit of {max}")]
+    MetadataTooLarge { size: usize, max: usize },
+    #[error("a session may track {max} presences")]
+    TooManyPresences { max: usize },
+    #[error("the namespace has its {max} presences")]
+    NamespaceFull { max: usize },
+    #[error("a session may watch {max} topics")]
+    TooManyWatches { max: usize },
+    #[error("this session does not track that presence")]
+    NotTracked,
+    #[error("another session has taken that presence over")]
+    NotOwner,
+    /// `reference`: of what is listed.
+    #[error("a newer revision of that presence is listed already")]
+    OlderRevision { reference: String },
     #[error(transparent)]
     Publish(#[from] PublishError),
     #[error("a resume token has 16 bytes, not {0}")]
@@ -48,6 +82,19 @@ impl BrokerError {
             Self::TooManyPatterns { .. } => "too_many_patterns",
             Self::TooManySessions { .. } => "too_many_sessions",
             Self::TooManyTopics { .. } => "too_many_topics",
+            Self::Key(BadKey::Empty) => "key_empty",
+            Self::Key(BadKey::IdEmpty) => "id_empty",
+            Self::Key(BadKey::KeyTooLong { .. }) => "key_too_long",
+            Self::Key(BadKey::IdTooLong { .. }) => "id_too_long",
+            Self::Key(BadKey::KeyControl(_)) => "key_control_character",
+            Self::Key(BadKey::IdControl(_)) => "id_control_character",
+            Self::MetadataTooLarge { .. } => "metadata_too_large",
+            Self::TooManyPresences { .. } => "too_many_presences",
+            Self::NamespaceFull { .. } => "namespace_full",
+            Self::TooManyWatches { .. } => "too_many_watches",
+            Self::NotTracked => "not_tracked",
+            Self::NotOwner => "not_owner",
+            Self::OlderRevision { .. } => "older_revision",
             Self::Publish(PublishError::UnknownNode(_)) => "unknown_node",
             Self::Publish(PublishError::NotConnected(_)) => "node_unreachable",
             Self::BadToken(_) => "bad_resume_token",
@@ -70,6 +117,18 @@ impl BrokerError {
                 "use a pattern, a second session, or raise limits.subscriptions"
             }
             Self::TooManySessions { .. } => "connect to another node, or raise limits.sessions",
+            Self::Key(BadKey::KeyTooLong { .. } | BadKey::IdTooLong { .. }) => {
+                "the limit is limits.key"
+            }
+            Self::MetadataTooLarge { .. } => {
+                "metadata go to every watcher: keep them small, or raise limits.metadata"
+            }
+            Self::TooManyPresences { .. } => "use a second session, or raise limits.presences",
+            Self::NamespaceFull { .. } => "raise limits.namespace_presences",
+            Self::TooManyWatches { .. } => "use a second session, or raise limits.watches",
+            Self::NotTracked => "track it first",
+            Self::NotOwner => "track it to take it back",
+            Self::OlderRevision { .. } => "number revisions upwards, or leave them 0",
             Self::Publish(PublishError::UnknownNode(_)) => "see: waxwing members",
             Self::Draining => "connect to another node",
             Self::Superseded => "ask on the newer attachment",
@@ -87,6 +146,11 @@ impl BrokerError {
             Self::TooManyPatterns { .. } => Some("patterns"),
             Self::TooManySessions { .. } => Some("sessions"),
             Self::TooManyTopics { .. } => Some("topics"),
+            Self::Key(BadKey::KeyTooLong { .. } | BadKey::IdTooLong { .. }) => Some("key"),
+            Self::MetadataTooLarge { .. } => Some("metadata"),
+            Self::TooManyPresences { .. } => Some("presences"),
+            Self::NamespaceFull { .. } => Some("namespace_presences"),
+            Self::TooManyWatches { .. } => Some("watches"),
             _ => None,
         }
     }

@@ -7,10 +7,12 @@ mod attachment;
 mod endpoints;
 pub mod error;
 mod open;
+mod presence;
 mod reaper;
 mod reports;
 mod seat;
 mod sessions;
+mod visits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -22,14 +24,17 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use attachment::{Asked, Attachment, PublishOptions};
-pub use error::BrokerError;
+pub use error::{BadKey, BrokerError};
 pub use open::{Opening, Welcome};
+pub use presence::{TrackAnswer, TrackAsk, UntrackAsk, Verb, WatchAsked};
 pub use reports::{SessionFilter, SessionReport};
 pub use seat::{Ending, Outlet, Voice};
+pub use visits::{page_text, parse_page};
 
 use crate::config::limits::LimitsHandle;
 use crate::membership::MembershipHandle;
 use crate::pubsub::Messages;
+use crate::replicator::ReplicatorHandle;
 use crate::router::{
     Confirm, Publish, Published, Reach, RouterHandle, SessionDirectory, SessionKnown, SessionMoved,
 };
@@ -50,6 +55,7 @@ pub struct Broker {
 struct Shared {
     node: NodeName,
     router: RouterHandle,
+    replicator: ReplicatorHandle,
     membership: MembershipHandle,
     limits: LimitsHandle,
     clock: Clock,
@@ -109,6 +115,7 @@ impl Broker {
     pub fn new(
         node: NodeName,
         router: RouterHandle,
+        replicator: ReplicatorHandle,
         membership: MembershipHandle,
         limits: LimitsHandle,
         supervisor: &Supervisor,
@@ -117,6 +124,7 @@ impl Broker {
         let shared = Arc::new(Shared {
             node,
             router,
+            replicator,
             membership,
             limits,
             clock,
@@ -280,9 +288,22 @@ impl Shared {
         let mut table = self.table.lock();
         let outputs = table.sessions.handle(input, now);
         let affected = table.affected(&outputs);
+        self.tell_replicator(&outputs);
         drop(table);
         obey(affected);
         outputs
+    }
+
+    /// What became of sessions, for what they own. With the table locked: told late, the end of a session could take what its next life
+    /// owns.
+    fn tell_replicator(&self, outputs: &[Output]) {
+        for output in outputs {
+            match *output {
+                Output::Ended(session) => self.replicator.ended(session),
+                Output::Elsewhere { session, epoch } => self.replicator.moved(session, epoch),
+                _ => {}
+            }
+        }
     }
 
     async fn announce(&self, outputs: &[Output]) {
@@ -319,6 +340,8 @@ impl Table {
                 Output::Ask { .. }
                 | Output::Announce(_)
                 | Output::Welcome { .. }
+                | Output::Ended(_)
+                | Output::Elsewhere { .. }
                 | Output::Known(_) => {}
             }
         }

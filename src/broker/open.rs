@@ -95,6 +95,7 @@ impl Broker {
             overlap: opening.overlap,
             fresh,
         };
+        let linger = hello.linger;
         let (attachment, mut outputs) =
             self.take_seat(hello, &opening, voice, copies, limits.sessions)?;
 
@@ -112,6 +113,13 @@ impl Broker {
                 None => return Err(BrokerError::Superseded),
             }
         };
+        attachment.seat.set_attached(epoch, linger);
+        if !fresh {
+            // What it owns, here or on the node that it comes from, is this attachment's from now on. Of a session made here and now
+            // there is nothing; the replicator hears of it when it tracks.
+            attachment.seat.owns.store(true, Ordering::Relaxed);
+            shared.replicator.attached(&attachment.seat.owner());
+        }
         shared.announce(&outputs).await;
 
         attachment.welcome(
@@ -230,6 +238,9 @@ impl Drop for Attachment {
         self.seat.end(ending);
         let shared = &self.shared;
         shared.router.close_mailbox(&self.seat.mailbox);
+        for watch in self.seat.take_watches() {
+            shared.replicator.unwatch(&watch);
+        }
         let front = self.seat.card.front;
         {
             let mut table = shared.table.lock();

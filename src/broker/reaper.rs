@@ -42,6 +42,7 @@ impl Shared {
         let mut table = self.table.lock();
         let outputs = table.sessions.handle(Input::Tick { lingering_max: limits.sessions }, now);
         let affected = table.affected(&outputs);
+        self.tell_replicator(&outputs);
         let leaving = table.take_farewells(now);
         let seats: Vec<_> =
             if round { table.seats.values().cloned().collect() } else { Vec::new() };

@@ -1,9 +1,9 @@
 //! One attachment as everybody sees it: its reading side, its writing side, the table, the reaper. Whoever ends it first says why.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,8 +14,12 @@ use super::open::Welcome;
 use super::sessions::{AttachmentId, CloseReason};
 use super::{BrokerError, GoAway};
 use crate::config::limits::LimitsHandle;
+use crate::presence::Owner;
+use crate::pubsub::DirectWriter;
 use crate::pubsub::mailbox::{Closed, Entry, Mailbox};
+use crate::replicator::{Update, WatchId};
 use crate::supervise::Shutdown;
+use crate::types::few::FewSet;
 use crate::types::{Namespace, Pattern, SessionId, Topic};
 
 /// How a front says what the broker has to say by itself.
@@ -24,6 +28,10 @@ pub trait Voice: Sync {
     fn welcome(&self, welcome: &Welcome) -> Option<Bytes>;
     /// `None`: this front's clients can't be told; they are closed instead.
     fn go_away(&self, away: &GoAway) -> Option<Bytes>;
+    /// What happened to a watched topic. `None`: this front's clients watch nothing.
+    fn presence(&self, _update: &Update) -> Option<Bytes> {
+        None
+    }
 }
 
 /// Why an attachment ended.
@@ -135,17 +143,36 @@ pub(super) struct Seat {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) voice: &'static dyn Voice,
     pub(super) subscriptions: Mutex<Subscriptions>,
-    /// Cancelled when it ends.
-    pub(super) closed: Shutdown,
+    /// Presence of topics that it watches.
+    pub(super) watches: Mutex<HashMap<Topic, Watch>>,
+    /// Set by the welcome.
+    attached: OnceLock<Attached>,
+    /// The replicator knows of it.
+    pub(super) owns: AtomicBool,
+    /// Cancelled when it ends. Made when somebody first asks for it: fronts that poll the mailbox never do.
+    closed: OnceLock<Shutdown>,
     welcomed: AtomicBool,
     receive_only: AtomicBool,
     ending: OnceLock<Ending>,
 }
 
+/// As what a session is attached.
+#[derive(Debug, Clone, Copy)]
+struct Attached {
+    epoch: u64,
+    linger: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) id: WatchId,
+    pub(super) counts_only: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
-    pub(super) topics: HashSet<Topic>,
-    pub(super) patterns: HashSet<Pattern>,
+    pub(super) topics: FewSet<Topic>,
+    pub(super) patterns: FewSet<Pattern>,
 }
 
 impl Subscriptions {
@@ -179,7 +206,10 @@ impl Seat {
             mailbox,
             voice,
             subscriptions: Mutex::default(),
-            closed: Shutdown::new(),
+            watches: Mutex::default(),
+            attached: OnceLock::new(),
+            owns: AtomicBool::new(false),
+            closed: OnceLock::new(),
             welcomed: AtomicBool::new(false),
             receive_only: AtomicBool::new(false),
             ending: OnceLock::new(),
@@ -195,12 +225,37 @@ impl Seat {
         };
         if self.ending.set(ending).is_ok() {
             self.mailbox.close(closed);
-            self.closed.cancel();
+            fence(Ordering::SeqCst);
+            if let Some(closed) = self.closed.get() {
+                closed.cancel();
+            }
         }
+    }
+
+    pub(super) fn closed(&self) -> &Shutdown {
+        let closed = self.closed.get_or_init(Shutdown::new);
+        // Whoever ends it meanwhile sees this one, or is seen here.
+        fence(Ordering::SeqCst);
+        if self.ending.get().is_some() {
+            closed.cancel();
+        }
+        closed
     }
 
     pub(super) fn ending(&self) -> Option<&Ending> {
         self.ending.get()
+    }
+
+    pub(super) fn set_attached(&self, epoch: u64, linger: Duration) {
+        let _ = self.attached.set(Attached { epoch, linger });
+    }
+
+    /// The session as an owner of presences. Whoever asks has been welcomed.
+    pub(super) fn owner(&self) -> Owner {
+        let attached = self.attached.get().copied();
+        let Attached { epoch, linger } =
+            attached.unwrap_or(Attached { epoch: 0, linger: Duration::ZERO });
+        Owner { session: self.session, epoch, linger }
     }
 
     pub(super) fn set_welcomed(&self) {
@@ -254,6 +309,16 @@ impl Outlet {
     ) -> Poll<Result<(), Ending>> {
         let taken = ready!(self.seat.mailbox.poll_entries(cx, bytes_max, take));
         Poll::Ready(taken.map_err(|closed| self.ended(closed)))
+    }
+
+    /// The reader works: the mailbox is looked at before it sleeps again.
+    pub fn note_awake(&self) {
+        self.seat.mailbox.note_awake();
+    }
+
+    /// From now on who publishes may write what waits, without waking this side.
+    pub fn write_directly(&self, writer: Weak<dyn DirectWriter>) {
+        self.seat.mailbox.set_direct(writer);
     }
 
     /// While nothing can be written: only the end is waited for, whatever is still in the mailbox.

@@ -91,6 +91,13 @@ pub(crate) enum Output {
     },
     /// Nothing of the session is left on this node.
     Gone(SessionId),
+    /// The session is over, wherever it was: what it owns is nobody's.
+    Ended(SessionId),
+    /// The session is attached on another node: what it owns is for that one to take over.
+    Elsewhere {
+        session: SessionId,
+        epoch: u64,
+    },
     /// The answer to `Input::Moved`.
     Known(SessionKnown),
 }
@@ -276,6 +283,7 @@ impl Sessions {
                 entry.expires = None;
                 self.close_all(&entry, CloseReason::SessionEnded, out);
                 out.push(Output::Gone(session));
+                out.push(Output::Ended(session));
                 return;
             }
         }
@@ -300,6 +308,12 @@ impl Sessions {
     fn moved(&mut self, moved: SessionMoved, now: Time, out: &mut Vec<Output>) {
         let session = moved.session;
         let Some(entry) = self.by_id.get(&session) else {
+            // Presences of it may be here all the same: those of a drained node, or of one that this table has seen move.
+            out.push(if moved.ended {
+                Output::Ended(session)
+            } else {
+                Output::Elsewhere { session, epoch: moved.epoch }
+            });
             out.push(Output::Known(SessionKnown::default()));
             return;
         };
@@ -312,6 +326,7 @@ impl Sessions {
             && let Some(entry) = self.take(session)
         {
             let older = self.step_back(&entry, moved.overlap, now, out);
+            out.push(Output::Elsewhere { session, epoch: moved.epoch });
             let entry = Entry {
                 epoch: moved.epoch,
                 older,
@@ -371,6 +386,7 @@ impl Sessions {
         let entry = self.take(session)?;
         self.close_all(&entry, why, out);
         out.push(Output::Gone(session));
+        out.push(Output::Ended(session));
         Some(entry.epoch)
     }
 

@@ -22,7 +22,17 @@ pub(super) fn options(globals: &Globals, command: &str) -> anyhow::Result<Option
 
 /// A session on the first of `--node` that takes it; when none does, what was tried.
 pub(super) async fn attach(globals: &Globals, command: &str) -> anyhow::Result<(Client, Events)> {
-    let options = options(globals, command)?;
+    attach_with(globals, command, |_| {}).await
+}
+
+/// As `attach`, with something otherwise.
+pub(super) async fn attach_with(
+    globals: &Globals,
+    command: &str,
+    change: impl FnOnce(&mut Options),
+) -> anyhow::Result<(Client, Events)> {
+    let mut options = options(globals, command)?;
+    change(&mut options);
     let tried = options.addresses.clone();
     match tokio::time::timeout(globals.timeout, Client::connect(options)).await {
         Ok(Ok(attached)) => Ok(attached),

@@ -246,7 +246,7 @@ fn is_of_transport(status: &Status) -> bool {
 
 /// An answer's error in words; the code only where the words are missing.
 #[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
-fn plain(status: Status) -> anyhow::Error {
+pub(super) fn plain(status: Status) -> anyhow::Error {
     let words = match status.message() {
         "" => status.code().description().to_owned(),
         message => message.to_owned(),

@@ -31,7 +31,16 @@ pub(super) async fn run(args: &MembersArgs, globals: &Globals) -> anyhow::Result
 
 pub(super) fn draw(report: &StatusReport) -> String {
     let mut table = Table::new(&[
-        "NAME", "STATE", "ADDRESS", "VERSION", "UP", "SESSIONS", "LINK", "RTT", "PROBLEMS",
+        "NAME",
+        "STATE",
+        "ADDRESS",
+        "VERSION",
+        "UP",
+        "SESSIONS",
+        "PRESENCES",
+        "LINK",
+        "RTT",
+        "PROBLEMS",
     ]);
     for member in &report.members {
         let down = member.state == "down";
@@ -49,6 +58,8 @@ pub(super) fn draw(report: &StatusReport) -> String {
                 or_none(&member.version),
                 unless_down(age(seconds(member.up_s))),
                 unless_down(thousands(member.sessions)),
+                // Of one that is down: those that it had.
+                thousands(member.presences),
                 if member.me { none() } else { link(&member.link) },
                 unless_down(member.link.rtt_ms.map_or_else(none, |ms| format!("{ms:.1} ms"))),
                 or_none(&member.problems.join("; ")),

@@ -12,6 +12,7 @@ mod health;
 mod members;
 mod operate;
 pub mod output;
+mod presence;
 mod publish;
 mod sessions;
 mod settings;
@@ -37,7 +38,7 @@ pub use globals::{ColorWhen, Globals, OutputForm};
 #[command(
     name = "waxwing",
     version,
-    about = "A clustered pub/sub node and the commands to look after it.",
+    about = "A clustered pub/sub and presence node and the commands to look after it.",
     after_help = "A first look: start a node with `waxwing start`, then `waxwing status` and `waxwing members`.\n\
                   Exit codes: 0 done, 1 failed or timed out, 64 usage. Data goes to stdout, talk to stderr.",
     propagate_version = true,
@@ -84,6 +85,8 @@ pub enum Command {
     Publish(publish::PublishArgs),
     /// Subscribe to topics and print what comes.
     Subscribe(subscribe::SubscribeArgs),
+    /// Look at who is there, or be there.
+    Presence(presence::PresenceArgs),
     /// Measure a running cluster; order and loss are always checked.
     Bench(bench::BenchArgs),
     /// Look at topics that have subscribers.
@@ -130,6 +133,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::LogLevel(args) => operate::log_level(args, globals).await,
         Command::Publish(args) => publish::run(args, globals).await,
         Command::Subscribe(args) => subscribe::run(args, globals).await,
+        Command::Presence(args) => presence::run(args, globals).await,
         Command::Bench(args) => bench::run(args, globals).await,
         Command::Topics(args) => topics::run(args, globals).await,
         Command::Sessions(args) => sessions::run(args, globals).await,

@@ -155,6 +155,8 @@ impl Listener<'_> {
                 out.flush()?;
                 let _ = writeln!(anstream::stderr().lock(), "{}", harmless(&gap_sentence(&gap)));
             }
+            // Nothing is watched.
+            Event::Presence(_) => {}
             Event::Disconnected { reason } => {
                 out.flush()?;
                 talk(self.globals, &format!("disconnected: {reason}"));

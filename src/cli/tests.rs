@@ -133,9 +133,9 @@ fn the_table_of_members() {
     report.members = vec![a, b];
     let drawn = anstream::adapter::strip_str(&super::members::draw(&report)).to_string();
     let wanted = "\
-NAME  STATE  ADDRESS         VERSION  UP     SESSIONS  LINK  RTT  PROBLEMS
-a *   ready  127.0.0.1:7400  0.1.0    4m12s       120  -     -    -
-b     down   127.0.0.1:7410  0.1.0    -             -  down  -    silent 3 s";
+NAME  STATE  ADDRESS         VERSION  UP     SESSIONS  PRESENCES  LINK  RTT  PROBLEMS
+a *   ready  127.0.0.1:7400  0.1.0    4m12s       120      1,204  -     -    -
+b     down   127.0.0.1:7410  0.1.0    -             -        311  down  -    silent 3 s";
     assert_eq!(drawn, wanted);
 }
 

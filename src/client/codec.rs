@@ -7,6 +7,7 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 use super::message::{
     Confirm, Gap, GapReason, MemberTrace, Publish, Published, ServerError, TopicResult,
 };
+use super::presence::{PresenceCount, PresenceEntry, PresenceEvent, Track, Untrack};
 use super::scan::{Batch, Fields, Unusual, Value};
 use super::session::{GoAway, Reply, Request, Welcome};
 use crate::wire::frames::{PREFIX_LEN, put_message, put_prefix};
@@ -23,6 +24,7 @@ pub(crate) enum ServerEvent {
     Welcome(Welcome),
     Reply(Reply),
     GoAway(GoAway),
+    Presence(PresenceEvent),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -118,7 +120,9 @@ fn converted(event: v1::Event) -> Result<Option<ServerEvent>, Malformed> {
             error: reply.error.map(Into::into),
             topics: reply.topics.into_iter().map(Into::into).collect(),
             publish: reply.publish.map(Into::into),
+            reference: reply.r#ref,
         }),
+        Some(Kind::Presence(event)) => ServerEvent::Presence(event.into()),
         Some(Kind::GoAway(away)) => {
             ServerEvent::GoAway(GoAway { reason: away.reason, endpoints: away.endpoints })
         }
@@ -179,6 +183,45 @@ impl From<v1::Gap> for Gap {
     }
 }
 
+impl From<v1::PresenceEvent> for PresenceEvent {
+    fn from(event: v1::PresenceEvent) -> Self {
+        let entries =
+            |entries: Vec<v1::PresenceEntry>| entries.into_iter().map(Into::into).collect();
+        let count = event.count.unwrap_or_default();
+        Self {
+            topic: event.topic,
+            snapshot: event.snapshot,
+            more: event.more,
+            reset: event.reset,
+            joins: entries(event.joins),
+            updates: entries(event.updates),
+            leaves: entries(event.leaves),
+            count: PresenceCount { presences: count.presences, keys: count.keys },
+            version: event.version,
+        }
+    }
+}
+
+impl From<v1::PresenceEntry> for PresenceEntry {
+    fn from(entry: v1::PresenceEntry) -> Self {
+        let since = entry.since.unwrap_or_default();
+        let since_ms = since.seconds.saturating_mul(1_000) + i64::from(since.nanos) / 1_000_000;
+        Self {
+            key: entry.key,
+            id: entry.id,
+            reference: entry.r#ref,
+            reference_before: entry.prev_ref,
+            // A slice of a whole frame would keep it.
+            meta: Bytes::copy_from_slice(&entry.meta),
+            node: entry.node,
+            since_ms: u64::try_from(since_ms).unwrap_or(0),
+            first_of_key: entry.first_of_key,
+            last_of_key: entry.last_of_key,
+            orphaned: entry.orphaned,
+        }
+    }
+}
+
 /// Appends the request as a gRPC message of its own.
 pub(crate) fn put_request(out: &mut BytesMut, request: Request) {
     use v1::request::Kind;
@@ -193,6 +236,22 @@ pub(crate) fn put_request(out: &mut BytesMut, request: Request) {
         }
         Request::Unsubscribe { id, topics, patterns } => {
             (id, Kind::Unsubscribe(v1::SubscribeRequest { topics, patterns }))
+        }
+        Request::Track { id, update, track, revision } => {
+            let Track { topic, key, id: which, meta } = (*track).clone();
+            let track = v1::TrackRequest { topic, key, id: which, meta, revision };
+            (id, if update { Kind::Update(track) } else { Kind::Track(track) })
+        }
+        Request::Untrack { id, untrack } => {
+            let Untrack { topic, key, id: which, linger } = untrack;
+            let linger = linger.and_then(|linger| linger.try_into().ok());
+            (id, Kind::Untrack(v1::UntrackRequest { topic, key, id: which, linger }))
+        }
+        Request::Watch { id, topic, counts_only } => {
+            (id, Kind::Watch(v1::WatchRequest { topic, counts_only }))
+        }
+        Request::Unwatch { id, topic } => {
+            (id, Kind::Unwatch(v1::WatchRequest { topic, counts_only: false }))
         }
         Request::Bye { keep_session } => (0, Kind::Bye(v1::Bye { keep_session })),
     };

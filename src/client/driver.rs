@@ -22,7 +22,7 @@ use super::outlet::Outlet;
 use super::reader::{Reader, messages};
 use super::scan::Batch;
 use super::seen::Seen;
-use super::session::{AttachmentId, Input, Output, Session, Ticket};
+use super::session::{AttachmentId, Input, Output, PresenceAnswers, PresenceAsk, Session, Ticket};
 use crate::supervise::Clock;
 
 /// What the user asks the driver to do.
@@ -33,6 +33,10 @@ pub(crate) enum Command {
         topics: Vec<String>,
         patterns: Vec<String>,
         answer: oneshot::Sender<Result<Vec<TopicResult>, ClientError>>,
+    },
+    Presence {
+        ask: PresenceAsk,
+        answer: oneshot::Sender<PresenceAnswers>,
     },
     Close {
         done: oneshot::Sender<bool>,
@@ -58,6 +62,7 @@ pub(crate) struct Driver {
     pub(crate) held_bytes_max: usize,
     attachments: Vec<Attachment>,
     asks: HashMap<Ticket, oneshot::Sender<Result<Vec<TopicResult>, ClientError>>>,
+    presence_asks: HashMap<Ticket, oneshot::Sender<PresenceAnswers>>,
     tickets: Ticket,
     seen: Seen,
     closing: Vec<oneshot::Sender<bool>>,
@@ -89,6 +94,8 @@ enum Stream {
 enum Held {
     Batch(Batch),
     Event(Event),
+    /// The topic's events begin anew behind it.
+    Watching(String),
 }
 
 /// What the driver waits for.
@@ -97,6 +104,7 @@ enum Signal {
     Connected(AttachmentId),
     Run(AttachmentId, Bytes),
     Ended(AttachmentId, Result<(), String>),
+    WatchLost(String),
     Tick,
 }
 
@@ -125,6 +133,7 @@ impl Driver {
             held_bytes_max,
             attachments: Vec::new(),
             asks: HashMap::new(),
+            presence_asks: HashMap::new(),
             tickets: 0,
             seen: Seen::default(),
             closing: Vec::new(),
@@ -157,6 +166,9 @@ impl Driver {
     fn poll_signal(&mut self, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<Signal> {
         if let Poll::Ready(command) = self.poll_command(cx) {
             return Poll::Ready(Signal::Command(command));
+        }
+        if let Some(topic) = self.inbox.take_lost_watch(cx) {
+            return Poll::Ready(Signal::WatchLost(topic));
         }
         // Nobody takes events, and nobody awaits anything that may stand behind them.
         let full = self.inbox.poll_room(cx).is_pending()
@@ -192,6 +204,12 @@ impl Driver {
                 self.asks.insert(ticket, answer);
                 self.decide(Input::Ask { ticket, unsubscribe, topics, patterns });
             }
+            Signal::Command(Some(Command::Presence { ask, answer })) => {
+                self.tickets += 1;
+                let ticket = self.tickets;
+                self.presence_asks.insert(ticket, answer);
+                self.decide(Input::AskPresence { ticket, ask });
+            }
             Signal::Command(Some(Command::Close { done })) => {
                 self.closing.push(done);
                 self.outbox.refuse_more();
@@ -206,6 +224,7 @@ impl Driver {
             Signal::Connected(id) => self.decide(Input::Connected(id)),
             Signal::Run(id, run) => self.on_run(id, &run),
             Signal::Ended(id, end) => self.decide(Input::Ended(id, end)),
+            Signal::WatchLost(topic) => self.decide(Input::WatchLost(topic)),
             Signal::Tick => self.decide(Input::Tick),
         }
     }
@@ -232,6 +251,9 @@ impl Driver {
         match event {
             ServerEvent::Batch(batch) => self.deliver_or_hold(id, Held::Batch(batch)),
             ServerEvent::Gap(gap) => self.deliver_or_hold(id, Held::Event(Event::Gap(gap))),
+            ServerEvent::Presence(event) => {
+                self.deliver_or_hold(id, Held::Event(Event::Presence(event)));
+            }
             ServerEvent::Reply(reply) => {
                 if self.outbox.answered(&reply) {
                     self.tell_answered();
@@ -251,7 +273,8 @@ impl Driver {
         }
         attachment.held_bytes += match &what {
             Held::Batch(batch) => batch.encoded_len(),
-            Held::Event(_) => 256,
+            Held::Event(Event::Presence(event)) => 256 + event.bytes(),
+            Held::Event(_) | Held::Watching(_) => 256,
         };
         attachment.held.push(what);
         if attachment.held_bytes > self.held_bytes_max {
@@ -262,6 +285,7 @@ impl Driver {
     fn deliver(&mut self, what: Held) {
         match what {
             Held::Event(event) => self.inbox.push(event),
+            Held::Watching(topic) => self.inbox.watching(&topic),
             Held::Batch(mut batch) => {
                 self.seen.filter(&mut batch);
                 if !batch.is_empty() {
@@ -327,6 +351,14 @@ impl Driver {
                 if let Some(answer) = self.asks.remove(&ticket) {
                     let _ = answer.send(result.map_err(ClientError::Refused));
                 }
+            }
+            Output::AnswerPresence { ticket, answers } => {
+                if let Some(answer) = self.presence_asks.remove(&ticket) {
+                    let _ = answer.send(answers);
+                }
+            }
+            Output::Watching { attachment, topic } => {
+                self.deliver_or_hold(attachment, Held::Watching(topic));
             }
             Output::Started => self.start(Ok(())),
             Output::GaveUp(tried) => self.start(Err(ClientError::Unreachable { tried })),

@@ -4,7 +4,7 @@
 //! while the user awaits an answer that stands behind unread messages does the client read on; what then exceeds the hard limit is
 //! dropped, the newest first, until it is half empty, with one gap in its place. Nothing is ever dropped in silence.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
@@ -29,6 +29,8 @@ struct State {
     bytes: usize,
     bytes_max: usize,
     dropping: Option<Dropped>,
+    /// Watched topics of which an event was dropped: nothing of them is taken until they begin anew. True: that has been asked for.
+    lost_watches: BTreeMap<String, bool>,
     /// No more will come.
     closed: bool,
     /// Nobody will ask for more.
@@ -55,6 +57,7 @@ impl Inbox {
             bytes: 0,
             bytes_max,
             dropping: None,
+            lost_watches: BTreeMap::new(),
             closed: false,
             deaf: false,
             reader: None,
@@ -73,6 +76,26 @@ impl Inbox {
             drop(state);
             reader.wake();
         }
+    }
+
+    /// A topic that must be watched anew, once there is room for its snapshot. Whoever takes it asks for that.
+    pub(crate) fn take_lost_watch(&self, cx: &Context<'_>) -> Option<String> {
+        let mut state = self.state.lock();
+        if state.lost_watches.values().all(|asked| *asked) {
+            return None;
+        }
+        if state.bytes > state.bytes_max / 2 {
+            state.writer = Some(cx.waker().clone());
+            return None;
+        }
+        let (topic, asked) = state.lost_watches.iter_mut().find(|(_, asked)| !**asked)?;
+        *asked = true;
+        Some(topic.clone())
+    }
+
+    /// What comes of this topic from now on begins with a snapshot.
+    pub(crate) fn watching(&self, topic: &str) {
+        self.state.lock().lost_watches.remove(topic);
     }
 
     /// Pending: full, and `cx` is woken when it is half empty.
@@ -134,21 +157,37 @@ impl Inbox {
 
 impl State {
     fn push(&mut self, event: Event) {
+        if let Event::Presence(event) = &event
+            && self.lost_watches.contains_key(&event.topic)
+        {
+            return;
+        }
         let size = EVENT_BYTES
             + match &event {
+                Event::Presence(event) => event.bytes(),
                 Event::Messages(batch) => batch.encoded_len(),
                 Event::Gap(gap) => gap.topics.iter().map(String::len).sum(),
                 _ => 0,
             };
         if let Some(dropped) = &mut self.dropping {
             if self.bytes > self.bytes_max / 2 {
-                return dropped.add(&event);
+                // The list can't be followed past a hole: it begins anew.
+                if let Event::Presence(event) = event {
+                    self.lost_watches.insert(event.topic, false);
+                } else {
+                    dropped.add(&event);
+                }
+                return;
             }
             let gap = Event::Gap(std::mem::take(dropped).gap());
             self.dropping = None;
             self.events.push_back((gap, EVENT_BYTES));
             self.bytes += EVENT_BYTES;
         } else if self.bytes + size > HARD_FACTOR * self.bytes_max && self.bytes > 0 {
+            if let Event::Presence(event) = event {
+                self.lost_watches.insert(event.topic, false);
+                return;
+            }
             let mut dropped = Dropped { counted: true, ..Dropped::default() };
             dropped.add(&event);
             self.dropping = Some(dropped);
@@ -179,7 +218,8 @@ impl Dropped {
                 self.origin(gap.origin.as_deref());
             }
             // No messages are lost with these, but what they would have said is.
-            Event::Disconnected { .. }
+            Event::Presence(_)
+            | Event::Disconnected { .. }
             | Event::Reconnected { .. }
             | Event::Moved { .. }
             | Event::Refused { .. } => {

@@ -137,7 +137,7 @@ impl Lean {
                 ServerEvent::GoAway(away) => {
                     return Err(format!("the node asked to be left: {}", away.reason));
                 }
-                ServerEvent::Batch(_) | ServerEvent::Welcome(_) => {}
+                ServerEvent::Batch(_) | ServerEvent::Welcome(_) | ServerEvent::Presence(_) => {}
             }
         }
         Ok(())

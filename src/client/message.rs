@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::presence::PresenceEvent;
 use super::scan::Batch;
 
 /// What `Events::next` gives, in the order in which it happened.
@@ -10,6 +11,8 @@ use super::scan::Batch;
 pub enum Event {
     Messages(Batch),
     Gap(Gap),
+    /// Of a watched topic.
+    Presence(PresenceEvent),
     /// The connection broke. The client tries the other addresses until it is closed.
     Disconnected {
         reason: String,
@@ -25,8 +28,8 @@ pub enum Event {
         to: String,
         reason: String,
     },
-    /// What was asked without waiting for the answer was refused: a publish without confirmation, or a subscription that had to be
-    /// made again on another node (then `topic` says which, and it is no longer subscribed).
+    /// What was asked without waiting for the answer was refused: a publish without confirmation; or a subscription, a presence or a
+    /// watch that had to be made again on another node (then `topic` says which, and it is no longer held).
     Refused {
         topic: Option<String>,
         error: ServerError,

@@ -4,7 +4,7 @@
 //! publishes by itself, and never publishes anything twice. What may have been lost is an event, never a silence.
 //!
 //! In reading order: `message` (what a user sees), `session` ● (what is decided), `scan` ● and `codec` (bytes), `seen` ●, `outbox`
-//! and `inbox` (the two queues), `reader`, `outlet`, `connect` (one stream), `driver` ○ (the task). `lean` is a receiver for those who only count.
+//! and `inbox` (the two queues), `reader`, `outlet`, `connect` (one stream), `driver` ○ (the task). `lean` is a receiver, and `present` an attendee, for those who only count.
 
 mod codec;
 pub(crate) mod connect;
@@ -14,6 +14,8 @@ pub(crate) mod lean;
 mod message;
 mod outbox;
 mod outlet;
+mod presence;
+pub(crate) mod present;
 mod reader;
 mod scan;
 mod seen;
@@ -35,13 +37,14 @@ pub use message::{
     ClientError, Confirm, Event, Gap, GapReason, MemberTrace, Outcome, Publish, Published,
     ServerError, TopicResult,
 };
+pub use presence::{Changes, PresenceCount, PresenceEntry, PresenceEvent, Roster, Track, Untrack};
 pub use scan::{Batch, Headers, Message, Messages};
 
 use crate::supervise::{Clock, Shutdown, Supervisor, Task};
 use driver::{Command, Driver, Whereabouts};
 use inbox::Inbox;
 use outbox::{Outbox, Queued};
-use session::{Session, Settings};
+use session::{PresenceAsk, Session, Settings};
 
 /// Asks that wait for the driver; further ones await their turn.
 const COMMANDS: usize = 64;
@@ -170,6 +173,78 @@ impl Client {
         let command = Command::Ask { unsubscribe, topics, patterns, answer };
         self.commands.send(command).await.map_err(|_| ClientError::Closed)?;
         answered.await.unwrap_or(Err(ClientError::Closed))
+    }
+
+    /// Tracks a presence, or tracks it otherwise; ends with its reference when it is listed on the node. From then on the client keeps
+    /// it there: it is tracked again wherever the client goes, until it is untracked or the client closes.
+    pub async fn track(&self, track: Track) -> Result<String, ClientError> {
+        self.one(PresenceAsk::Track(vec![track])).await
+    }
+
+    /// Many in one go, which costs far less. One answer for each, in order.
+    pub async fn track_all(
+        &self,
+        tracks: Vec<Track>,
+    ) -> Result<Vec<Result<String, ServerError>>, ClientError> {
+        if tracks.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ask_presence(PresenceAsk::Track(tracks)).await
+    }
+
+    /// As `track_all`, and ends when it has been asked; what is returned ends with the answers.
+    pub(crate) async fn begin_track_all(
+        &self,
+        tracks: Vec<Track>,
+    ) -> Result<
+        impl Future<Output = Result<Vec<Result<String, ServerError>>, ClientError>> + use<>,
+        ClientError,
+    > {
+        let (answer, answered) = oneshot::channel();
+        let ask = PresenceAsk::Track(tracks);
+        let asked = self.commands.send(Command::Presence { ask, answer }).await;
+        asked.map_err(|_| ClientError::Closed)?;
+        Ok(async move { answered.await.map_err(|_| ClientError::Closed) })
+    }
+
+    /// As `track`, of what this client tracks already; refused with `not_owner` where another session has taken it over.
+    pub async fn update(&self, track: Track) -> Result<String, ClientError> {
+        self.one(PresenceAsk::Update(vec![track])).await
+    }
+
+    pub async fn untrack(&self, untrack: Untrack) -> Result<(), ClientError> {
+        self.one(PresenceAsk::Untrack(untrack)).await.map(drop)
+    }
+
+    /// `Event::Presence` tells who is there and what changes, until `unwatch`. A `Roster` keeps the list.
+    pub async fn watch(&self, topic: impl Into<String>) -> Result<(), ClientError> {
+        self.one(PresenceAsk::Watch { topic: topic.into(), counts_only: false }).await.map(drop)
+    }
+
+    /// As `watch`, but only how many there are.
+    pub async fn watch_counts(&self, topic: impl Into<String>) -> Result<(), ClientError> {
+        self.one(PresenceAsk::Watch { topic: topic.into(), counts_only: true }).await.map(drop)
+    }
+
+    pub async fn unwatch(&self, topic: impl Into<String>) -> Result<(), ClientError> {
+        self.one(PresenceAsk::Unwatch { topic: topic.into() }).await.map(drop)
+    }
+
+    async fn one(&self, ask: PresenceAsk) -> Result<String, ClientError> {
+        let answer = self.ask_presence(ask).await?.pop().ok_or(ClientError::Closed)?;
+        Ok(answer?)
+    }
+
+    async fn ask_presence(
+        &self,
+        ask: PresenceAsk,
+    ) -> Result<Vec<Result<String, ServerError>>, ClientError> {
+        let (answer, answered) = oneshot::channel();
+        self.commands
+            .send(Command::Presence { ask, answer })
+            .await
+            .map_err(|_| ClientError::Closed)?;
+        answered.await.map_err(|_| ClientError::Closed)
     }
 
     /// Publishes, and ends when it is confirmed as far as asked.

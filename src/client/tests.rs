@@ -57,6 +57,11 @@ async fn heard(events: &mut Events, until: &str) -> Vec<String> {
                     batch.messages().map(|m| String::from_utf8_lossy(m.payload()).into_owned()),
                 ),
                 Event::Gap(gap) => heard.push(format!("gap: {}", gap.reason)),
+                Event::Presence(event) => {
+                    for entry in &event.joins {
+                        heard.push(format!("{} {}", event.topic, entry.key));
+                    }
+                }
                 Event::Disconnected { .. } => heard.push("disconnected".to_owned()),
                 Event::Reconnected { node, resumed } => {
                     heard.push(format!("reconnected to {node}, resumed {resumed}"));

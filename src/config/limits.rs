@@ -7,6 +7,10 @@ use std::time::Duration;
 pub const PAYLOAD_CEILING: usize = 6 << 20;
 pub const HEADERS_CEILING: usize = 1 << 20;
 
+/// The longest key or id, and the largest metadata, of a presence that can be configured: every node takes as much from its peers.
+pub const KEY_LEN_CEILING: usize = 256;
+pub const METADATA_CEILING: usize = 64 << 10;
+
 /// Plain numbers; bytes unless said otherwise. SIGHUP replaces the whole struct (`Limits` is read through `LimitsHandle`). What is made
 /// before keeps what it was made with: mailboxes `mailbox`, links `link_window` and `handshake`, the gRPC server `streams` and `idle`,
 /// gossip `gossip_message` and `members`; of the last four a new value waits for the next start.
@@ -26,11 +30,21 @@ pub struct Limits {
     pub payload: usize,
     /// Event name and headers of one message together. Refused with `headers_too_large`.
     pub headers: usize,
+    /// Presences that one session tracks. The next one is refused with `too_many_presences`.
+    pub presences: usize,
+    /// Presences of one namespace in the cluster, as this node sees it. Refused with `namespace_full`.
+    pub namespace_presences: usize,
+    /// Topics whose presence one session watches. Refused with `too_many_watches`.
+    pub watches: usize,
+    /// Length of a presence's key, and of its id. Refused with `key_too_long` or `id_too_long`.
+    pub key: usize,
+    /// Metadata of one presence. Refused with `metadata_too_large`.
+    pub metadata: usize,
     /// Bytes waiting for one attachment. The newest are dropped until it is half empty; one gap stands in their place.
     pub mailbox: usize,
     /// An attachment that takes nothing for so long while messages wait is closed.
     pub mailbox_stall: Duration,
-    /// Bytes waiting for one link. As the mailbox; the gap travels in the sequence.
+    /// Bytes kept for one peer until it has them. The newest are dropped and counted; the gap travels in their place.
     pub link_window: usize,
     /// What has waited so long for its link is dropped as well.
     pub link_window_age: Duration,
@@ -66,6 +80,11 @@ impl Default for Limits {
             topic: 1 << 10,
             payload: 1 << 20,
             headers: 16 << 10,
+            presences: 100_000,
+            namespace_presences: 10_000_000,
+            watches: 10_000,
+            key: KEY_LEN_CEILING,
+            metadata: 4 << 10,
             mailbox: 8 << 20,
             mailbox_stall: Duration::from_secs(30),
             link_window: 64 << 20,

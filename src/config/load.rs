@@ -139,6 +139,18 @@ impl Config {
     }
 }
 
+/// A file of this text alone; whether there were faults.
+#[cfg(any(test, fuzzing))]
+pub(super) fn text_alone(text: &str) -> bool {
+    let mut loading = Loading {
+        config: Config::defaults(Config::fallback_name()),
+        origins: Origins(vec![Origin::Default; KEYS.len()]),
+        faults: Faults::default(),
+    };
+    loading.text(Path::new("waxwing.toml"), text);
+    loading.faults.iter().next().is_none()
+}
+
 pub(super) fn load(sources: Sources, host: &Host) -> Result<Loaded, Faults> {
     let mut loading = Loading {
         config: Config::defaults(host.name.clone()),
@@ -182,13 +194,18 @@ impl Loading {
     }
 
     fn file(&mut self, path: &Path) {
+        match read_file(path) {
+            Ok(text) => self.text(path, &text),
+            Err(what) => {
+                self.faults.add(&Origin::File { path: path.into(), line: 0 }, "", what);
+            }
+        }
+    }
+
+    fn text(&mut self, path: &Path, text: &str) {
         let shared: Arc<Path> = path.into();
         let at = |line| Origin::File { path: shared.clone(), line };
-        let text = match read_file(path) {
-            Ok(text) => text,
-            Err(what) => return self.faults.add(&at(0), "", what),
-        };
-        let (entries, syntax) = document::parse(&text);
+        let (entries, syntax) = document::parse(text);
         for fault in syntax {
             self.faults.add(&at(fault.line), "", fault.what);
         }

@@ -10,6 +10,8 @@ pub mod keys;
 pub(crate) mod level;
 pub mod limits;
 mod load;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rules;
 pub(crate) mod secrets;
 mod table;
 pub(crate) mod unknown;
@@ -35,6 +37,7 @@ pub struct Config {
     pub listen: ListenConfig,
     pub advertise: AdvertiseConfig,
     pub redis: RedisConfig,
+    pub presence: PresenceConfig,
     pub limits: Limits,
     pub log: LogConfig,
     pub security: SecurityConfig,
@@ -66,6 +69,7 @@ impl Config {
             },
             advertise: AdvertiseConfig::default(),
             redis: RedisConfig::default(),
+            presence: PresenceConfig::default(),
             limits: Limits::default(),
             log: LogConfig { format: LogFormat::Text, level: "info".to_owned() },
             security: SecurityConfig::default(),
@@ -162,6 +166,18 @@ impl Default for RedisConfig {
             password_file: None,
             password: None,
         }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct PresenceConfig {
+    /// How often watchers are told. The linger that sessions have by default is `limits.linger`.
+    pub diff_interval: Duration,
+}
+
+impl Default for PresenceConfig {
+    fn default() -> Self {
+        Self { diff_interval: Duration::from_millis(50) }
     }
 }
 

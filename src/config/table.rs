@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::Value as Toml;
 
 use super::keys::Key;
-use super::limits::{HEADERS_CEILING, PAYLOAD_CEILING};
+use super::limits::{HEADERS_CEILING, KEY_LEN_CEILING, METADATA_CEILING, PAYLOAD_CEILING};
 use super::value::{Value, Wrong, quoted, show_duration, show_size};
 use super::{LogFormat, OnGap, address};
 use crate::types::{ClusterName, NodeName};
@@ -244,6 +244,26 @@ pub static KEYS: &[Key] = &[
         |c, v| path(v).map(|it| c.redis.password_file = it),
         |c| shown_path(c.redis.password_file.as_ref()),
     ),
+    Key::new(
+        "presence",
+        "linger",
+        "TIME",
+        "How long a session and its presences outlive its last connection, unless its hello says otherwise.",
+        |c, v| v.duration(Duration::ZERO..=DAY).map(|it| c.limits.linger = it),
+        |c| duration(c.limits.linger),
+    )
+    .live(),
+    Key::new(
+        "presence",
+        "diff_interval",
+        "TIME",
+        "Changes of a topic are joined for so long before its watchers are told.",
+        |c, v| {
+            v.duration(Duration::from_millis(5)..=Duration::from_secs(10))
+                .map(|it| c.presence.diff_interval = it)
+        },
+        |c| duration(c.presence.diff_interval),
+    ),
     Key::limit(
         "sessions",
         "N",
@@ -301,6 +321,46 @@ pub static KEYS: &[Key] = &[
         |c| size(c.limits.headers),
     ),
     Key::limit(
+        "presences",
+        "N",
+        "Presences that one session tracks.",
+        "the next one is refused with `too_many_presences`.",
+        |c, v| v.count(0..=10_000_000).map(|n| c.limits.presences = to_usize(n)),
+        |c| number(c.limits.presences),
+    ),
+    Key::limit(
+        "namespace_presences",
+        "N",
+        "Presences of one namespace in the cluster, as this node sees it.",
+        "tracking a new one is refused with `namespace_full`.",
+        |c, v| v.count(0..=1_000_000_000).map(|n| c.limits.namespace_presences = to_usize(n)),
+        |c| number(c.limits.namespace_presences),
+    ),
+    Key::limit(
+        "watches",
+        "N",
+        "Topics whose presence one session watches.",
+        "the next one is refused with `too_many_watches`.",
+        |c, v| v.count(0..=1_000_000).map(|n| c.limits.watches = to_usize(n)),
+        |c| number(c.limits.watches),
+    ),
+    Key::limit(
+        "key",
+        "SIZE",
+        "Length of a presence's key, and of its id.",
+        "refused with `key_too_long` or `id_too_long`.",
+        |c, v| v.size(1..=KEY_LEN_CEILING as u64).map(|n| c.limits.key = to_usize(n)),
+        |c| size(c.limits.key),
+    ),
+    Key::limit(
+        "metadata",
+        "SIZE",
+        "Metadata of one presence.",
+        "refused with `metadata_too_large`.",
+        |c, v| v.size(0..=METADATA_CEILING as u64).map(|n| c.limits.metadata = to_usize(n)),
+        |c| size(c.limits.metadata),
+    ),
+    Key::limit(
         "mailbox",
         "SIZE",
         "Bytes waiting for one attachment.",
@@ -319,8 +379,8 @@ pub static KEYS: &[Key] = &[
     Key::limit(
         "link_window",
         "SIZE [TIME]",
-        "Bytes waiting for one link, and for how long.",
-        "dropped; the gap travels in the sequence.",
+        "Bytes kept for one peer until it has them, and for how long.",
+        "the newest are dropped and counted, later all; the gap travels in their place.",
         |c, v| {
             let ages = Duration::from_secs(1)..=DAY;
             let (bytes, age) = v.size_and_age(64 * KIB..=64 * GIB, ages)?;
@@ -375,14 +435,6 @@ pub static KEYS: &[Key] = &[
         "it is closed.",
         |c, v| v.duration(Duration::from_secs(1)..=DAY).map(|it| c.limits.idle = it),
         |c| duration(c.limits.idle),
-    ),
-    Key::limit(
-        "linger",
-        "TIME",
-        "How long a session outlives its last attachment, unless its hello says otherwise.",
-        "the session ends.",
-        |c, v| v.duration(Duration::ZERO..=DAY).map(|it| c.limits.linger = it),
-        |c| duration(c.limits.linger),
     ),
     Key::limit(
         "linger_max",

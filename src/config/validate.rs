@@ -89,7 +89,7 @@ fn relations(config: &Config, check: &mut Check<'_>) {
     );
     check(
         limits.linger <= limits.linger_max,
-        "limits",
+        "presence",
         "linger",
         format!(
             "{} must be at most limits.linger_max ({})",

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{HeaderValue, header};
-use tokio::net::TcpListener;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -27,6 +26,7 @@ use super::session::{Input, Output, Session, Up};
 use super::stream::{Life, decode};
 use super::{Direction, FRAME_LEN_MAX, OPEN_PATH, SERVICE_NAME, Shared, nonce};
 use crate::membership::LinkEvidence;
+use crate::net::Listener;
 use crate::supervise::{Shutdown, Task};
 use crate::types::{LinkEpoch, NodeName};
 use crate::wire::frames::FrameBody;
@@ -35,7 +35,7 @@ use crate::wire::frames::FrameBody;
 const STOP_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Serves until `shutdown`.
-pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, shutdown: Shutdown) {
+pub(super) async fn serve(shared: Arc<Shared>, listener: Listener, shutdown: Shutdown) {
     let limits = shared.config.limits.clone();
     let incoming = guard::accept_all(listener, limits.clone());
     let service = LinkService { shared: shared.clone(), shutdown: shutdown.clone() };
@@ -210,12 +210,8 @@ impl Greeting {
         supervisor.spawn(Task::LinkReader(up.peer.clone()), async move {
             let ending = ending;
             let outbox = ending.outbox.clone();
-            let life = Life::begin(shared.clone(), Direction::In, up, outbox, Some(claim));
-            let error = tokio::select! {
-                biased;
-                () = must_end.cancelled() => LinkError::Outdated,
-                error = life.read(&mut session, &mut frames) => error,
-            };
+            let life = Life::accepted(shared.clone(), up, outbox, claim, &mut session);
+            let error = life.read(&mut session, &mut frames, must_end).await;
             let peer = life.link().peer.clone();
             drop(life);
             if shutdown.is_cancelled() {

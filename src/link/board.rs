@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::error::LinkError;
-use super::outbox::Outbox;
+use super::windows::{WindowReport, Windows};
 use super::{Direction, LinkInfo, LinkReport, LinkState};
 use crate::metrics::names;
 use crate::types::{Incarnation, LinkEpoch, NodeName, Time};
@@ -69,7 +69,6 @@ struct Vitals {
     incarnation: Incarnation,
     epoch: LinkEpoch,
     rtt: Rtt,
-    outbox: Arc<Outbox>,
 }
 
 /// Microseconds plus one; 0: not measured yet.
@@ -105,8 +104,8 @@ impl Board {
         self.peers.lock().retain(|peer, _| member(peer));
     }
 
-    pub(super) fn up(&self, link: &LinkInfo, rtt: Rtt, outbox: Arc<Outbox>) {
-        let vitals = Vitals { incarnation: link.incarnation, epoch: link.epoch, rtt, outbox };
+    pub(super) fn up(&self, link: &LinkInfo, rtt: Rtt) {
+        let vitals = Vitals { incarnation: link.incarnation, epoch: link.epoch, rtt };
         let mut peers = self.peers.lock();
         // It was a member when it greeted; the watcher of members may be a moment behind, and takes the row away if it is none.
         let rows = peers.entry(link.peer.clone()).or_default();
@@ -191,12 +190,19 @@ impl Board {
         }
     }
 
-    pub(super) fn report(&self, now: Time) -> Vec<LinkReport> {
+    pub(super) fn report(&self, windows: &Windows, now: Time) -> Vec<LinkReport> {
         let peers = self.peers.lock();
         let rows = peers.iter().flat_map(|(peer, rows)| {
-            [(peer, Direction::Out, &rows.outgoing), (peer, Direction::In, &rows.incoming)]
+            let (out, inward) = (windows.report(peer, now), WindowReport::default());
+            [
+                (peer, Direction::Out, &rows.outgoing, out),
+                (peer, Direction::In, &rows.incoming, inward),
+            ]
         });
-        rows.map(|(peer, direction, row)| row.report(peer.clone(), direction, now)).collect()
+        let report = |(peer, direction, row, window): (&NodeName, _, &Row, _)| {
+            row.report(peer.clone(), direction, window, now)
+        };
+        rows.map(report).collect()
     }
 
     pub(super) fn connected(&self, peer: &NodeName, incarnation: Incarnation) -> bool {
@@ -212,14 +218,20 @@ impl Row {
         shown.then_some(text)
     }
 
-    fn report(&self, peer: NodeName, direction: Direction, now: Time) -> LinkReport {
+    fn report(
+        &self,
+        peer: NodeName,
+        direction: Direction,
+        window: WindowReport,
+        now: Time,
+    ) -> LinkReport {
         let (state, vitals) = match &self.state {
             State::Connecting => (LinkState::Connecting, None),
             State::Up(vitals) => (LinkState::Up, Some(vitals)),
             State::Down => (LinkState::Down, None),
             State::Refused => (LinkState::Refused, None),
         };
-        let (unacked_bytes, lag) = vitals.map_or((0, None), |vitals| vitals.outbox.unacked(now));
+        let WindowReport { unacked_bytes, lag, retransmitted } = window;
         LinkReport {
             peer,
             direction,
@@ -227,6 +239,7 @@ impl Row {
             rtt: vitals.and_then(|vitals| vitals.rtt.get()),
             unacked_bytes,
             lag,
+            retransmitted,
             reconnects: self.ups.saturating_sub(1),
             problem: self.problem(now).map(str::to_owned),
         }

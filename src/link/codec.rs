@@ -5,7 +5,6 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use super::ContentItem;
 use super::frame::{Accepted, Challenge, Frame, Hello, Proof, Refusal, RefusalCode};
 use crate::types::{ClusterName, Incarnation, NodeName};
 use crate::wire::frames::{PREFIX_LEN, message_bytes, put_prefix};
@@ -64,7 +63,8 @@ pub(super) fn decode(bytes: Bytes) -> Result<Frame, BadFrame> {
             acceptor_incarnation: Incarnation(proof.acceptor_incarnation),
         }),
         Kind::Accepted(accepted) => {
-            Frame::Accepted(Accepted { position: accepted.position, had_epoch: accepted.had_epoch })
+            let pb::Accepted { position, had_epoch, lost } = accepted;
+            Frame::Accepted(Accepted { position, had_epoch, lost })
         }
         Kind::Refused(refused) => {
             let reason = refused.reason.chars().filter(|c| !c.is_control()).take(REASON_LEN_MAX);
@@ -106,8 +106,8 @@ pub(super) fn encode(frame: Frame) -> Bytes {
             settings: proof.settings.into_iter().collect(),
             acceptor_incarnation: proof.acceptor_incarnation.0,
         }),
-        Frame::Accepted(Accepted { position, had_epoch }) => {
-            Kind::Accepted(pb::Accepted { position, had_epoch })
+        Frame::Accepted(Accepted { position, had_epoch, lost }) => {
+            Kind::Accepted(pb::Accepted { position, had_epoch, lost })
         }
         Frame::Refused(refusal) => Kind::Refused(pb::Refused {
             code: refusal.code.as_str().into(),
@@ -164,47 +164,51 @@ impl Pieces {
     }
 
     /// `Frame { control: payload }`
-    pub(super) fn put_control(&mut self, payload: Bytes) {
+    pub(super) fn put_control(&mut self, payload: &Bytes) {
         self.put_payload(TAG_CONTROL, payload);
     }
 
     /// `Frame { state: payload }`
-    pub(super) fn put_state(&mut self, payload: Bytes) {
+    pub(super) fn put_state(&mut self, payload: &Bytes) {
         self.put_payload(TAG_STATE, payload);
     }
 
-    fn put_payload(&mut self, tag: u8, payload: Bytes) {
+    fn put_payload(&mut self, tag: u8, payload: &Bytes) {
         let len = 1 + varint_len(payload.len() as u64) + payload.len();
         put_prefix(&mut self.joined, len);
         self.joined.put_u8(tag);
         self.put_bytes(payload);
     }
 
-    /// `Frame { content: Content { first, items } }`; drains `items`.
-    pub(super) fn put_content(&mut self, first: u64, items: &mut Vec<ContentItem>) {
-        let items_len: usize = items.iter().map(|item| item_len(item.bytes.len())).sum();
+    /// `Frame { content: Content { first, items } }`
+    pub(super) fn put_content<'a>(
+        &mut self,
+        first: u64,
+        items: impl Iterator<Item = &'a Bytes> + Clone,
+    ) {
+        let items_len: usize = items.clone().map(|item| item_len(item.len())).sum();
         let content_len = 1 + varint_len(first) + items_len;
         let len = 1 + varint_len(content_len as u64) + content_len;
-        let small = items.iter().map(|item| item.bytes.len()).filter(|len| *len < CHAIN_LEN_MIN);
+        let small = items.clone().map(Bytes::len).filter(|len| *len < CHAIN_LEN_MIN);
         self.joined.reserve(PREFIX_LEN + 32 + small.map(item_len).sum::<usize>());
         put_prefix(&mut self.joined, len);
         self.joined.put_u8(TAG_CONTENT);
         put_varint(&mut self.joined, content_len as u64);
         self.joined.put_u8(TAG_FIRST);
         put_varint(&mut self.joined, first);
-        for item in items.drain(..) {
+        for item in items {
             self.joined.put_u8(TAG_ITEM);
-            self.put_bytes(item.bytes);
+            self.put_bytes(item);
         }
     }
 
-    fn put_bytes(&mut self, bytes: Bytes) {
+    fn put_bytes(&mut self, bytes: &Bytes) {
         put_varint(&mut self.joined, bytes.len() as u64);
         if bytes.len() < CHAIN_LEN_MIN {
-            self.joined.extend_from_slice(&bytes);
+            self.joined.extend_from_slice(bytes);
         } else {
             self.cut();
-            self.done.push_back(bytes);
+            self.done.push_back(bytes.clone());
         }
     }
 }

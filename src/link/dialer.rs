@@ -14,7 +14,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::board::bytes_counter;
@@ -26,8 +25,9 @@ use super::session::{Dial, Input, Output, Session, Up};
 use super::stream::{Life, decode};
 use super::{Direction, FRAME_LEN_MAX, OPEN_PATH, Shared, nonce};
 use crate::membership::{LinkEvidence, MemberState, SharedMembers};
+use crate::net::Stream;
 use crate::supervise::backoff::Backoff;
-use crate::supervise::{Supervisor, Task, TaskHandle};
+use crate::supervise::{Shutdown, Supervisor, Task, TaskHandle};
 use crate::types::{Incarnation, NodeName};
 use crate::wire::frames::FrameBody;
 
@@ -59,6 +59,7 @@ pub(super) async fn keep_link(shared: Arc<Shared>, peer: NodeName) {
     let mut view = shared.roster.watch();
     let limits = &shared.config.limits;
     let mut backoff = Backoff::new(limits.backoff_first, limits.backoff_most);
+    let mut up = false;
     loop {
         let members = view.borrow_and_update().clone();
         let Some(target) = Target::look(&shared, &members, &peer) else {
@@ -69,12 +70,16 @@ pub(super) async fn keep_link(shared: Arc<Shared>, peer: NodeName) {
         shared.board.connecting(&peer);
         let began = shared.clock.now();
         let error = tokio::select! {
-            error = Box::pin(try_link(&shared, &peer, target)) => error,
+            error = Box::pin(try_link(&shared, &peer, target, &mut up)) => error,
             () = outdated(&shared, view.clone(), &peer, target) => LinkError::Outdated,
         };
         let now = shared.clock.now();
         shared.board.problem(Some(&peer), Direction::Out, &error, now);
-        if now.since(began) > limits.backoff_most + limits.handshake {
+        // A link that was up and broke is wanted back soon. One that was ended for what was said on it would only be ended again.
+        let was_up = std::mem::take(&mut up);
+        if was_up && error.reason().is_none()
+            || now.since(began) > limits.backoff_most + limits.handshake
+        {
             backoff.reset();
         }
         let random = getrandom::u64().unwrap_or_default();
@@ -124,8 +129,13 @@ async fn retarget(
     }
 }
 
-/// One link from its dial to its end.
-async fn try_link(shared: &Arc<Shared>, peer: &NodeName, target: Target) -> LinkError {
+/// One link from its dial to its end. `was_up`: it came up in between.
+async fn try_link(
+    shared: &Arc<Shared>,
+    peer: &NodeName,
+    target: Target,
+    was_up: &mut bool,
+) -> LinkError {
     let limit = shared.config.limits.handshake;
     let outbox = Outbox::new(&shared.config.limits);
     let greeting = async {
@@ -141,16 +151,21 @@ async fn try_link(shared: &Arc<Shared>, peer: &NodeName, target: Target) -> Link
         Err(_) => return LinkError::HandshakeTimeout(limit),
     };
     frames.proven(FRAME_LEN_MAX, bytes_counter(peer, Direction::In));
-    let life = Life::begin(shared.clone(), Direction::Out, up, outbox, None);
-    life.read(&mut session, &mut frames).await
+    let said = up.said.expect("an acceptor says where it is");
+    match Life::dialed(shared.clone(), up, said, outbox) {
+        Ok(life) => {
+            *was_up = true;
+            life.read(&mut session, &mut frames, Shutdown::new()).await
+        }
+        Err(error) => error,
+    }
 }
 
-async fn connect(shared: &Shared, peer: &NodeName, target: Target) -> Result<TcpStream, LinkError> {
+async fn connect(shared: &Shared, peer: &NodeName, target: Target) -> Result<Stream, LinkError> {
     let address = shared.roster.dial_address(peer).ok_or(LinkError::NoAddress)?;
     let connecting =
-        tokio::time::timeout(shared.config.limits.silence, TcpStream::connect(&address));
+        tokio::time::timeout(shared.config.limits.silence, shared.network.connect(&address));
     let connected = connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    let connected = connected.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp));
     connected.map_err(|source| {
         if source.kind() == io::ErrorKind::ConnectionRefused {
             shared.roster.evidence(peer, target.peer, LinkEvidence::Refused);
@@ -163,7 +178,7 @@ async fn connect(shared: &Shared, peer: &NodeName, target: Target) -> Result<Tcp
 async fn open(
     shared: &Shared,
     peer: &NodeName,
-    tcp: TcpStream,
+    tcp: Stream,
     outbox: &Arc<Outbox>,
 ) -> Result<(Deframer<Incoming>, Connection), LinkError> {
     let limits = &shared.config.limits;

@@ -1,4 +1,5 @@
-//! At most one reader for each peer's link to this node: a new epoch waits until the older one's reader has ended.
+//! At most one reader for each peer's link to this node: a new epoch waits until the older one's reader has ended, and goes on from
+//! where that was.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +7,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::epochs::{Epochs, Known};
-use super::frame::Refusal;
+use super::frame::{Accepted, Refusal};
+use super::sequence::Received;
 use crate::supervise::Shutdown;
 use crate::types::{LinkEpoch, NodeName};
 
@@ -20,6 +22,16 @@ pub(super) struct Fence {
 struct State {
     epochs: Epochs,
     newest: BTreeMap<NodeName, Held>,
+    /// Of the two incarnations that the newest epoch is between.
+    memories: BTreeMap<NodeName, Arc<Mutex<Memory>>>,
+}
+
+/// What is known of a peer's content, over all epochs of two incarnations.
+#[derive(Debug, Default)]
+struct Memory {
+    received: Received,
+    /// How often everything was declared lost.
+    lost: u64,
 }
 
 #[derive(Debug)]
@@ -35,6 +47,7 @@ struct Held {
 #[derive(Debug)]
 pub(super) struct Claim {
     pub had_epoch: bool,
+    memory: Arc<Mutex<Memory>>,
     end: Shutdown,
     ended: Shutdown,
     /// Of older epochs that may not have ended yet.
@@ -64,7 +77,12 @@ impl Fence {
         // One that waits in vain for an older one is itself waited for: so whoever comes third waits for both.
         let all = older.iter().chain([&ended]).cloned().collect();
         state.newest.insert(peer.clone(), Held { epoch, end: end.clone(), ended: all });
-        Ok(Claim { had_epoch, end, ended, older })
+        if !had_epoch {
+            // Whoever still reads in the name of another incarnation keeps its own.
+            state.memories.insert(peer.clone(), Arc::default());
+        }
+        let memory = state.memories.entry(peer.clone()).or_default().clone();
+        Ok(Claim { had_epoch, memory, end, ended, older })
     }
 
     /// Ends every reader whose epoch is not current, and forgets peers that are no members.
@@ -75,6 +93,7 @@ impl Fence {
     ) {
         let mut state = self.state.lock();
         state.epochs.retain(&member);
+        state.memories.retain(|peer, _| member(peer));
         state.newest.retain(|peer, held| {
             if !current(peer, held.epoch) {
                 held.end.cancel();
@@ -89,6 +108,24 @@ impl Claim {
         for ended in &self.older {
             ended.cancelled().await;
         }
+    }
+
+    /// Where this epoch goes on, and the words that tell the dialer. `all_lost`: subscribers were told, since the last epoch, that
+    /// whatever the peer might still send may be lost. Only once older epochs have ended.
+    pub(super) fn resume(&self, all_lost: bool) -> (Received, Accepted) {
+        debug_assert!(self.older.iter().all(Shutdown::is_cancelled), "an older epoch still reads");
+        let mut memory = self.memory.lock();
+        if all_lost {
+            memory.lost += 1;
+            memory.received.declare_lost();
+        }
+        let Memory { received, lost } = *memory;
+        (received, Accepted { position: received.expected(), had_epoch: self.had_epoch, lost })
+    }
+
+    /// What the next epoch goes on from.
+    pub(super) fn keep(&self, received: Received) {
+        self.memory.lock().received = received;
     }
 
     /// Cancelled when a newer epoch wants to begin, this one is outdated, or the node stops.

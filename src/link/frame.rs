@@ -82,9 +82,12 @@ pub(super) struct Proof {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Accepted {
-    /// The next content number that is expected in this epoch.
+    /// The next content number that is expected.
     pub position: u64,
+    /// These two incarnations had a link before.
     pub had_epoch: bool,
+    /// How often everything was declared lost since they met.
+    pub lost: u64,
 }
 
 /// Why there is no link, for both ends.

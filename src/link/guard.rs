@@ -14,12 +14,12 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use futures_util::{Stream, stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
 use super::LinkLimits;
 use crate::metrics::names;
+use crate::net;
 
 /// For the last frame to leave.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ impl ConnectionGuard {
 /// A TCP connection that obeys its guard.
 #[derive(Debug)]
 pub(super) struct GuardedStream {
-    tcp: TcpStream,
+    tcp: net::Stream,
     guard: ConnectionGuard,
     deadline: Pin<Box<Sleep>>,
     ending: bool,
@@ -92,7 +92,7 @@ impl Drop for Counted {
 
 /// Accepts for ever. Failures (no file descriptors, an aborted connect) cost a pause, never the loop.
 pub(super) fn accept_all(
-    listener: TcpListener,
+    listener: net::Listener,
     limits: LinkLimits,
 ) -> impl Stream<Item = Result<GuardedStream, io::Error>> + Send {
     let open = Arc::new(AtomicUsize::new(0));
@@ -105,10 +105,6 @@ pub(super) fn accept_all(
                             .increment(1);
                         continue;
                     };
-                    if tcp.set_nodelay(true).is_err() {
-                        // It was closed before it was looked at.
-                        continue;
-                    }
                     let stream = GuardedStream::new(tcp, &limits, counted);
                     return Some((Ok(stream), (listener, limits, open, failed)));
                 }
@@ -125,7 +121,7 @@ pub(super) fn accept_all(
 }
 
 impl GuardedStream {
-    fn new(tcp: TcpStream, limits: &LinkLimits, counted: Counted) -> Self {
+    fn new(tcp: net::Stream, limits: &LinkLimits, counted: Counted) -> Self {
         let state = GuardState { stage: AtomicU8::new(STRANGER), reader: AtomicWaker::new() };
         Self {
             tcp,

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::RwLock;
-use tokio::net::TcpListener;
+use tokio::time::MissedTickBehavior;
 
 use super::board::Board;
 use super::error::LinkError;
@@ -14,23 +15,30 @@ use super::fence::Fence;
 use super::frame::{NONCE_LEN, Nonce};
 use super::proof::Keys;
 use super::session::Credentials;
+use super::windows::Windows;
 use super::{LinkConfig, LinkHandler, LinkReport, Roster, StateHandler, acceptor, dialer};
 use crate::config::Secret;
 use crate::membership::{MemberState, SharedMembers};
+use crate::net::{Listener, SharedNetwork};
 use crate::supervise::{Clock, Shutdown, Supervisor, Task, TaskHandle};
 use crate::types::{Incarnation, NodeName};
+
+/// How often what has waited too long is looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 
 /// Everything that the tasks of this module share.
 pub(super) struct Shared {
     pub config: LinkConfig,
     credentials: RwLock<Arc<Credentials>>,
     pub roster: Arc<dyn Roster>,
+    pub network: SharedNetwork,
     pub supervisor: Supervisor,
     pub clock: Clock,
     pub handler: Arc<dyn LinkHandler>,
     pub state: Arc<dyn StateHandler>,
     pub board: Board,
     pub fence: Fence,
+    pub windows: Windows,
     attempts: AtomicU64,
 }
 
@@ -73,6 +81,7 @@ impl Links {
     pub fn new(
         config: LinkConfig,
         roster: Arc<dyn Roster>,
+        network: SharedNetwork,
         supervisor: Supervisor,
         clock: Clock,
         handler: Arc<dyn LinkHandler>,
@@ -90,12 +99,14 @@ impl Links {
                 config,
                 credentials: RwLock::new(Arc::new(credentials)),
                 roster,
+                network,
                 supervisor,
                 clock,
                 handler,
                 state,
                 board: Board::default(),
                 fence: Fence::default(),
+                windows: Windows::default(),
                 attempts: AtomicU64::new(0),
             }),
         }
@@ -106,8 +117,8 @@ impl Links {
     }
 
     /// Dials and accepts until `shutdown`; then all links end, and it returns.
-    pub async fn run(self, listener: TcpListener, shutdown: Shutdown) {
-        let accepting = acceptor::serve(self.shared.clone(), listener, shutdown.clone());
+    pub async fn run(self, listener: impl Into<Listener>, shutdown: Shutdown) {
+        let accepting = acceptor::serve(self.shared.clone(), listener.into(), shutdown.clone());
         let dialing = follow_members(self.shared, shutdown);
         tokio::join!(Box::pin(accepting), dialing);
     }
@@ -116,7 +127,7 @@ impl Links {
 impl LinksHandle {
     /// Two rows for each member but oneself, by name.
     pub fn report(&self) -> Vec<LinkReport> {
-        self.shared.board.report(self.shared.clock.now())
+        self.shared.board.report(&self.shared.windows, self.shared.clock.now())
     }
 
     /// Up in both directions with this incarnation.
@@ -136,6 +147,8 @@ impl LinksHandle {
 async fn follow_members(shared: Arc<Shared>, shutdown: Shutdown) {
     let mut dialers = BTreeMap::<NodeName, TaskHandle>::new();
     let mut view = shared.roster.watch();
+    let mut expiry = tokio::time::interval(EXPIRE_EVERY);
+    expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let members = view.borrow_and_update().clone();
         for gone in retain_members(&shared, &members, &mut dialers) {
@@ -150,10 +163,17 @@ async fn follow_members(shared: Arc<Shared>, shutdown: Shutdown) {
             },
             |peer| is_peer(&members, peer),
         );
-        let changed = tokio::select! {
-            changed = view.changed() => changed,
-            () = shutdown.cancelled() => break,
+        let changed = loop {
+            tokio::select! {
+                changed = view.changed() => break Some(changed),
+                () = shutdown.cancelled() => break None,
+                _ = expiry.tick() => {
+                    let age = shared.config.limits.window_age;
+                    shared.windows.expire(shared.clock.now(), age);
+                }
+            }
         };
+        let Some(changed) = changed else { break };
         if changed.is_err() {
             shutdown.cancelled().await;
             break;
@@ -174,6 +194,7 @@ fn retain_members(
     let gone: Vec<_> = dialers.keys().filter(|peer| !is_peer(members, peer)).cloned().collect();
     let gone = gone.iter().filter_map(|peer| dialers.remove(peer)).collect();
     shared.board.retain(|peer| is_peer(members, peer));
+    shared.windows.retain(|peer| is_peer(members, peer));
     for member in members.iter().filter(|member| !member.me) {
         let peer = &member.name;
         shared.board.add(peer);

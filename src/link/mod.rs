@@ -1,8 +1,8 @@
 //! One directed stream to each peer, and one from it. Frames have no meaning here.
 //!
 //! Each node dials each member and sends its content down that stream; control goes both ways. Reading order: `frame` and `proof`
-//! (what is said), `session`, `sequence` and `epochs` (what follows from it; pure), `outbox` and `stream` (one link that runs),
-//! `dialer`, `fence` and `acceptor` (how it comes to be), `board` (how it is doing).
+//! (what is said), `session`, `sequence`, `window` and `epochs` (what follows from it; pure), `windows`, `outbox` and `stream` (one link
+//! that runs, and what outlives it), `dialer`, `fence` and `acceptor` (how it comes to be), `board` (how it is doing).
 
 mod acceptor;
 mod board;
@@ -18,11 +18,15 @@ mod links;
 mod outbox;
 mod proof;
 mod roster;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rules;
 mod sequence;
 mod session;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod window;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -87,7 +91,9 @@ pub struct LinkLimits {
     /// Content handed to HTTP/2 that it has not sent. The rest waits at the source.
     pub ahead_bytes: usize,
     /// Content that the peer has not acknowledged. The rest waits at the source.
-    pub unacked_bytes: u64,
+    pub window_bytes: usize,
+    /// What was not acknowledged for so long is given up.
+    pub window_age: Duration,
     /// Connections of the peer port. The next one is closed.
     pub connections: usize,
     pub stream_window: u32,
@@ -113,7 +119,8 @@ impl Default for LinkLimits {
             ack_bytes: 256 << 10,
             chunk_bytes: 64 << 10,
             ahead_bytes: 256 << 10,
-            unacked_bytes: 64 << 20,
+            window_bytes: 64 << 20,
+            window_age: Duration::from_secs(30),
             connections: 1_024,
             stream_window: 8 << 20,
             connection_window: 16 << 20,
@@ -143,12 +150,26 @@ pub struct LinkInfo {
     pub epoch: LinkEpoch,
     /// These two incarnations had a link in this direction before.
     pub had_epoch: bool,
+    pub past: Past,
+}
+
+/// What has become of the content of older links between the same two incarnations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    /// One of the two ends knows of none. What was left is dropped.
+    Unknown,
+    /// It goes on: what has not arrived comes first.
+    Kept,
+    /// `Direction::Out`: the peer has told its subscribers that it may be lost, so it was dropped.
+    Declared,
 }
 
 /// One numbered piece of content, encoded once and shared by all links that carry it.
 #[derive(Debug, Clone)]
 pub struct ContentItem {
     pub bytes: Bytes,
+    /// What it pins until it is acknowledged, as `LinkSource::released` counts it.
+    pub cost: usize,
 }
 
 /// What a link sends, pulled by the link when it can write. One source serves one link in one life.
@@ -157,6 +178,17 @@ pub trait LinkSource: Send + Sync + 'static {
     fn take_control(&self, out: &mut Vec<Bytes>, bytes_max: usize);
     /// Appends content until about `bytes_max`. The link numbers the items in this order. Never called for `Direction::In`.
     fn take_content(&self, out: &mut Vec<ContentItem>, bytes_max: usize);
+    /// Content that was taken pins so much less: it has arrived, or was given up.
+    fn released(&self, _cost: usize) {}
+    /// An item that stands for one that was given up after it had been written: the peer hands it on in its place if that never came.
+    fn summary(&self, item: &Bytes) -> Bytes {
+        item.clone()
+    }
+    /// `Direction::In`: since the last link, subscribers were told that whatever the peer might still send may be lost. It is not to be
+    /// sent any more.
+    fn all_lost(&self) -> bool {
+        false
+    }
     /// Control bytes for the next ping (sent every second each way).
     fn ping(&self) -> Bytes;
     /// Keeps the waker; it is woken once when `take_control` or `take_content` has something again. Called *before* the takes, so
@@ -194,7 +226,7 @@ pub trait LinkHandler: Send + Sync + 'static {
     fn control(&self, link: &LinkInfo, payload: Bytes) -> Result<(), String>;
     /// Items in sequence (for `Direction::In` only). Acknowledged when this returns.
     fn content(&self, link: &LinkInfo, items: Vec<Bytes>) -> Result<Pace, String>;
-    /// Content numbers were skipped: loss between these two.
+    /// Content numbers were skipped, or content was cut off while it was handed on: loss at this place.
     fn jump(&self, link: &LinkInfo);
     /// The control bytes of a ping.
     fn ping(&self, link: &LinkInfo, payload: Bytes) -> Result<(), String>;
@@ -229,9 +261,11 @@ pub struct LinkReport {
     pub direction: Direction,
     pub state: LinkState,
     pub rtt: Option<Duration>,
-    /// Content handed to the transport and not yet acknowledged.
+    /// Content handed to the transport and not yet acknowledged, on this link or an older one.
     pub unacked_bytes: u64,
     pub lag: Option<Duration>,
+    /// Items written again.
+    pub retransmitted: u64,
     pub reconnects: u64,
     /// The last refusal or failure, in words.
     pub problem: Option<String>,

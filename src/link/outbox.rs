@@ -17,11 +17,12 @@ use tokio::time::{Interval, MissedTickBehavior, Sleep};
 use tonic::Status;
 
 use super::codec::Pieces;
-use super::frame::Frame;
-use super::sequence::{AckPacer, BadAck, Sent};
-use super::{ContentItem, Direction, LinkLimits, LinkSource, StateSource};
+use super::frame::{Accepted, Frame};
+use super::sequence::AckPacer;
+use super::window::BadAck;
+use super::windows::PeerWindow;
+use super::{ContentItem, LinkLimits, LinkSource, StateSource};
 use crate::supervise::Clock;
-use crate::types::Time;
 use crate::wire::frames::FrameSource;
 
 /// Greeting frames waiting at most: each side sends one and waits for the other.
@@ -43,9 +44,6 @@ struct State {
     greetings: Vec<Frame>,
     pong: Option<u64>,
     acks: AckPacer,
-    sent: Sent,
-    /// Content had to wait for acknowledgements.
-    starved: bool,
     up: Option<UpState>,
     closed: bool,
 }
@@ -55,8 +53,16 @@ struct State {
 pub(super) struct UpState {
     pub source: Arc<dyn LinkSource>,
     pub state: Arc<dyn StateSource>,
-    pub direction: Direction,
+    /// `Direction::Out`
+    pub writing: Option<Writing>,
     pub sent_bytes: Counter,
+}
+
+/// Where content comes from, and for which link.
+#[derive(Clone)]
+pub(super) struct Writing {
+    pub window: Arc<PeerWindow>,
+    pub attempt: u64,
 }
 
 impl Outbox {
@@ -66,8 +72,6 @@ impl Outbox {
                 greetings: Vec::new(),
                 pong: None,
                 acks: AckPacer::new(limits.ack_every, limits.ack_bytes),
-                sent: Sent::starting_at(0),
-                starved: false,
                 up: None,
                 closed: false,
             }),
@@ -84,12 +88,14 @@ impl Outbox {
         self.waker.wake();
     }
 
-    /// From now on the source is asked. `answer` goes before all it has; content is numbered from `position`.
-    pub(super) fn up(&self, up: UpState, position: u64, answer: Option<Frame>) {
+    /// From now on the source is asked. `said` goes before all it has.
+    pub(super) fn up(&self, up: UpState, said: Option<Accepted>) {
         {
             let mut state = self.state.lock();
-            state.greetings.extend(answer);
-            state.sent = Sent::starting_at(position);
+            if let Some(said) = said {
+                state.acks.starting_at(said.position);
+                state.greetings.push(Frame::Accepted(said));
+            }
             state.up = Some(up);
         }
         self.waker.wake();
@@ -109,12 +115,9 @@ impl Outbox {
     }
 
     pub(super) fn acknowledged(&self, upto: u64) -> Result<(), BadAck> {
-        let wake = {
-            let mut state = self.state.lock();
-            state.sent.acknowledge(upto)?;
-            std::mem::take(&mut state.starved)
-        };
-        if wake {
+        let writing = self.state.lock().up.as_ref().and_then(|up| up.writing.clone());
+        let Some(Writing { window, attempt }) = writing else { return Ok(()) };
+        if window.acknowledged(attempt, upto)? {
             self.waker.wake();
         }
         Ok(())
@@ -131,12 +134,6 @@ impl Outbox {
             }
         }
         self.waker.wake();
-    }
-
-    /// Bytes not acknowledged, and the age of the oldest.
-    pub(super) fn unacked(&self, now: Time) -> (u64, Option<Duration>) {
-        let state = self.state.lock();
-        (state.sent.unacked_bytes(), state.sent.lag(now))
     }
 }
 
@@ -198,14 +195,16 @@ impl Outgoing {
             self.put_ack(cx);
             up.source.take_control(&mut self.control, self.limits.chunk_bytes);
             for payload in self.control.drain(..) {
-                self.pieces.put_control(payload);
+                self.pieces.put_control(&payload);
             }
             up.state.take_state(&mut self.control, self.limits.chunk_bytes);
             for payload in self.control.drain(..) {
-                self.pieces.put_state(payload);
+                self.pieces.put_state(&payload);
             }
-            if up.direction == Direction::Out {
-                self.put_content(&up);
+            if let Some(Writing { window, attempt }) = &up.writing {
+                let (limits, now) = (&self.limits, self.clock.now());
+                let pieces = &mut self.pieces;
+                window.write(*attempt, &*up.source, limits, now, &mut self.content, pieces);
             }
             self.up = Some(up);
         }
@@ -254,24 +253,6 @@ impl Outgoing {
         };
         self.ack_timer = None;
         self.pieces.put_frame(Frame::Ack { upto });
-    }
-
-    fn put_content(&mut self, up: &UpState) {
-        {
-            let mut state = self.outbox.state.lock();
-            state.starved = !state.sent.has_room(self.limits.unacked_bytes);
-            if state.starved {
-                return;
-            }
-        }
-        up.source.take_content(&mut self.content, self.limits.chunk_bytes);
-        if self.content.is_empty() {
-            return;
-        }
-        let bytes = self.content.iter().map(|item| item.bytes.len()).sum();
-        let now = self.clock.now();
-        let first = self.outbox.state.lock().sent.push(self.content.len(), bytes, now);
-        self.pieces.put_content(first, &mut self.content);
     }
 }
 

@@ -1,99 +1,23 @@
-//! Numbers of content in one epoch: what was sent and not acknowledged, what is expected, when to acknowledge. ● Pure.
-//!
-//! `Sent` is where a retransmit window belongs: it knows what the peer hasn't confirmed, by runs; a window keeps the runs' items too.
+//! The receiving side of content numbers: what is expected, when to acknowledge; and how long silence may last. ● Pure.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::types::Time;
 
-/// Runs sent within this time share a row, so that the rows of a peer that acknowledges late are few.
-const RUN_SPAN: Duration = Duration::from_millis(1);
-
-/// Rows at most. At the limit nothing more is sent until the peer acknowledges.
-const RUNS_MAX: usize = 1 << 14;
-
-/// The dialer's numbering.
-#[derive(Debug)]
-pub(super) struct Sent {
-    next: u64,
-    acked: u64,
-    unacked_bytes: u64,
-    /// In order; `acked` lies in or before the first.
-    runs: VecDeque<Run>,
-}
-
-#[derive(Debug)]
-struct Run {
-    /// The number after the run's last item.
-    end: u64,
-    bytes: u64,
-    at: Time,
-}
-
-/// An acknowledgement of what was never sent.
+/// What number comes next, over all links between the same two incarnations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BadAck {
-    pub upto: u64,
-    pub next: u64,
-}
-
-impl Sent {
-    pub(super) const fn starting_at(position: u64) -> Self {
-        Self { next: position, acked: position, unacked_bytes: 0, runs: VecDeque::new() }
-    }
-
-    /// Numbers `count` items; returns the first one's number.
-    #[must_use]
-    pub(super) fn push(&mut self, count: usize, bytes: usize, now: Time) -> u64 {
-        let first = self.next;
-        self.next += count as u64;
-        self.unacked_bytes += bytes as u64;
-        match self.runs.back_mut() {
-            Some(run) if now.since(run.at) < RUN_SPAN => {
-                run.end = self.next;
-                run.bytes += bytes as u64;
-            }
-            _ => self.runs.push_back(Run { end: self.next, bytes: bytes as u64, at: now }),
-        }
-        first
-    }
-
-    /// Everything below `upto` has arrived. Older acknowledgements change nothing.
-    pub(super) fn acknowledge(&mut self, upto: u64) -> Result<(), BadAck> {
-        if upto > self.next {
-            return Err(BadAck { upto, next: self.next });
-        }
-        self.acked = self.acked.max(upto);
-        while let Some(run) = self.runs.front()
-            && run.end <= self.acked
-        {
-            self.unacked_bytes -= run.bytes;
-            self.runs.pop_front();
-        }
-        Ok(())
-    }
-
-    pub(super) fn has_room(&self, unacked_bytes_max: u64) -> bool {
-        self.unacked_bytes < unacked_bytes_max && self.runs.len() < RUNS_MAX
-    }
-
-    pub(super) const fn unacked_bytes(&self) -> u64 {
-        self.unacked_bytes
-    }
-
-    /// The age of the oldest item that is not acknowledged.
-    pub(super) fn lag(&self, now: Time) -> Option<Duration> {
-        self.runs.front().map(|run| now.since(run.at))
-    }
-}
-
-/// The acceptor's side of it: what number comes next.
-#[derive(Debug, Default)]
 pub(super) struct Received {
     expected: u64,
+    /// Whatever number comes next is right: nothing has come yet, or what came before it was declared lost.
+    open: bool,
+}
+
+impl Default for Received {
+    fn default() -> Self {
+        Self { expected: 0, open: true }
+    }
 }
 
 /// What is left of a content frame after the numbers were looked at.
@@ -101,7 +25,7 @@ pub(super) struct Received {
 pub(super) struct Taken {
     /// Without those that came before.
     pub items: Vec<Bytes>,
-    /// Numbers before these were never seen in this epoch.
+    /// Numbers before these never came.
     pub jumped: bool,
 }
 
@@ -111,8 +35,10 @@ impl Received {
         let end = first.checked_add(items.len() as u64)?;
         if first > self.expected {
             self.expected = end;
-            return Some(Taken { items, jumped: true });
+            let jumped = !std::mem::take(&mut self.open);
+            return Some(Taken { items, jumped });
         }
+        self.open = false;
         let known = usize::try_from(self.expected - first)
             .map_or(items.len(), |known| known.min(items.len()));
         if known > 0 {
@@ -120,6 +46,11 @@ impl Received {
         }
         self.expected = self.expected.max(end);
         Some(Taken { items, jumped: false })
+    }
+
+    /// Subscribers have been told that everything up to here may be lost. The peer goes on at a number of its own.
+    pub(super) const fn declare_lost(&mut self) {
+        self.open = true;
     }
 
     pub(super) const fn expected(&self) -> u64 {
@@ -141,6 +72,12 @@ pub(super) struct AckPacer {
 impl AckPacer {
     pub(super) const fn new(every: Duration, bytes_max: usize) -> Self {
         Self { every, bytes_max, upto: 0, told: 0, bytes: 0, last: None }
+    }
+
+    /// Everything below this is known to have arrived.
+    pub(super) const fn starting_at(&mut self, position: u64) {
+        self.upto = position;
+        self.told = position;
     }
 
     /// Returns whether the writer must look again: the first news since the last acknowledgement, or enough of it.

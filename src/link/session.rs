@@ -1,8 +1,8 @@
 //! One link from its hello to its end, for either role: which frame is lawful when, and what follows from it. ● Pure.
 //!
 //! Nothing but the greeting is heard before both ends have proved that they know a secret. One input gives one output; what isn't
-//! lawful is a `Violation`, after which the session must be dropped. Outgoing numbers are kept by `sequence::Sent`, next to the
-//! writer; a retransmit window goes there, and its dealings in `Accepted::position` and the acknowledgements handled here.
+//! lawful is a `Violation`, after which the session must be dropped. What outlives a session is kept beside it: outgoing content in
+//! `window`, the number that is expected in `fence`.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -136,10 +136,8 @@ pub(super) struct Up {
     pub incarnation: Incarnation,
     pub epoch: LinkEpoch,
     pub had_epoch: bool,
-    /// Dialer: the number of the first content item.
-    pub position: u64,
-    /// Acceptor: the frame that tells the dialer.
-    pub answer: Option<Frame>,
+    /// Dialer: where the acceptor is. The acceptor still has to say so, once its handler has been told (`Session::resume`).
+    pub said: Option<Accepted>,
 }
 
 /// The peer broke the protocol.
@@ -206,9 +204,14 @@ impl Session {
         }
     }
 
-    /// The number of the next content item: everything below has been handed on.
-    pub(super) const fn expected(&self) -> u64 {
-        self.received.expected()
+    /// Acceptor, before the first content: goes on where the older epoch ended.
+    pub(super) const fn resume(&mut self, received: Received) {
+        self.received = received;
+    }
+
+    /// What number of content comes next.
+    pub(super) const fn received(&self) -> Received {
+        self.received
     }
 
     fn hello(&mut self, own: Incarnation, nonce: Nonce, hello: Hello) -> Output {
@@ -325,10 +328,8 @@ impl Session {
         match claimed {
             Ok(had_epoch) => {
                 self.phase = Phase::Up(Role::Acceptor);
-                let position = self.received.expected();
-                let answer = Some(Frame::Accepted(Accepted { position, had_epoch }));
                 let incarnation = epoch.sender;
-                Output::Up(Up { peer, incarnation, epoch, had_epoch, position, answer })
+                Output::Up(Up { peer, incarnation, epoch, had_epoch, said: None })
             }
             Err(refusal) => {
                 Output::Refuse { refusal, peer: Some(peer), greeted: Some(epoch.sender) }
@@ -340,14 +341,15 @@ impl Session {
         &mut self,
         peer: NodeName,
         epoch: LinkEpoch,
-        Accepted { position, had_epoch }: Accepted,
+        said: Accepted,
     ) -> Result<Output, Violation> {
-        if position > POSITION_MAX {
-            return Err(Violation::Position(position));
+        if said.position > POSITION_MAX {
+            return Err(Violation::Position(said.position));
         }
         self.phase = Phase::Up(Role::Dialer);
         let incarnation = epoch.receiver;
-        Ok(Output::Up(Up { peer, incarnation, epoch, had_epoch, position, answer: None }))
+        let had_epoch = said.had_epoch;
+        Ok(Output::Up(Up { peer, incarnation, epoch, had_epoch, said: Some(said) }))
     }
 
     fn up_frame(&mut self, role: Role, frame: Frame) -> Result<Output, Violation> {

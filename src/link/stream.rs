@@ -4,6 +4,7 @@
 //! another from one task. It claims its epoch until then, so the next epoch's `up` comes after this one's `down`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http_body::Body;
@@ -14,12 +15,14 @@ use super::codec;
 use super::deframer::Deframer;
 use super::error::LinkError;
 use super::fence::Claim;
-use super::frame::Frame;
-use super::outbox::{Outbox, UpState};
+use super::frame::{Accepted, Frame};
+use super::outbox::{Outbox, UpState, Writing};
 use super::sequence::Silence;
 use super::session::{Input, Output, Session, Up, Violation};
-use super::{Direction, LinkInfo, Pace, Pause, Shared};
+use super::window::{BadAck, Resumed};
+use super::{Direction, LinkInfo, LinkSource, Pace, Past, Pause, Shared};
 use crate::membership::LinkEvidence;
+use crate::supervise::Shutdown;
 use crate::types::Time;
 
 pub(super) struct Life {
@@ -27,46 +30,97 @@ pub(super) struct Life {
     link: LinkInfo,
     outbox: Arc<Outbox>,
     rtt: Rtt,
-    /// Given back last.
-    _claim: Option<Claim>,
+    /// Content is being handed on; if that never ends, some of it is lost.
+    handing_on: AtomicBool,
+    /// `Direction::In`. Given back last.
+    claim: Option<Claim>,
 }
 
 impl Life {
-    pub(super) fn begin(
+    /// A link that this node dialed; `said` is where the peer is.
+    pub(super) fn dialed(
+        shared: Arc<Shared>,
+        up: Up,
+        said: Accepted,
+        outbox: Arc<Outbox>,
+    ) -> Result<Self, LinkError> {
+        let (window, resumed) = shared.windows.resume(&up.peer, up.epoch, said)?;
+        if let Resumed::Again(items @ 1..) = resumed {
+            tracing::info!(peer = %up.peer, items, "a link goes on where its peer is");
+        }
+        let past = match resumed {
+            Resumed::Clean | Resumed::Again(_) => Past::Kept,
+            Resumed::Declared(_) => Past::Declared,
+            Resumed::Unknown(_) => Past::Unknown,
+        };
+        let attempt = up.epoch.attempt;
+        let (this, source) = Self::begin(shared, Direction::Out, up, past, outbox, None);
+        window.attach(attempt, source.clone());
+        this.up(source, Some(Writing { window, attempt }), None);
+        Ok(this)
+    }
+
+    /// A link that the peer dialed. The reader of its older epoch has ended.
+    pub(super) fn accepted(
+        shared: Arc<Shared>,
+        up: Up,
+        outbox: Arc<Outbox>,
+        claim: Claim,
+        session: &mut Session,
+    ) -> Self {
+        let past = if up.had_epoch { Past::Kept } else { Past::Unknown };
+        let (this, source) = Self::begin(shared, Direction::In, up, past, outbox, Some(claim));
+        let resumed = this.claim.as_ref().map(|claim| claim.resume(source.all_lost()));
+        let said = resumed.map(|(received, said)| {
+            session.resume(received);
+            said
+        });
+        this.up(source, None, said);
+        this
+    }
+
+    fn begin(
         shared: Arc<Shared>,
         direction: Direction,
         up: Up,
+        past: Past,
         outbox: Arc<Outbox>,
         claim: Option<Claim>,
-    ) -> Self {
-        let Up { peer, incarnation, epoch, had_epoch, position, answer } = up;
-        let link = LinkInfo { peer, incarnation, direction, epoch, had_epoch };
+    ) -> (Self, Arc<dyn LinkSource>) {
+        let Up { peer, incarnation, epoch, had_epoch, said: _ } = up;
+        let link = LinkInfo { peer, incarnation, direction, epoch, had_epoch, past };
         let rtt = Rtt::default();
         tracing::info!(
             peer = %link.peer, %incarnation, attempt = epoch.attempt,
             direction = super::board::direction_word(direction), "link up"
         );
-        shared.board.up(&link, rtt.clone(), outbox.clone());
-        let this = Self { shared, link, outbox, rtt, _claim: claim };
+        shared.board.up(&link, rtt.clone());
+        let handing_on = AtomicBool::new(false);
+        let this = Self { shared, link, outbox, rtt, handing_on, claim };
         let source = this.shared.handler.up(&this.link);
-        let state = this.shared.state.up(&this.link);
-        let up = UpState {
-            source,
-            state,
-            direction,
-            sent_bytes: bytes_counter(&this.link.peer, Direction::Out),
-        };
-        this.outbox.up(up, position, answer);
-        this.evidence(LinkEvidence::Up);
-        this
+        (this, source)
+    }
+
+    /// The router has been told; now the replicator, the writer, and with `said` the peer.
+    fn up(&self, source: Arc<dyn LinkSource>, writing: Option<Writing>, said: Option<Accepted>) {
+        let state = self.shared.state.up(&self.link);
+        let sent_bytes = bytes_counter(&self.link.peer, Direction::Out);
+        self.outbox.up(UpState { source, state, writing, sent_bytes }, said);
+        self.evidence(LinkEvidence::Up);
     }
 
     pub(super) const fn link(&self) -> &LinkInfo {
         &self.link
     }
 
-    /// Reads until the link ends. The future may be dropped at any time.
-    pub(super) async fn read<B>(&self, session: &mut Session, frames: &mut Deframer<B>) -> LinkError
+    /// Reads until the link ends, or `end` says so: what has come by then is handed on before. The future may be dropped at any time;
+    /// where that cuts off content that was being handed on, it counts as lost.
+    pub(super) async fn read<B>(
+        &self,
+        session: &mut Session,
+        frames: &mut Deframer<B>,
+        end: Shutdown,
+    ) -> LinkError
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
@@ -75,9 +129,12 @@ impl Life {
         let mut silence = Silence::new(most, self.shared.clock.now());
         let mut look = tokio::time::interval(most / 6);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let end = end.cancelled();
+        tokio::pin!(end);
         loop {
             let message = tokio::select! {
                 biased;
+                () = &mut end => return LinkError::Outdated,
                 message = frames.next() => message,
                 _ = look.tick() => {
                     if silence.look(self.shared.clock.now()) {
@@ -93,7 +150,10 @@ impl Life {
                 Err(error) => return error,
             };
             match pause {
-                Some(pause) => pause.await,
+                Some(pause) => {
+                    pause.await;
+                    self.handing_on.store(false, Ordering::Relaxed);
+                }
                 // A peer that always has more must not keep this task from being told to end.
                 None => tokio::task::coop::consume_budget().await,
             }
@@ -115,10 +175,19 @@ impl Life {
                     handler.jump(&self.link);
                 }
                 if !items.is_empty() {
+                    let received = session.received();
+                    // From here on these items don't come again: they are handed on, or lost and told.
+                    self.handing_on.store(true, Ordering::Relaxed);
+                    if let Some(claim) = &self.claim {
+                        claim.keep(received);
+                    }
                     let pace = handler.content(&self.link, items).map_err(LinkError::Malformed)?;
-                    let (upto, outbox) = (session.expected(), self.outbox.clone());
+                    let (upto, outbox) = (received.expected(), self.outbox.clone());
                     match pace {
-                        Pace::ReadOn => outbox.handed_on(upto, len),
+                        Pace::ReadOn => {
+                            self.handing_on.store(false, Ordering::Relaxed);
+                            outbox.handed_on(upto, len);
+                        }
                         Pace::Wait(pause) => {
                             return Ok(Some(Box::pin(async move {
                                 pause.await;
@@ -146,10 +215,7 @@ impl Life {
                 self.rtt.set(now.since(Time::from_micros(sent_us)));
             }
             Output::Acknowledged { upto } => {
-                self.outbox.acknowledged(upto).map_err(|bad| {
-                    let why = format!("{} is acknowledged, {} would be next", bad.upto, bad.next);
-                    LinkError::Malformed(why)
-                })?;
+                self.outbox.acknowledged(upto)?;
             }
             Output::Refused(refusal) => return Err(LinkError::PeerRefused(refusal)),
             output @ (Output::Send(_)
@@ -173,6 +239,9 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         self.outbox.close(None);
+        if self.handing_on.load(Ordering::Relaxed) {
+            self.shared.handler.jump(&self.link);
+        }
         self.shared.board.down(&self.link);
         self.shared.state.down(&self.link);
         self.shared.handler.down(&self.link);
@@ -182,6 +251,14 @@ impl Drop for Life {
 
 pub(super) fn decode(message: Bytes) -> Result<Frame, LinkError> {
     codec::decode(message).map_err(|bad| LinkError::Malformed(bad.to_string()))
+}
+
+impl From<BadAck> for LinkError {
+    fn from(BadAck { upto, next }: BadAck) -> Self {
+        Self::Malformed(format!(
+            "everything before {upto} is said to have arrived, {next} would be next"
+        ))
+    }
 }
 
 impl From<Violation> for LinkError {

@@ -20,6 +20,8 @@ mod receiver;
 mod rejected;
 mod replay;
 mod row;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rules;
 mod seal;
 mod seeds;
 mod shared;

@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
-
 use super::config::{MembershipConfig, MembershipError};
 use super::driver::{next_incarnation, store_incarnation};
 use super::envelope::INCARNATION_MAX;
@@ -17,6 +15,7 @@ use super::shared::{Core, Reply, Shared};
 use super::view::{Me, Timing, View};
 use super::wire::{Wire, WireConfig};
 use super::{MembershipHandle, driver, receiver};
+use crate::net::Datagrams;
 use crate::supervise::{Clock, Supervisor, Task};
 use crate::types::{Incarnation, NodeName, Replica};
 
@@ -35,12 +34,12 @@ impl Membership {
     /// `socket`: bound to the peer port. Takes up to a second per try for the seeds to answer.
     pub async fn start(
         config: MembershipConfig,
-        socket: UdpSocket,
+        socket: impl Into<Datagrams>,
         supervisor: &Supervisor,
         clock: Clock,
     ) -> Result<Self, MembershipError> {
         config.check()?;
-        let shared = Arc::new(prepare(config, socket, clock).await?);
+        let shared = Arc::new(prepare(config, socket.into(), clock).await?);
         let (taken, shutdown) = (shared.clone(), supervisor.shutdown().clone());
         let make = move || receiver::run(taken.clone(), shutdown.clone());
         let receiver = supervisor.spawn_restarting(Task::GossipReceiver, make);
@@ -61,7 +60,7 @@ impl Membership {
 
 async fn prepare(
     config: MembershipConfig,
-    socket: UdpSocket,
+    socket: Datagrams,
     clock: Clock,
 ) -> Result<Shared, MembershipError> {
     let bound = socket.local_addr().map_err(|source| MembershipError::Socket { source })?;

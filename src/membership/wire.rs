@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::net::UdpSocket;
 
 use super::bucket::Buckets;
 use super::envelope::{self, Control, Envelope, Kind, Piece, Sender};
@@ -17,6 +16,7 @@ use super::rejected::{Rejected, Rejections};
 use super::replay::Replay;
 use super::seal::{Keyring, NONCE_LEN};
 use super::seeds::Own;
+use crate::net::Datagrams;
 use crate::supervise::Clock;
 use crate::types::{Incarnation, NodeName, Time};
 
@@ -25,7 +25,7 @@ const SHOWN_FOR: Duration = Duration::from_secs(60);
 const SKEWED_MAX: usize = 64;
 
 pub(super) struct Wire {
-    socket: UdpSocket,
+    socket: Datagrams,
     clock: Clock,
     name: NodeName,
     own: Own,
@@ -81,7 +81,7 @@ pub(super) struct WireConfig {
 
 impl Wire {
     pub(super) fn new(
-        socket: UdpSocket,
+        socket: Datagrams,
         clock: Clock,
         keyring: Keyring,
         config: WireConfig,

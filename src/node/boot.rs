@@ -12,7 +12,7 @@ use super::drain::Departure;
 use super::identity::IncarnationFile;
 use super::log_level::LogLevels;
 use super::ports::{Bound, Ports};
-use super::{Node, NodeHandle, Parts, load, notices, readiness};
+use super::{Node, NodeHandle, Parts, Surroundings, load, notices, readiness};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::config::limits::LimitsHandle;
@@ -25,17 +25,20 @@ use crate::metrics::Exporter;
 use crate::replicator::{Replicator, ReplicatorConfig, SHARDS_SETTING};
 use crate::router::{Router, RouterConfig};
 use crate::status::{NodeFacts, Probe, ProbeDeps, StatusDeps, StatusHandle};
-use crate::supervise::{Clock, SharedCommands, Shutdown, Supervisor, Task};
+use crate::supervise::{SharedCommands, Shutdown, Supervisor, Task};
 use crate::telemetry::LogLevel;
 
-pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node> {
+pub(super) async fn start(
+    config: Config,
+    log: LogLevel,
+    Surroundings { network, clock }: Surroundings,
+) -> anyhow::Result<Node> {
     let Ports { grpc, links: links_listener, gossip, http, redis, bound } =
-        Ports::bind(&config.listen).await?;
+        Ports::bind(&config.listen, &*network).await?;
     let supervisor = Supervisor::new(Shutdown::new());
     // Before anything counts.
     let exporter = Arc::new(Exporter::install());
     let shutdown = supervisor.shutdown().clone();
-    let clock = Clock::new();
     let limits = LimitsHandle::new(config.limits.clone());
     let addresses = advertised(&config, bound);
 
@@ -54,7 +57,10 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
         clock,
     );
     let replicator = Replicator::start(
-        ReplicatorConfig::new(config.cluster.name.clone()),
+        ReplicatorConfig {
+            diff_interval: config.presence.diff_interval,
+            ..ReplicatorConfig::new(config.cluster.name.clone())
+        },
         Arc::new(membership.clone()),
         &supervisor,
         clock,
@@ -66,9 +72,15 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
             secrets: config.cluster.secrets.clone(),
             versions: link::VERSIONS,
             settings: BTreeMap::from([(SHARDS_SETTING.0.to_owned(), SHARDS_SETTING.1.to_string())]),
-            limits: LinkLimits { handshake: limits.get().handshake, ..LinkLimits::default() },
+            limits: LinkLimits {
+                handshake: limits.get().handshake,
+                window_bytes: limits.get().link_window,
+                window_age: limits.get().link_window_age,
+                ..LinkLimits::default()
+            },
         },
         Arc::new(membership.clone()),
+        network,
         supervisor.clone(),
         clock,
         router.link_handler(),
@@ -77,6 +89,7 @@ pub(super) async fn start(config: Config, log: LogLevel) -> anyhow::Result<Node>
     let broker = Broker::new(
         config.node.name.clone(),
         router.clone(),
+        replicator.clone(),
         membership.clone(),
         limits.clone(),
         &supervisor,

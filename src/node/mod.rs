@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::config::limits::LimitsHandle;
 use crate::link::LinksHandle;
 use crate::membership::{Addresses, MembershipHandle};
+use crate::net::{Host, SharedNetwork};
 use crate::replicator::ReplicatorHandle;
 use crate::router::RouterHandle;
 use crate::status::StatusHandle;
@@ -45,6 +46,20 @@ const END_TIME_MAX: Duration = Duration::from_secs(8);
 pub struct Node {
     handle: NodeHandle,
     log: LogLevels,
+}
+
+/// What a node stands in.
+#[derive(Debug)]
+pub struct Surroundings {
+    pub network: SharedNetwork,
+    pub clock: Clock,
+}
+
+impl Surroundings {
+    /// The operating system's.
+    pub fn of_host() -> Self {
+        Self { network: Arc::new(Host), clock: Clock::new() }
+    }
 }
 
 /// What others in this process may use of a node. Cheap to clone; keeps nothing running.
@@ -75,7 +90,16 @@ struct Parts {
 impl Node {
     /// Binds every port, then builds and starts the parts. When it returns, the node is joining; it becomes ready by itself.
     pub async fn start(config: Config, log: LogLevel) -> anyhow::Result<Self> {
-        boot::start(config, log).await
+        Self::start_in(config, log, Surroundings::of_host()).await
+    }
+
+    /// As `start`, on a network and by a clock that aren't the host's.
+    pub async fn start_in(
+        config: Config,
+        log: LogLevel,
+        surroundings: Surroundings,
+    ) -> anyhow::Result<Self> {
+        boot::start(config, log, surroundings).await
     }
 
     pub fn handle(&self) -> NodeHandle {

@@ -5,19 +5,20 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 
 use crate::config::ListenConfig;
+use crate::net::{self, Datagrams, Listener, Network};
 
 /// With port 0, TCP and UDP numbers are found apart: how often to look for one that is free in both.
 const PEER_PORT_TRIES_MAX: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Ports {
-    pub(super) grpc: TcpListener,
-    pub(super) links: TcpListener,
+    pub(super) grpc: Listener,
+    pub(super) links: Listener,
     /// The same number as `links`.
-    pub(super) gossip: UdpSocket,
+    pub(super) gossip: Datagrams,
     pub(super) http: Option<TcpListener>,
     pub(super) redis: Option<TcpListener>,
     pub(super) bound: Bound,
@@ -69,31 +70,23 @@ pub fn bind_reason(error: &io::Error) -> String {
 }
 
 impl Ports {
-    pub(super) async fn bind(listen: &ListenConfig) -> Result<Self, PortsError> {
+    pub(super) async fn bind(
+        listen: &ListenConfig,
+        network: &dyn Network,
+    ) -> Result<Self, PortsError> {
         let mut faults = Vec::new();
-        let mut keep = |flag, addr, result| match result {
-            Ok(bound) => Some(bound),
-            Err(error) => {
-                faults.push(PortFault { flag, addr, error });
-                None
-            }
-        };
-        let grpc = keep("--listen-grpc", listen.grpc, bind_tcp(listen.grpc).await);
+        let grpc = bind(network, listen.grpc).await;
+        let grpc = keep(&mut faults, "--listen-grpc", listen.grpc, grpc);
         let http = match listen.http {
-            Some(addr) => keep("--listen-http", addr, bind_tcp(addr).await).map(Some),
+            Some(addr) => keep(&mut faults, "--listen-http", addr, bind_tcp(addr).await).map(Some),
             None => Some(None),
         };
         let redis = match listen.redis {
-            Some(addr) => keep("--listen-redis", addr, bind_tcp(addr).await).map(Some),
+            Some(addr) => keep(&mut faults, "--listen-redis", addr, bind_tcp(addr).await).map(Some),
             None => Some(None),
         };
-        let peer = match bind_peer(listen.peer).await {
-            Ok(peer) => Some(peer),
-            Err(error) => {
-                faults.push(PortFault { flag: "--listen-peer", addr: listen.peer, error });
-                None
-            }
-        };
+        let peer = bind_peer(network, listen.peer).await;
+        let peer = keep(&mut faults, "--listen-peer", listen.peer, peer);
         match (grpc, http, redis, peer) {
             (
                 Some((grpc, grpc_addr)),
@@ -116,18 +109,37 @@ impl Ports {
     }
 }
 
-async fn bind_tcp(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(addr).await?;
+fn keep<T>(
+    faults: &mut Vec<PortFault>,
+    flag: &'static str,
+    addr: SocketAddr,
+    result: io::Result<T>,
+) -> Option<T> {
+    result.map_err(|error| faults.push(PortFault { flag, addr, error })).ok()
+}
+
+async fn bind(network: &dyn Network, addr: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
+    let listener = network.listen(addr).await?;
     let addr = listener.local_addr()?;
     Ok((listener, addr))
 }
 
-async fn bind_peer(addr: SocketAddr) -> io::Result<(TcpListener, UdpSocket, SocketAddr)> {
+/// For the fronts that stand on the operating system's sockets.
+async fn bind_tcp(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = net::bind_tcp(addr)?;
+    let addr = listener.local_addr()?;
+    Ok((listener, addr))
+}
+
+async fn bind_peer(
+    network: &dyn Network,
+    addr: SocketAddr,
+) -> io::Result<(Listener, Datagrams, SocketAddr)> {
     let mut tries = 0;
     loop {
         tries += 1;
-        let (links, bound) = bind_tcp(addr).await?;
-        match UdpSocket::bind(bound).await {
+        let (links, bound) = bind(network, addr).await?;
+        match network.datagrams(bound).await {
             Ok(gossip) => return Ok((links, gossip, bound)),
             Err(error)
                 if addr.port() == 0
@@ -146,6 +158,7 @@ mod tests {
 
     use super::Ports;
     use crate::config::ListenConfig;
+    use crate::net::Host;
 
     fn any() -> SocketAddr {
         ([127, 0, 0, 1], 0).into()
@@ -155,7 +168,7 @@ mod tests {
     async fn free_ports_are_bound_and_told() {
         let listen =
             ListenConfig { grpc: any(), peer: any(), http: Some(any()), redis: Some(any()) };
-        let ports = Ports::bind(&listen).await.unwrap();
+        let ports = Ports::bind(&listen, &Host).await.unwrap();
         assert_eq!(ports.gossip.local_addr().unwrap(), ports.links.local_addr().unwrap());
         assert_eq!(ports.bound.peer, ports.links.local_addr().unwrap());
         assert_eq!(ports.bound.grpc, ports.grpc.local_addr().unwrap());
@@ -163,7 +176,7 @@ mod tests {
         assert_eq!(ports.bound.redis, Some(ports.redis.as_ref().unwrap().local_addr().unwrap()));
 
         let listen = ListenConfig { http: None, redis: None, ..listen };
-        let bound = Ports::bind(&listen).await.unwrap().bound;
+        let bound = Ports::bind(&listen, &Host).await.unwrap().bound;
         assert_eq!((bound.http, bound.redis), (None, None));
     }
 
@@ -178,7 +191,7 @@ mod tests {
             http: Some(http.local_addr().unwrap()),
             redis: None,
         };
-        let told = Ports::bind(&listen).await.unwrap_err().to_string();
+        let told = Ports::bind(&listen, &Host).await.unwrap_err().to_string();
         let lines: Vec<&str> = told.lines().collect();
         assert_eq!(lines.len(), 3, "{told}");
         for (line, (flag, addr)) in lines.iter().zip([

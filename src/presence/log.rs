@@ -94,8 +94,12 @@ impl Log {
         self.lines.get(first + most).map(|line| line.at)
     }
 
-    /// What operations in (from, to] removed, each with the claim that stands at the end of its chain of successors: where one took
-    /// another's place and then went for a third, the first went for the third.
+    /// What somebody who is told of (from, to] must hear is gone: what was there at `from` and was removed by operations up to `to`; and
+    /// what was added in between and has a successor, whenever it went. (Of the rest that was added and isn't there any more, that
+    /// it is not told of says enough.)
+    ///
+    /// Each with the claim that stands at the end of its chain of successors: where one took another's place and then went for a
+    /// third, the first went for the third.
     pub(super) fn removals(&self, replica: &Replica, from: u64, to: u64) -> Vec<Removal> {
         let first = self.lines.partition_point(|line| line.at <= from);
         let fates: HashMap<u64, &Because> =
@@ -114,9 +118,12 @@ impl Log {
                 Because::Elsewhere(dot) => Some(Dot::clone(dot)),
             }
         };
-        let lines = self.lines.iter().skip(first).take_while(|line| line.at <= to);
+        let told = |line: &&Line| match line.counter <= from {
+            true => line.at <= to,
+            false => line.counter <= to && line.because != Because::Left,
+        };
+        let lines = self.lines.iter().skip(first).filter(told);
         let removal = |line: &Line| Removal { counter: line.counter, because: fate(line) };
-        // Of what came and went inside the interval, only a successor matters.
         lines.map(removal).filter(|one| one.counter <= from || one.because.is_some()).collect()
     }
 }

@@ -28,7 +28,9 @@ pub use delta::{Answer, Delta, Dot, Entry, Kind, MergeError, Merged, Removal, Ro
 pub use diff::{Change, Diff};
 #[doc(hidden)]
 pub use plant::Plant;
-pub use requests::{Handed, Outcome, Owner, Track, TrackError, Tracked, Untrack, Untracked};
+pub use requests::{
+    Handed, NOBODY, Outcome, Owner, Track, TrackError, Tracked, Untrack, Untracked,
+};
 pub use shown::{Count, Reference, Report, Shown};
 pub use tracker::Tracker;
 

@@ -1,11 +1,11 @@
 //! Which of several claims of one presence shows.
 //!
 //! Of one session the claim of its latest attachment counts (epoch, then claim number), however many hands its older claims went
-//! through; between sessions whoever claimed last does (claim number). Ties fall to the higher replica: the same on all nodes.
+//! through; between sessions whoever claimed last does (claim number), and anybody rather than nobody. Ties fall to the higher replica: the same on all nodes.
 
-use super::Plant;
 use super::replica::Replicas;
 use super::set::{Set, Slot};
+use super::{NOBODY, Plant};
 
 /// One of a presence's claims.
 pub(super) type Candidate<'a> = (u32, &'a Slot);
@@ -35,7 +35,9 @@ impl<'a> Order<'a> {
     /// `a` counts rather than `b`, of different sessions.
     fn between(self, a: &Slot, b: &Slot) -> bool {
         let replica = |slot: &Slot| &self.replicas[slot.replica].replica;
-        let by_number = a.claim.number().cmp(&b.claim.number());
+        // What was released counts only where nobody has it.
+        let by_owner = (a.claim.session() != NOBODY).cmp(&(b.claim.session() != NOBODY));
+        let by_number = by_owner.then_with(|| a.claim.number().cmp(&b.claim.number()));
         by_number.then_with(|| replica(a).cmp(replica(b))).is_gt()
     }
 

@@ -27,6 +27,9 @@ pub struct Track {
     pub revision: u64,
 }
 
+/// The owner of what was released.
+pub const NOBODY: SessionId = SessionId([0; 16]);
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Untrack {
     pub topic: Topic,

@@ -36,7 +36,7 @@ pub(super) struct Session {
     pub(super) epoch: u64,
     pub(super) linger: Duration,
     pub(super) state: State,
-    /// How many claims of this node it owns here; released ones don't count.
+    /// How many claims of this node it owns here.
     pub(super) holds: usize,
     pub(super) expires: Option<Time>,
     /// Hashes of presences.

@@ -80,7 +80,7 @@ impl Shown {
         &self.node
     }
 
-    /// The owner.
+    /// The owner; [`super::NOBODY`] where it was released and nobody has adopted it yet.
     pub fn session(&self) -> SessionId {
         self.session
     }

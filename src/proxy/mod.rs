@@ -106,7 +106,17 @@ impl Proxy {
         clock: Clock,
         target: SocketAddr,
     ) -> io::Result<ProxyHandle> {
-        let (place, udp) = bind_both()?;
+        Self::start_at(Ipv4Addr::LOCALHOST, supervisor, clock, target)
+    }
+
+    /// As `start`, on another address of this host.
+    pub fn start_at(
+        at: Ipv4Addr,
+        supervisor: &Supervisor,
+        clock: Clock,
+        target: SocketAddr,
+    ) -> io::Result<ProxyHandle> {
+        let (place, udp) = bind_both(at)?;
         let addr = udp.local_addr()?;
         let listener = door::listen(addr)?;
         udp.set_nonblocking(true)?;
@@ -251,11 +261,11 @@ fn add(counter: &AtomicU64, by: u64) {
 }
 
 /// One number for both. The TCP socket is bound and never listens: it keeps the number ours while the door is shut.
-fn bind_both() -> io::Result<(Socket, UdpSocket)> {
+fn bind_both(at: Ipv4Addr) -> io::Result<(Socket, UdpSocket)> {
     let mut tries = 0;
     loop {
         tries += 1;
-        let place = door::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let place = door::bind(SocketAddr::from((at, 0)))?;
         let addr = place.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
         match UdpSocket::bind(addr) {
             Ok(udp) => return Ok((place, udp)),

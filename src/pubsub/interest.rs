@@ -280,6 +280,9 @@ impl PeerInterest {
 }
 
 #[cfg(test)]
+mod world;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

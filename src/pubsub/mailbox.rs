@@ -7,7 +7,8 @@
 //!
 //! Everything is one value under one mutex, so each call is atomic: the tests over sequences of calls cover every interleaving.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -26,12 +27,19 @@ const GAP_COST: usize = 256;
 /// What a reply costs besides its bytes: many small ones pin more than they say.
 const EVENT_OVERHEAD: usize = 128;
 
+/// Writes what waits from the thread that has put it there, so that the writer's task need not be woken for it.
+pub trait DirectWriter: fmt::Debug + Send + Sync {
+    /// Takes and writes what can be written without waiting. False: the task must go on.
+    fn write(&self, mailbox: &Mailbox) -> bool;
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Mailbox {
     id: u64,
     session: SessionId,
     each_match: bool,
+    direct: OnceLock<Weak<dyn DirectWriter>>,
     state: Mutex<State>,
 }
 
@@ -79,7 +87,8 @@ pub enum Entry {
 }
 
 impl Entry {
-    fn cost(&self) -> usize {
+    /// What it pins, near enough.
+    pub fn cost(&self) -> usize {
         match self {
             Self::Batch(batch) => batch.cost(),
             Self::Match(run) => run.cost(),
@@ -100,6 +109,8 @@ impl Entry {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MailboxReport {
     pub bytes: usize,
+    /// Taken, and not yet settled.
+    pub unsettled: usize,
     pub limit: usize,
     /// Messages taken by the writer.
     pub delivered: u64,
@@ -126,13 +137,16 @@ impl Mailbox {
         }
     }
 
-    /// A link's outbox.
+    /// For the links to a peer. What is taken counts until it is settled.
     pub fn outbox(id: u64, limit: usize) -> Self {
-        Self::with_reason(id, SessionId([0; 16]), limit, GapReason::Link)
+        let mut mailbox = Self::with_reason(id, SessionId([0; 16]), limit, GapReason::Link);
+        mailbox.state.get_mut().keeps = true;
+        mailbox
     }
 
     fn with_reason(id: u64, session: SessionId, limit: usize, reason: GapReason) -> Self {
-        Self { id, session, each_match: false, state: Mutex::new(State::new(limit, reason)) }
+        let state = Mutex::new(State::new(limit, reason));
+        Self { id, session, each_match: false, direct: OnceLock::new(), state }
     }
 
     pub fn id(&self) -> u64 {
@@ -148,14 +162,54 @@ impl Mailbox {
         self.each_match
     }
 
+    /// From now on who publishes may write for it. Said once, before it is subscribed to anything.
+    pub fn set_direct(&self, writer: Weak<dyn DirectWriter>) {
+        let _ = self.direct.set(writer);
+    }
+
+    pub(super) fn is_direct(&self) -> bool {
+        self.direct.get().is_some()
+    }
+
     /// `now` tells whether the writer makes progress.
     pub fn push(&self, batch: &Arc<Batch>, now: Time) -> Pushed {
+        let (pushed, waker) = self.push_asleep(batch, now);
+        wake(waker);
+        pushed
+    }
+
+    /// As `push`; a writer that sleeps is not woken, but left to the caller, who owes it `write_or_wake`.
+    pub(super) fn push_asleep(&self, batch: &Arc<Batch>, now: Time) -> (Pushed, Option<Waker>) {
         self.push_entry(|| Entry::Batch(batch.clone()), batch, batch.cost(), now)
     }
 
-    /// One copy more, by pattern.
-    pub fn push_match(&self, run: &Arc<PatternRun>, now: Time) -> Pushed {
+    /// One copy more, by pattern. As `push_asleep`.
+    pub(super) fn push_match_asleep(
+        &self,
+        run: &Arc<PatternRun>,
+        now: Time,
+    ) -> (Pushed, Option<Waker>) {
         self.push_entry(|| Entry::Match(run.clone()), run.batch(), run.cost(), now)
+    }
+
+    /// What `push_asleep` left is written here and now, or by its task. Outside all locks.
+    pub(super) fn write_or_wake(&self, waker: Waker) {
+        let direct = self.direct.get().and_then(Weak::upgrade);
+        if direct.is_some_and(|direct| direct.write(self)) {
+            let mut state = self.state.lock();
+            if state.closed.is_none() && state.next().is_none() {
+                // It sleeps on.
+                state.rest();
+                state.writer.get_or_insert(waker);
+                return;
+            }
+        }
+        waker.wake();
+    }
+
+    /// The writer is awake, and looks at the mailbox before it sleeps: nothing need wake it until then.
+    pub fn note_awake(&self) {
+        self.state.lock().writer = None;
     }
 
     fn push_entry(
@@ -164,15 +218,14 @@ impl Mailbox {
         batch: &Batch,
         cost: usize,
         now: Time,
-    ) -> Pushed {
+    ) -> (Pushed, Option<Waker>) {
         let mut state = self.state.lock();
         let pushed = state.push(entry, batch, cost, now);
         let waker = state.waker();
         let room = if state.closed.is_some() { state.waited() } else { Vec::new() };
         drop(state);
-        wake(waker);
         room.into_iter().for_each(Waker::wake);
-        pushed
+        (pushed, waker)
     }
 
     /// Puts a report of loss in its place. Never dropped; an equal one that would follow it at once is left out.
@@ -206,7 +259,7 @@ impl Mailbox {
     /// comes before its first message, and no message is missed in between.
     pub fn push_held(self: &Arc<Self>, run: Bytes) -> Hold {
         let mut state = self.state.lock();
-        let at = state.queue.len();
+        let at = u32::try_from(state.queue.len()).unwrap_or(u32::MAX);
         state.held_from.get_or_insert(at);
         if state.closed.is_none() {
             state.append(Entry::Event(run));
@@ -249,6 +302,17 @@ impl Mailbox {
             drop(state);
             room.into_iter().for_each(Waker::wake);
         }
+    }
+
+    /// Entries of an outbox that cost so much, or so much of what they cost, are pinned no more.
+    pub fn settle(&self, cost: usize) {
+        let mut state = self.state.lock();
+        state.settle(cost);
+        let waker = state.waker();
+        let room = state.waited();
+        drop(state);
+        wake(waker);
+        room.into_iter().for_each(Waker::wake);
     }
 
     /// As `poll_take`, with the entries as they are.
@@ -382,6 +446,7 @@ impl Mailbox {
         let state = self.state.lock();
         MailboxReport {
             bytes: state.bytes,
+            unsettled: state.unsettled,
             limit: state.limit,
             delivered: state.delivered,
             dropped: state.dropped,

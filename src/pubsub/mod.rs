@@ -21,7 +21,7 @@ mod subscribers;
 
 pub use batch::{Batch, Origin};
 pub use gap::{Gap, GapReason};
-pub use mailbox::{Copies, Mailbox};
+pub use mailbox::{Copies, DirectWriter, Mailbox};
 pub use messages::{Messages, MessagesBuilder, Span};
 pub use registry::Registry;
 pub use resp::{PatternRun, Resp};

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
 
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
@@ -22,7 +23,7 @@ mod push;
 
 const STRIPES: usize = 1024;
 /// Up to so many subscribers are pushed to in one go.
-const SLICE: usize = 512;
+const SLICE: usize = 256;
 
 /// Who is to get a batch that starts here.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +52,20 @@ pub struct Delivery {
     pub outboxes: SmallVec<[Pushed; 8]>,
     /// Over half full, and draining.
     pub slow: Option<Arc<Mailbox>>,
+    /// Writers that have something to write and sleep: they are written for, or woken, outside the topic's lock.
+    asleep: Vec<(Arc<Mailbox>, Waker)>,
+}
+
+impl Delivery {
+    fn write(&mut self) {
+        for (mailbox, waker) in std::mem::take(&mut self.asleep) {
+            mailbox.write_or_wake(waker);
+        }
+    }
+
+    fn wake(&mut self) {
+        self.asleep.drain(..).for_each(|(_, waker)| waker.wake());
+    }
 }
 
 /// See the module.
@@ -169,7 +184,13 @@ impl Registry {
         let turn = {
             let mut stripe = self.stripe(topic).lock();
             match stripe.get_mut(topic).filter(|entry| entry.needs_turns()) {
-                None => return self.publish_at_once(topic, &stripe, count, now, targets, make),
+                None => {
+                    let (first, mut delivery) =
+                        self.publish_at_once(topic, &stripe, count, now, targets, make);
+                    drop(stripe);
+                    delivery.write();
+                    return (first, delivery);
+                }
                 Some(entry) => entry.turn(),
             }
         };
@@ -177,7 +198,11 @@ impl Registry {
         let (first, batch, delivery) = {
             let mut stripe = self.stripe(topic).lock();
             let Some(entry) = stripe.get_mut(topic).filter(|entry| entry.needs_turns()) else {
-                return self.publish_at_once(topic, &stripe, count, now, targets, make);
+                let (first, mut delivery) =
+                    self.publish_at_once(topic, &stripe, count, now, targets, make);
+                drop(stripe);
+                delivery.write();
+                return (first, delivery);
             };
             let first = self.numbers.fetch_add(count.into(), Ordering::Relaxed);
             let batch = Arc::new(make(first));
@@ -229,6 +254,8 @@ impl Registry {
             else {
                 let mut delivery = Delivery::default();
                 self.deliver_at_once(batch, &stripe, now, &mut delivery);
+                drop(stripe);
+                delivery.write();
                 return delivery;
             };
             let mut delivery = Delivery::default();
@@ -251,6 +278,8 @@ impl Registry {
             None => {
                 let mut delivery = Delivery::default();
                 self.deliver_at_once(batch, &stripe, now, &mut delivery);
+                drop(stripe);
+                delivery.write();
                 Ok(delivery)
             }
         }

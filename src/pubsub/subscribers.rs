@@ -12,9 +12,13 @@ const INDEX_FROM: usize = 16;
 pub(super) struct Subscribers {
     list: Vec<Arc<Mailbox>>,
     /// Position of each mailbox by its id, once the list is long.
-    index: Option<HashMap<u64, u32>>,
+    #[expect(
+        clippy::box_collection,
+        reason = "nearly every topic has none, and pays for its room"
+    )]
+    index: Option<Box<HashMap<u64, u32>>>,
     /// While a push goes over the list in slices: the first position not yet pushed to.
-    cursor: Option<usize>,
+    cursor: Option<u32>,
 }
 
 impl Subscribers {
@@ -43,6 +47,10 @@ impl Subscribers {
             return false;
         }
         let at = u32::try_from(self.list.len()).expect("fewer than 4 billion subscribers");
+        if self.list.is_empty() {
+            // Most topics have one.
+            self.list.reserve_exact(1);
+        }
         self.list.push(mailbox.clone());
         match &mut self.index {
             Some(index) => {
@@ -51,7 +59,7 @@ impl Subscribers {
             None if self.list.len() > INDEX_FROM => {
                 let index =
                     self.list.iter().enumerate().map(|(at, one)| (one.id(), at as u32)).collect();
-                self.index = Some(index);
+                self.index = Some(Box::new(index));
             }
             None => {}
         }
@@ -61,10 +69,10 @@ impl Subscribers {
     /// False: it was not there.
     pub(super) fn remove(&mut self, mailbox: u64) -> bool {
         let Some(mut at) = self.position(mailbox) else { return false };
-        if let Some(cursor) = self.cursor.as_mut().filter(|cursor| at < **cursor) {
+        if let Some(cursor) = self.cursor.as_mut().filter(|cursor| at < **cursor as usize) {
             // The last one takes the place that is freed. So that a slice to come finds it, free a place at the border instead.
             *cursor -= 1;
-            let border = *cursor;
+            let border = *cursor as usize;
             self.list.swap(at, border);
             if let Some(index) = &mut self.index {
                 index.insert(self.list[at].id(), at as u32);
@@ -89,13 +97,13 @@ impl Subscribers {
 
     /// The next slice of at most `most`; None when all have had theirs, which ends the push.
     pub(super) fn next_slice(&mut self, most: usize) -> Option<&[Arc<Mailbox>]> {
-        let start = self.cursor?;
+        let start = self.cursor? as usize;
         if start >= self.list.len() {
             self.cursor = None;
             return None;
         }
         let end = self.list.len().min(start + most);
-        self.cursor = Some(end);
+        self.cursor = Some(u32::try_from(end).expect("fewer than 4 billion subscribers"));
         Some(&self.list[start..end])
     }
 

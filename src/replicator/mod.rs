@@ -11,6 +11,8 @@ mod hand_over;
 mod lane;
 mod links;
 mod members;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rules;
 mod run;
 mod shard;
 mod source;
@@ -37,7 +39,7 @@ use crate::presence::{
     Count, Diff, Owner, SHARDS, Track, TrackError, Tracked, Tracker, Untrack, Untracked, shard_of,
 };
 use crate::supervise::{Clock, Supervisor, Task};
-use crate::types::{ClusterName, NodeName, SessionId, Time, Topic, TopicHasher};
+use crate::types::{ClusterName, Namespace, NodeName, SessionId, Time, Topic, TopicHasher};
 
 pub use self::hand_over::HandedOver;
 pub use self::update::{
@@ -293,6 +295,11 @@ impl ReplicatorHandle {
 
     pub fn count(&self, topic: &Topic) -> Count {
         self.0.shards.lock(shard_of(topic)).tracker.count(topic)
+    }
+
+    /// How many presences of the namespace show, whoever owns them.
+    pub fn presences_in(&self, namespace: &Namespace) -> usize {
+        self.0.shards.presences_in(namespace)
     }
 
     /// The first update comes at the topic's next tick, at once where it has been quiet.

@@ -14,7 +14,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::watch::pending::{Pending, Step};
 use crate::metrics::names;
 use crate::presence::{Change, Count, Diff, Report, SHARDS, Shown, Tracker, shard_of};
-use crate::types::{NodeName, Replica, Time, Topic};
+use crate::types::{Namespace, NodeName, Replica, Time, Topic};
 
 /// So many times of own operations are remembered, to tell how old the oldest is that a link sends.
 const MARKS_MAX: usize = 256;
@@ -26,6 +26,8 @@ pub(super) struct Shards {
     own: [AtomicU64; SHARDS],
     me: RwLock<Replica>,
     counters: Counters,
+    /// How many show, of each namespace that has any.
+    namespaces: Mutex<HashMap<Namespace, isize>>,
     /// Told when a watched topic has news or a newcomer.
     pub(super) news: tokio::sync::Notify,
 }
@@ -87,6 +89,7 @@ impl Shards {
                 leaves: count("leave"),
                 updates: count("update"),
             },
+            namespaces: Mutex::default(),
             news: tokio::sync::Notify::new(),
         }
     }
@@ -154,7 +157,38 @@ impl Shards {
         }
     }
 
+    pub(super) fn presences_in(&self, namespace: &Namespace) -> usize {
+        self.namespaces
+            .lock()
+            .get(namespace)
+            .map_or(0, |count| usize::try_from(*count).unwrap_or(0))
+    }
+
+    /// Changes of one operation are mostly of one namespace.
+    fn count_namespaces(&self, diff: &Diff) {
+        let step = |change: &Change| match (&change.before, &change.after) {
+            (None, Some(_)) => 1_isize,
+            (Some(_), None) => -1,
+            _ => 0,
+        };
+        for run in diff.0.chunk_by(|a, b| a.topic.namespace() == b.topic.namespace()) {
+            let by: isize = run.iter().map(step).sum();
+            if by == 0 {
+                continue;
+            }
+            let namespace = run[0].topic.namespace();
+            let mut namespaces = self.namespaces.lock();
+            // Counted without the shard's lock, so that a leave may be counted before its join: below zero for a moment.
+            let count = namespaces.entry(namespace.clone()).or_default();
+            *count += by;
+            if *count == 0 {
+                namespaces.remove(namespace);
+            }
+        }
+    }
+
     fn count(&self, diff: &Diff) {
+        self.count_namespaces(diff);
         let (mut joins, mut leaves, mut updates) = (0, 0, 0);
         for change in &diff.0 {
             match (&change.before, &change.after) {

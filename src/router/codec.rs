@@ -216,7 +216,7 @@ fn pattern_interest(pattern: &Pattern, subscriptions: u32) -> pb::PatternInteres
 
 fn parse_pattern(one: &pb::PatternInterest) -> Result<Change, CodecError> {
     let namespace = Namespace::parse(&one.namespace).map_err(|_| CodecError::Bad("namespace"))?;
-    if one.pattern.is_empty() || one.pattern.len() > TOPIC_LEN_CEILING {
+    if one.pattern.len() > TOPIC_LEN_CEILING {
         return Err(CodecError::Bad("pattern"));
     }
     let pattern = Pattern { namespace, glob: one.pattern[..].into() };
@@ -261,6 +261,21 @@ pub(super) fn item(entry: &Entry) -> Bytes {
         // Nobody puts these into an outbox.
         Entry::Match(_) => Bytes::new(),
     }
+}
+
+/// What stands for an item that was given up after it had been written: a batch is counted in a gap, anything else is short already.
+pub(super) fn summary(item: &Bytes) -> Bytes {
+    let Ok(pb::Item { kind: Some(pb::item::Kind::Batch(batch)) }) = pb::Item::decode(item.clone())
+    else {
+        return item.clone();
+    };
+    let gap = pb::Gap {
+        namespace: batch.namespace,
+        topic: Bytes::copy_from_slice(&batch.topic),
+        missing: batch.count.into(),
+        certain: true,
+    };
+    pb::Item { kind: Some(pb::item::Kind::Gap(gap)) }.encode_to_vec().into()
 }
 
 pub(super) fn marker(ticket: u64) -> Bytes {

@@ -1,7 +1,7 @@
 //! What this node keeps of one peer: its interest, the outbox to it, how far it has applied this node's interest.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Weak};
 
 use metrics::Counter;
@@ -11,6 +11,7 @@ use super::source::Source;
 use crate::link::LinkInfo;
 use crate::metrics::names;
 use crate::pubsub::interest::PeerInterest;
+use crate::pubsub::mailbox::Closed;
 use crate::pubsub::{Gap, GapReason, Mailbox};
 use crate::types::{Incarnation, NodeName, Time, Topic};
 
@@ -25,8 +26,10 @@ pub(super) struct Lane {
     /// The peer's name as batches carry it.
     pub(super) origin: Arc<str>,
     pub(super) interest: RwLock<PeerInterest>,
-    /// While the link to the peer is up.
+    /// What is published for the peer, whether a link to it is up or not. None: its interest is not known, or no longer.
     pub(super) outbox: RwLock<Option<Arc<Mailbox>>>,
+    /// The link to it is up.
+    pub(super) linked: AtomicBool,
     pub(super) state: Mutex<LaneState>,
     pub(super) forwarded: Forwarded,
 }
@@ -54,14 +57,19 @@ impl std::fmt::Debug for Up {
 pub(super) struct LaneState {
     pub(super) out: Option<Up>,
     pub(super) inward: Option<Up>,
-    /// Whose interest `Lane::interest` is.
-    pub(super) interest_of: Incarnation,
-    /// It has been told whether this node took publishes before it had any interest of that incarnation.
+    /// Of this node and the peer: whose interest `Lane::interest` is, and who may get what is in the outbox.
+    pub(super) pair: Option<(Incarnation, Incarnation)>,
+    /// What links to the peer send from. `Lane::outbox` is the same once the peer's interest is known.
+    pub(super) outbox: Option<Arc<Mailbox>>,
+    /// What was kept for it was given up, and nobody has told its subscribers.
+    pub(super) owes_gap: bool,
+    /// Since when there has been no link to it, after there was one.
+    pub(super) out_gone_since: Option<Time>,
+    /// Its subscribers know that what this node published before it had their interest may be lost; or the peer has yet to be told
+    /// whether there was any.
     pub(super) introduced: bool,
     /// The version of this node's interest that the peer has applied on the link that is up.
     pub(super) applied: Option<u64>,
-    /// Something may have been lost on the way here, up to the peer's first acknowledgement on this link.
-    pub(super) gap_due: bool,
     /// It did not confirm in time when this node's interest was at this version; nobody waits for it before it has caught up with that.
     pub(super) missed: Option<u64>,
     pub(super) unconfirmed: VecDeque<Unconfirmed>,
@@ -71,7 +79,7 @@ pub(super) struct LaneState {
     pub(super) heard: Option<Incarnation>,
     /// Since when there has been no link from it, after there was one.
     pub(super) gone_since: Option<Time>,
-    /// Subscribers have been told that this incarnation is lost, since its last link.
+    /// Subscribers have been told that what this incarnation might still send is lost, since its last link.
     pub(super) lost_told: bool,
     /// It said that it leaves, and had sent what it had by then.
     pub(super) leaving: bool,
@@ -86,12 +94,18 @@ pub(super) struct Unconfirmed {
 }
 
 impl Lane {
+    /// Would a publish be handed to it now?
+    pub(super) fn is_linked(&self) -> bool {
+        self.outbox.read().is_some()
+    }
+
     pub(super) fn new(name: &NodeName, forwarded: &Arc<AtomicU64>) -> Self {
         Self {
             name: name.clone(),
             origin: name.as_str().into(),
             interest: RwLock::default(),
             outbox: RwLock::default(),
+            linked: AtomicBool::new(false),
             state: Mutex::default(),
             forwarded: Forwarded {
                 peer: metrics::counter!(names::MESSAGES_FORWARDED, "peer" => name.as_str().to_owned()),
@@ -100,14 +114,36 @@ impl Lane {
         }
     }
 
+    /// Nothing more is kept for the peer, nor its interest. A publish that has seen the interest, and not yet the outbox, finds it closed.
+    pub(super) fn give_up(&self, state: &mut LaneState) {
+        state.pair = None;
+        self.outbox.write().take();
+        if let Some(outbox) = state.outbox.take() {
+            outbox.close(Closed::Reason("what was kept for the peer is given up".to_owned()));
+        }
+        *self.interest.write() = PeerInterest::default();
+    }
+
+    /// The peer's interest is known: what matches it is kept from here on, behind a gap for what was not.
+    pub(super) fn open_outbox(&self, state: &mut LaneState) {
+        if self.outbox.read().is_some() {
+            return;
+        }
+        let Some(outbox) = &state.outbox else { return };
+        if std::mem::take(&mut state.owes_gap) {
+            outbox.push_gap(Gap::possible(None, GapReason::Link));
+        }
+        *self.outbox.write() = Some(outbox.clone());
+    }
+
     /// What a gap names of these topics. None: any.
     pub(super) fn nameable(topics: Vec<Topic>) -> Vec<Topic> {
         if topics.len() > GAP_TOPICS_MAX { Vec::new() } else { topics }
     }
 
-    /// Something of a member that is no more may have been lost.
-    pub(super) fn lost(&self) -> Gap {
-        Gap::possible(Some(self.origin.clone()), GapReason::MemberLost)
+    /// Something of a member that is no more, or whose link has been gone for too long, may have been lost.
+    pub(super) fn lost(&self, reason: GapReason) -> Gap {
+        Gap::possible(Some(self.origin.clone()), reason)
     }
 
     /// A gap that says which topics' messages of this peer may be missing.

@@ -1,6 +1,7 @@
 //! What links bring: interest, content, answers. Called from the links' own tasks.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -8,9 +9,7 @@ use super::codec::{self, Control, Item};
 use super::lane::{Lane, Up};
 use super::source::Source;
 use super::{Router, SessionKnown};
-use crate::link::{Direction, LinkHandler, LinkInfo, LinkSource, Pace};
-use crate::pubsub::interest::PeerInterest;
-use crate::pubsub::mailbox::Closed;
+use crate::link::{Direction, LinkHandler, LinkInfo, LinkSource, Pace, Past};
 use crate::pubsub::{Batch, Gap, GapReason, Mailbox};
 use crate::types::Topic;
 
@@ -35,10 +34,12 @@ impl LinkHandler for Router {
         let is_this = |up: &Option<Up>| up.as_ref().is_some_and(|up| up.link.epoch == link.epoch);
         match link.direction {
             Direction::Out if is_this(&state.out) => {
-                state.out = None;
-                if let Some(outbox) = lane.outbox.write().take() {
-                    outbox.close(Closed::Reason("the link is down".to_owned()));
+                // What is kept for the peer stays, and its interest: the next link goes on from there.
+                if let Some(up) = state.out.take() {
+                    up.source.retire();
                 }
+                lane.linked.store(false, Ordering::Release);
+                state.out_gone_since = Some(self.clock.now());
                 drop(state);
                 self.deliveries.gone(&link.peer);
                 self.whereabouts.gone(&link.peer);
@@ -85,7 +86,7 @@ impl LinkHandler for Router {
                 self.whereabouts.answer(ticket, &link.peer, known, self.clock.now());
             }
             (Direction::Out, Control::Sync { ticket }) => {
-                if let Some(outbox) = &*lane.outbox.read() {
+                if let Some(outbox) = &lane.state.lock().outbox {
                     outbox.push_event(codec::marker(ticket));
                 }
             }
@@ -166,7 +167,7 @@ impl LinkHandler for Router {
     }
 
     fn jump(&self, link: &LinkInfo) {
-        tracing::warn!(peer = %link.peer, "content numbers were skipped");
+        tracing::warn!(peer = %link.peer, "content was skipped, or cut off while it was handed on");
         let lane = self.lane(&link.peer);
         self.tell_everybody(&Gap::possible(Some(lane.origin.clone()), GapReason::Link));
     }
@@ -188,36 +189,49 @@ impl LinkHandler for Router {
 
 impl Router {
     fn up_outgoing(&self, lane: &Lane, link: &LinkInfo) -> Arc<dyn LinkSource> {
-        let limit = self.limits.get().link_window;
-        let outbox = Arc::new(Mailbox::outbox(self.next_mailbox(), limit));
-        let source = Arc::new(Source::outgoing(outbox.clone(), lane.forwarded.clone()));
+        let pair = Some((link.epoch.sender, link.epoch.receiver));
         let mut state = lane.state.lock();
-        if state.interest_of != link.incarnation {
-            state.interest_of = link.incarnation;
-            state.introduced = false;
-            *lane.interest.write() = PeerInterest::default();
+        if let Some(before) = state.out.take() {
+            before.source.retire();
         }
-        if let Some(before) = lane.outbox.write().replace(outbox) {
-            before.close(Closed::Reason("the link was renewed".to_owned()));
+        if link.past != Past::Kept || state.pair != pair {
+            lane.give_up(&mut state);
+            state.pair = pair;
+            // A peer that has declared everything lost has told its subscribers, up to where this node has its interest again. One that
+            // expects to go on is told in its place.
+            state.introduced = link.past != Past::Unknown;
+            state.owes_gap = link.past == Past::Kept;
         }
+        let outbox = state.outbox.get_or_insert_with(|| {
+            Arc::new(Mailbox::outbox(self.next_mailbox(), self.limits.get().link_window))
+        });
+        let source = Arc::new(Source::outgoing(outbox.clone(), lane.forwarded.clone()));
         state.out = Some(Up { link: link.clone(), source: source.clone() });
+        state.out_gone_since = None;
+        lane.linked.store(true, Ordering::Release);
         source
     }
 
     /// Also what is to be told to everybody: a new incarnation may be linked before the old one's death was noticed.
     fn up_incoming(&self, lane: &Lane, link: &LinkInfo) -> (Arc<dyn LinkSource>, Option<Gap>) {
-        let source = Arc::new(Source::incoming(self.interest.clone()));
         let mut state = lane.state.lock();
         let replaced = state.heard.is_some_and(|heard| heard != link.incarnation);
         let lost = replaced && !state.lost_told && !state.leaving;
+        // A gap is final: what it covers must not come any more. One who was forgotten here was told as lost.
+        let told = state.lost_told && !replaced || state.heard != Some(link.incarnation);
+        let source = Arc::new(Source::incoming(self.interest.clone(), link.had_epoch && told));
         state.applied = None;
-        state.gap_due |= link.had_epoch;
+        if link.past == Past::Unknown {
+            // Its first confirmation says whether any of this node's subscriptions missed something.
+            state.unconfirmed.clear();
+            state.unconfirmed_all = false;
+        }
         state.heard = Some(link.incarnation);
         state.gone_since = None;
         state.lost_told = false;
         state.leaving = false;
         state.inward = Some(Up { link: link.clone(), source: source.clone() });
-        (source, lost.then(|| lane.lost()))
+        (source, lost.then(|| lane.lost(GapReason::MemberLost)))
     }
 
     /// A peer's interest was brought forward (`Ok(true)`), or a part of it is there, or it did not fit.
@@ -228,6 +242,8 @@ impl Router {
             Ok(_) => {
                 let Some(version) = lane.interest.read().version() else { return };
                 let mut state = lane.state.lock();
+                // First: a publish that finds no outbox has said before that there was one.
+                lane.open_outbox(&mut state);
                 let published_before =
                     !std::mem::replace(&mut state.introduced, true) && self.took_publish();
                 if let Some(up) = &state.out {
@@ -253,11 +269,10 @@ impl Router {
             return;
         }
         state.caught_up(version);
-        let gap = std::mem::take(&mut state.gap_due) || published_before;
         let confirmed = state.confirmed_now(version);
         let all = state.unconfirmed.is_empty() && std::mem::take(&mut state.unconfirmed_all);
         drop(state);
-        if gap || all {
+        if published_before || all {
             self.tell_everybody(&lane.possible_gap(&[]));
         } else {
             for one in confirmed {

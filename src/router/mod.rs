@@ -10,6 +10,8 @@ mod links;
 mod names;
 mod publish;
 mod reports;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rules;
 mod source;
 mod subscribe;
 mod tickets;

@@ -24,10 +24,12 @@ impl Router {
 }
 
 impl RouterHandle {
-    /// Subscriptions to the topic itself, by pattern not: this node's, and what peers last announced.
+    /// Subscriptions to the topic itself, by pattern not: this node's, and what those peers last announced that are linked. What a dead
+    /// one had is kept for its return, but nobody is there.
     pub fn subscriptions(&self, topic: &Topic) -> u64 {
         let lanes = self.0.lanes();
-        let elsewhere = lanes.iter().map(|lane| lane.interest.read().exact(topic));
+        let linked = lanes.iter().filter(|lane| lane.is_linked());
+        let elsewhere = linked.map(|lane| lane.interest.read().exact(topic));
         self.0.registry.subscribers(topic) + elsewhere.sum::<u64>()
     }
 
@@ -35,7 +37,7 @@ impl RouterHandle {
     pub fn patterns(&self, namespace: &Namespace) -> u64 {
         let mut patterns: HashSet<Pattern> =
             self.0.registry.patterns(namespace).into_iter().collect();
-        for lane in self.0.lanes().iter() {
+        for lane in self.0.lanes().iter().filter(|lane| lane.is_linked()) {
             let interest = lane.interest.read();
             let of_namespace = interest.patterns().filter(|one| one.namespace == *namespace);
             patterns.extend(of_namespace.cloned());

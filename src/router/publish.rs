@@ -50,7 +50,7 @@ pub struct Published {
     pub first: u64,
     /// Members that put it into mailboxes, this node among them.
     pub members: u32,
-    /// With `Confirm::Cluster` those that it was put to; else this node's, and what interested peers last announced.
+    /// With `Confirm::Cluster` those that it was put to; else this node's, and what interested peers that are linked last announced.
     pub subscriptions: u64,
     /// Interested members that did not answer in time, or were not asked.
     pub unknown: u32,
@@ -83,7 +83,7 @@ pub enum PublishError {
 /// Payloads are copied out of a buffer that is more than twice as large, and by more than so much.
 const SLACK_BYTES: usize = 4 * 1024;
 
-/// Peers with interest, and the outboxes of those among them that are linked, in the same order.
+/// Peers with interest, and the outboxes of those among them that something is kept for, in the same order.
 type Wanted = (SmallVec<[Wanting; 8]>, SmallVec<[Arc<Mailbox>; 8]>);
 
 /// A publish that stands in its place in everybody's order. Whatever is handed on after it comes behind it, whether its confirmation
@@ -128,6 +128,9 @@ impl HandedOn {
 struct Wanting {
     lane: Arc<Lane>,
     announced: u64,
+    /// It gets it, now or when it is linked again.
+    kept: bool,
+    /// It can answer.
     linked: bool,
 }
 
@@ -144,24 +147,21 @@ impl Router {
                         continue;
                     }
                     let outbox = lane.outbox.read().clone();
-                    wanting.push(Wanting {
-                        lane: lane.clone(),
-                        announced,
-                        linked: outbox.is_some(),
-                    });
+                    let linked = lane.linked.load(Ordering::Acquire);
+                    let kept = outbox.is_some();
+                    wanting.push(Wanting { lane: lane.clone(), announced, kept, linked });
                     outboxes.extend(outbox);
                 }
             }
             Reach::Node(name) => {
                 let lane =
                     self.find_lane(name).ok_or_else(|| PublishError::UnknownNode(name.clone()))?;
-                let outbox = lane
-                    .outbox
-                    .read()
-                    .clone()
+                let outbox = lane.outbox.read().clone();
+                let outbox = outbox
+                    .filter(|_| lane.linked.load(Ordering::Acquire))
                     .ok_or_else(|| PublishError::NotConnected(name.clone()))?;
                 let announced = lane.interest.read().subscriptions(topic);
-                wanting.push(Wanting { lane, announced, linked: true });
+                wanting.push(Wanting { lane, announced, kept: true, linked: true });
                 outboxes.push(outbox);
             }
         }
@@ -181,8 +181,9 @@ impl Router {
             reach = Reach::Here;
         }
         let (wanting, outboxes) = self.wanting(&topic, &reach)?;
-        let ticket =
-            (confirm == Confirm::Cluster && !outboxes.is_empty()).then(|| self.deliveries.issue());
+        let ticket = (confirm == Confirm::Cluster
+            && wanting.iter().any(|one| one.kept && one.linked))
+        .then(|| self.deliveries.issue());
         let pinned = messages.buffer().len() > 2 * messages.payload_bytes() + SLACK_BYTES;
         let messages = if pinned { messages.copied() } else { messages };
         let number = ticket.as_ref().map_or(0, |ticket| ticket.number);
@@ -213,19 +214,21 @@ impl Router {
         let mut said = delivery.outboxes.iter();
         let mut asked = Vec::new();
         for one in &wanting {
-            let pushed = if one.linked {
+            let pushed = if one.kept {
                 said.next().copied().unwrap_or(Pushed::Closed)
             } else {
                 Pushed::Closed
             };
             match pushed {
-                Pushed::Queued | Pushed::Slow => asked.push(one.lane.name.clone()),
-                // It gets a gap in its place, or there is no link.
-                Pushed::Dropped | Pushed::Closed => {}
+                // Without a link nobody can say in time whether it arrives.
+                Pushed::Queued | Pushed::Slow if one.linked => asked.push(one.lane.name.clone()),
+                // It gets it later, or a gap in its place, or nothing is kept for it.
+                Pushed::Queued | Pushed::Slow | Pushed::Dropped | Pushed::Closed => {}
             }
             if confirm != Confirm::Cluster {
                 published.unknown += 1;
-                published.subscriptions += one.announced;
+                // Where there is no link, nobody gets it; a gap tells them when they come back.
+                published.subscriptions += if one.linked { one.announced } else { 0 };
             }
         }
         if confirm == Confirm::Cluster && targets.local {

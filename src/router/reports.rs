@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::RouterHandle;
 use crate::membership::MemberState;
 use crate::pubsub::gap::GapCounts;
+use crate::pubsub::mailbox::MailboxReport;
 use crate::types::{Namespace, NodeName, Topic};
 
 #[derive(Debug, Clone, Default)]
@@ -36,7 +37,7 @@ pub struct RouterReport {
     pub mailbox_bytes: u64,
     /// Over half full.
     pub slow_mailboxes: u64,
-    /// Bytes that wait for the link that has most of them.
+    /// Bytes that are kept for the peer that has most of them, sent and not acknowledged or not yet sent.
     pub fullest_outbox: u64,
 }
 
@@ -85,7 +86,11 @@ impl RouterHandle {
             forwarded: self.0.forwarded.load(Ordering::Relaxed),
             dropped: counts.dropped,
             gaps: *self.0.gaps_of_closed.lock(),
-            fullest_outbox: self.outboxes().max().unwrap_or(0),
+            fullest_outbox: self
+                .outboxes(|_| true)
+                .map(|one| one.bytes + one.unsettled)
+                .max()
+                .unwrap_or(0) as u64,
             ..RouterReport::default()
         };
         for subscriber in self.0.subscribers.read().values() {
@@ -98,15 +103,19 @@ impl RouterHandle {
         report
     }
 
-    /// Bytes that wait for links that are up.
+    /// Bytes that wait for links to live members.
     pub fn queued_for_links(&self) -> u64 {
-        self.outboxes().sum()
+        let members = self.0.membership.members();
+        let live = |name: &NodeName| members.get(name).is_some_and(|one| one.state.is_live());
+        self.outboxes(live).map(|one| one.bytes as u64).sum()
     }
 
-    fn outboxes(&self) -> impl Iterator<Item = u64> {
+    fn outboxes(&self, of: impl Fn(&NodeName) -> bool) -> impl Iterator<Item = MailboxReport> {
         let lanes = self.0.lanes();
-        let outboxes: Vec<_> = lanes.iter().filter_map(|lane| lane.outbox.read().clone()).collect();
-        outboxes.into_iter().map(|outbox| outbox.report().bytes as u64)
+        let of_these = lanes.iter().filter(|lane| of(&lane.name));
+        let outboxes: Vec<_> =
+            of_these.filter_map(|lane| lane.state.lock().outbox.clone()).collect();
+        outboxes.into_iter().map(|outbox| outbox.report())
     }
 
     /// Linked both ways with every ready member, its interest applied here and ours there.

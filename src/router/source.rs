@@ -27,6 +27,7 @@ pub(super) struct Source {
     interest: Option<Arc<Mutex<LocalInterest>>>,
     outbox: Option<Arc<Mailbox>>,
     forwarded: Option<Forwarded>,
+    all_lost: bool,
 }
 
 /// Why the whole interest is sent.
@@ -58,23 +59,27 @@ struct State {
     told: Result<u64, SnapshotReason>,
     parts: VecDeque<Bytes>,
     waker: Option<Waker>,
+    /// The link is over; the outbox is another's.
+    retired: bool,
 }
 
 impl Source {
     /// For a link that this node dialed: content from `outbox`.
     pub(super) fn outgoing(outbox: Arc<Mailbox>, forwarded: Forwarded) -> Self {
-        Self::new(None, Some(outbox), Some(forwarded))
+        Self::new(None, Some(outbox), Some(forwarded), false)
     }
 
-    /// For a link that the peer dialed: this node's interest goes back.
-    pub(super) fn incoming(interest: Arc<Mutex<LocalInterest>>) -> Self {
-        Self::new(Some(interest), None, None)
+    /// For a link that the peer dialed: this node's interest goes back. `all_lost`: subscribers were told that what the peer has left
+    /// is lost.
+    pub(super) fn incoming(interest: Arc<Mutex<LocalInterest>>, all_lost: bool) -> Self {
+        Self::new(Some(interest), None, None, all_lost)
     }
 
     fn new(
         interest: Option<Arc<Mutex<LocalInterest>>>,
         outbox: Option<Arc<Mailbox>>,
         forwarded: Option<Forwarded>,
+        all_lost: bool,
     ) -> Self {
         let state = State {
             waiting: VecDeque::new(),
@@ -82,8 +87,9 @@ impl Source {
             told: Err(SnapshotReason::LinkUp),
             parts: VecDeque::new(),
             waker: None,
+            retired: false,
         };
-        Self { state: Mutex::new(state), interest, outbox, forwarded }
+        Self { state: Mutex::new(state), interest, outbox, forwarded, all_lost }
     }
 
     /// False: the link is so far behind that the frame was not taken.
@@ -102,6 +108,11 @@ impl Source {
         let before = state.applied.is_some_and(|(_, before)| before);
         state.applied = Some((version, published_before || before));
         state.wake();
+    }
+
+    /// Another link takes from the outbox; this one doesn't ask to be woken by it any more.
+    pub(super) fn retire(&self) {
+        self.state.lock().retired = true;
     }
 
     /// The interest has changed.
@@ -198,12 +209,26 @@ impl LinkSource for Source {
             if let Entry::Batch(batch) = entry {
                 messages += u64::from(batch.count());
             }
-            out.push(ContentItem { bytes: codec::item(entry) });
+            out.push(ContentItem { bytes: codec::item(entry), cost: entry.cost() });
         }
         if let Some(forwarded) = self.forwarded.as_ref().filter(|_| messages > 0) {
             forwarded.peer.increment(messages);
             forwarded.all.fetch_add(messages, Ordering::Relaxed);
         }
+    }
+
+    fn released(&self, cost: usize) {
+        if let Some(outbox) = &self.outbox {
+            outbox.settle(cost);
+        }
+    }
+
+    fn summary(&self, item: &Bytes) -> Bytes {
+        codec::summary(item)
+    }
+
+    fn all_lost(&self) -> bool {
+        self.all_lost
     }
 
     fn ping(&self) -> Bytes {
@@ -218,8 +243,8 @@ impl LinkSource for Source {
         if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             state.waker = Some(cx.waker().clone());
         }
-        drop(state);
-        if let Some(outbox) = &self.outbox {
+        // Under the lock, or one that is just being retired could take the place of its successor.
+        if let Some(outbox) = self.outbox.as_ref().filter(|_| !state.retired) {
             outbox.register(cx);
         }
     }

@@ -1,6 +1,5 @@
 //! Subscriptions of this node's attachments, and how far peers have confirmed them.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use super::lane::{Lane, Unconfirmed};
 use super::{Router, RouterHandle};
 use crate::pubsub::interest::Subject;
 use crate::pubsub::{Copies, Mailbox};
+use crate::types::few::FewSet;
 use crate::types::{NodeName, Pattern, SessionId, Topic};
 
 /// One attachment and what it is subscribed to, activated or not.
@@ -22,8 +22,8 @@ pub(super) struct Subscriber {
 
 #[derive(Debug, Default)]
 struct Subscriptions {
-    topics: HashSet<Topic>,
-    patterns: HashSet<Pattern>,
+    topics: FewSet<Topic>,
+    patterns: FewSet<Pattern>,
     /// Nothing may be added any more.
     closed: bool,
 }
@@ -52,6 +52,8 @@ pub struct Confirmed {
     pub members: u32,
     /// Live members that have not confirmed.
     pub missing: Vec<NodeName>,
+    /// Members that are down, and have not confirmed: nobody waits for them, and they count when they are back.
+    pub absent: Vec<NodeName>,
 }
 
 impl Router {
@@ -70,16 +72,22 @@ impl Router {
 
     /// Who has confirmed `version` now; and, of those who have not, whether anybody is worth waiting for.
     fn confirmations(&self, version: u64) -> (Confirmed, bool) {
-        let mut confirmed = Confirmed { confirmed: 1, members: 1, missing: Vec::new() };
+        let mut confirmed =
+            Confirmed { confirmed: 1, members: 1, missing: Vec::new(), absent: Vec::new() };
         let mut wait = false;
-        for member in self.membership.members().live_peers() {
-            confirmed.members += 1;
-            let lane = self.lane(&member.name);
+        for member in self.membership.members().iter().filter(|member| !member.me) {
+            let live = member.state.is_live();
+            confirmed.members += u32::from(live);
+            let lane =
+                if live { Some(self.lane(&member.name)) } else { self.find_lane(&member.name) };
+            let Some(lane) = lane else { continue };
             let state = lane.state.lock();
-            let applied =
-                state.inward.as_ref().filter(|up| up.link.incarnation == member.incarnation);
-            if applied.is_some() && state.applied.is_some_and(|applied| applied >= version) {
-                confirmed.confirmed += 1;
+            let linked =
+                state.inward.as_ref().is_some_and(|up| up.link.incarnation == member.incarnation);
+            if linked && state.applied.is_some_and(|applied| applied >= version) {
+                confirmed.confirmed += u32::from(live);
+            } else if !live {
+                confirmed.absent.push(member.name.clone());
             } else {
                 confirmed.missing.push(member.name.clone());
                 wait |= state.missed.is_none();
@@ -147,7 +155,8 @@ impl Router {
     pub(super) fn expire_outboxes(&self, age: Duration) {
         let now = self.clock.now();
         for lane in self.lanes().iter() {
-            if let Some(outbox) = &*lane.outbox.read() {
+            let outbox = lane.state.lock().outbox.clone();
+            if let Some(outbox) = outbox {
                 outbox.expire(now, age);
             }
         }
@@ -176,8 +185,8 @@ impl RouterHandle {
                 Subscriptions { closed: true, ..Subscriptions::default() },
             )
         };
-        let topics: Vec<Topic> = subscriptions.topics.into_iter().collect();
-        let patterns: Vec<Pattern> = subscriptions.patterns.into_iter().collect();
+        let topics: Vec<Topic> = subscriptions.topics.into_vec();
+        let patterns: Vec<Pattern> = subscriptions.patterns.into_vec();
         self.0.end_subscriptions(mailbox, &topics, &patterns);
     }
 
@@ -244,7 +253,7 @@ impl RouterHandle {
         }
         drop(hold);
         let topics = if patterns.is_empty() { Lane::nameable(topics) } else { Vec::new() };
-        for name in &confirmed.missing {
+        for name in confirmed.missing.iter().chain(&confirmed.absent) {
             let lane = self.0.lane(name);
             let unconfirmed =
                 Unconfirmed { mailbox: Arc::downgrade(mailbox), topics: topics.clone(), version };

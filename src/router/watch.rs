@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Router;
 use super::lane::Lane;
 use crate::membership::{MemberState, Members};
-use crate::pubsub::Origin;
+use crate::pubsub::{GapReason, Origin};
 use crate::supervise::Shutdown;
 use crate::types::Replica;
 
@@ -42,6 +42,7 @@ impl Router {
                         let limits = self.limits.get();
                         self.close_stalled(limits.mailbox_stall);
                         self.expire_outboxes(limits.link_window_age);
+                        self.give_up_unlinked(limits.link_window_age);
                         for lane in self.lanes().iter() {
                             self.tell_if_lost(lane);
                         }
@@ -62,8 +63,13 @@ impl Router {
             self.lane(&member.name);
         }
         for lane in self.lanes().iter() {
-            if view.get(&lane.name).is_some_and(|member| member.state == MemberState::Leaving) {
-                lane.state.lock().leaving = true;
+            if let Some(member) = view.get(&lane.name) {
+                let mut state = lane.state.lock();
+                state.leaving |= member.state == MemberState::Leaving;
+                if state.pair.is_some_and(|(_, peer)| peer < member.incarnation) {
+                    // Nobody will ask for it any more.
+                    lane.give_up(&mut state);
+                }
             }
             self.tell_if_lost(lane);
         }
@@ -83,9 +89,23 @@ impl Router {
         self.progress.notify_waiters();
     }
 
+    /// What is kept for a peer to which there has been no link for `age` is not kept any longer. Either the peer has told its subscribers
+    /// by then, and will say so; or a gap is the first that it gets.
+    fn give_up_unlinked(&self, age: Duration) {
+        let now = self.clock.now();
+        for lane in self.lanes().iter() {
+            let mut state = lane.state.lock();
+            let gone = state.out_gone_since.is_some_and(|since| now - since >= age);
+            if gone && state.out.is_none() && state.pair.is_some() {
+                tracing::info!(peer = %lane.name, "what was kept for the peer is given up");
+                lane.give_up(&mut state);
+            }
+        }
+    }
+
     /// A member whose death is confirmed, or to which there has been no link for longer than anything waits for one, may have taken
     /// messages with it that were not sent yet: everybody who could have got some is told, once after each of its links. One that left
-    /// had sent what it had; one that is merely silent may come back, and then its new link is the gap.
+    /// had sent what it had; one that is merely silent may come back, and then its next link goes on where this one ended.
     pub(super) fn tell_if_lost(&self, lane: &Lane) {
         let Some(heard) = lane.state.lock().heard else { return };
         let view = self.membership.members();
@@ -103,6 +123,7 @@ impl Router {
         state.unconfirmed.clear();
         state.unconfirmed_all = false;
         drop(state);
-        self.tell_everybody(&lane.lost());
+        let reason = if dead { GapReason::MemberLost } else { GapReason::Link };
+        self.tell_everybody(&lane.lost(reason));
     }
 }

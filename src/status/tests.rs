@@ -44,6 +44,7 @@ fn link(peer: &str, direction: Direction, state: LinkState) -> LinkReport {
         state,
         rtt: Some(Duration::from_micros(1_500)),
         unacked_bytes: 10,
+        retransmitted: 0,
         lag: None,
         reconnects: 0,
         problem: None,

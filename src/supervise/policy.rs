@@ -1,6 +1,7 @@
 //! The closed list of tasks.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::types::NodeName;
@@ -26,6 +27,8 @@ pub enum Task {
     FrontRedis,
     /// One client connection's stream; the label says which.
     Session(String),
+    /// A Redis client's connection; there are very many, so it has no text of its own.
+    RedisClient(SocketAddr),
     SessionReaper,
     Probe,
     LoadReport,
@@ -79,6 +82,7 @@ impl Task {
             | Self::LinkConnection(_)
             | Self::LinkReader(_)
             | Self::Session(_)
+            | Self::RedisClient(_)
             | Self::LogLevel
             | Self::Client(_) => OnExit::Forget,
         }
@@ -99,7 +103,7 @@ impl Task {
             Self::FrontGrpc => "front-grpc",
             Self::FrontHttp => "front-http",
             Self::FrontRedis => "front-redis",
-            Self::Session(_) => "session",
+            Self::Session(_) | Self::RedisClient(_) => "session",
             Self::SessionReaper => "session-reaper",
             Self::Probe => "probe",
             Self::LoadReport => "load-report",
@@ -119,6 +123,7 @@ impl fmt::Display for Task {
             Self::LinkDialer(peer) | Self::LinkConnection(peer) | Self::LinkReader(peer) => {
                 write!(f, "{} {peer}", self.kind())
             }
+            Self::RedisClient(from) => write!(f, "{} redis {from}", self.kind()),
             Self::Session(label) | Self::Client(label) => write!(f, "{} {label}", self.kind()),
             _ => f.write_str(self.kind()),
         }

@@ -98,6 +98,21 @@ impl Supervisor {
         })
     }
 
+    /// As `spawn`, for one of very many that serve a client each: without a row in status, which nobody could read, and without the room
+    /// for one.
+    #[expect(clippy::disallowed_methods, reason = "this is the lawful place")]
+    pub fn spawn_one_of_many(
+        &self,
+        task: Task,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> TaskHandle {
+        let this = self.clone();
+        // No async block: it would keep room for a second copy of the future.
+        let caught = std::panic::AssertUnwindSafe(future).catch_unwind();
+        let body = caught.map(move |ended| this.ended(&task, ended.is_err()));
+        TaskHandle { join: tokio::spawn(self.shared.tracker.track_future(body)) }
+    }
+
     /// Runs what `make` makes; when it ends while the node runs, makes it anew by the rule of `task`.
     pub fn spawn_restarting<F>(
         &self,

@@ -1,6 +1,7 @@
 //! The vocabulary: names, identities, topics, time. Imports nothing of ours, reads no clock, does no IO.
 
 pub mod epoch;
+pub mod few;
 pub mod namespace;
 pub mod node;
 pub mod session;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::Namespace;
+use super::{Namespace, Topic};
 
 /// Secret, 128 bits. Never logged, never sent to a peer.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,6 +43,19 @@ impl fmt::Debug for ResumeToken {
 pub struct SessionId(pub [u8; 16]);
 
 impl SessionId {
+    /// Of whoever writes one presence without a session: the same on every node, and no session's that has a token.
+    pub fn of_writer(topic: &Topic, key: &str, id: &str) -> Self {
+        let mut hash = Sha256::new();
+        let namespace = topic.namespace().as_str().as_bytes();
+        for part in [b"writer".as_slice(), namespace, topic.name(), key.as_bytes(), id.as_bytes()] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash.finalize()[..16]);
+        Self(bytes)
+    }
+
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() != 32 || !text.is_ascii() {
             return None;

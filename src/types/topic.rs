@@ -53,24 +53,24 @@ impl TopicHasher {
         if let Some(control) = name.chars().find(|c| c.is_control()) {
             return Err(BadTopic::Control(control.into()));
         }
+        if name.is_empty() {
+            return Err(BadTopic::Empty);
+        }
         self.binary_topic(namespace, name.as_bytes(), len_max)
     }
 
-    /// A topic of any bytes, as the Redis front and peers have them.
+    /// A topic of any bytes, or of none, as the Redis front and peers have them.
     pub fn binary_topic(
         &self,
         namespace: &Namespace,
         name: &[u8],
         len_max: usize,
     ) -> Result<Topic, BadTopic> {
-        if name.is_empty() {
-            return Err(BadTopic::Empty);
-        }
         if name.len() > len_max {
             return Err(BadTopic::TooLong { len: name.len(), max: len_max });
         }
         let hash = self.hash(namespace, name);
-        let is_text = std::str::from_utf8(name).is_ok();
+        let is_text = !name.is_empty() && std::str::from_utf8(name).is_ok();
         let inner = Inner { namespace: namespace.clone(), name: name.into(), hash, is_text };
         Ok(Topic(Arc::new(inner)))
     }
@@ -154,14 +154,14 @@ impl Pattern {
         if let Some(control) = glob.chars().find(|c| c.is_control()) {
             return Err(BadTopic::Control(control.into()));
         }
+        if glob.is_empty() {
+            return Err(BadTopic::Empty);
+        }
         Self::binary(namespace, glob.as_bytes(), len_max)
     }
 
     /// A pattern of any bytes, as the Redis front has them.
     pub fn binary(namespace: &Namespace, glob: &[u8], len_max: usize) -> Result<Self, BadTopic> {
-        if glob.is_empty() {
-            return Err(BadTopic::Empty);
-        }
         if glob.len() > len_max {
             return Err(BadTopic::TooLong { len: glob.len(), max: len_max });
         }

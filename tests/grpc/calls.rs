@@ -65,7 +65,9 @@ async fn calls_that_cannot_be() {
 async fn health_says_what_readiness_says() {
     let node = TestNode::start().await;
     let mut health = HealthClient::new(node.channel().await);
-    for service in ["", "waxwing.v1.Session", "waxwing.v1.PubSub", "waxwing.v1.Admin"] {
+    let services =
+        ["", "waxwing.v1.Session", "waxwing.v1.PubSub", "waxwing.v1.Presence", "waxwing.v1.Admin"];
+    for service in services {
         let request = HealthCheckRequest { service: service.to_owned() };
         let mut watched = health.watch(request).await.unwrap().into_inner();
         while watched.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}

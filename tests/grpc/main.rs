@@ -7,5 +7,6 @@ mod bad_input;
 mod calls;
 mod limits;
 mod node;
+mod presence;
 mod publish;
 mod sessions;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tonic::transport::{Channel, Endpoint};
 use waxwing::wire::v1::gap::Reason;
 use waxwing::wire::v1::session_client::SessionClient;
-use waxwing::wire::v1::{self, Batch, GoAway, Welcome};
+use waxwing::wire::v1::{self, Batch, GoAway, PresenceEvent, Welcome};
 
 use super::{ClientError, PATIENCE};
 
@@ -20,6 +20,7 @@ pub enum Got {
     Message(Message),
     Gap(Gap),
     GoAway(GoAway),
+    Presence(PresenceEvent),
     /// A second one; there must be none.
     Welcome(Welcome),
 }
@@ -53,8 +54,8 @@ impl Message {
     }
 }
 
-pub async fn connect(node: &str) -> Result<SessionClient<Channel>, ClientError> {
-    Ok(SessionClient::new(channel(node).await?).max_decoding_message_size(FRAME_BYTES_MAX))
+pub(super) fn session(connection: Channel) -> SessionClient<Channel> {
+    SessionClient::new(connection).max_decoding_message_size(FRAME_BYTES_MAX)
 }
 
 /// A connection of its own, so that clients don't share flow control.

@@ -21,6 +21,8 @@ pub struct Node {
     pub log: PathBuf,
     args: Vec<String>,
     descriptors: Option<u64>,
+    /// The command that starts it in its place.
+    prefix: Vec<String>,
     process: Mutex<Option<Process>>,
 }
 
@@ -39,12 +41,24 @@ impl Node {
     ) -> Self {
         // By index, since a test may start two nodes of one name.
         let log = dir.join(format!("{i}-{}.log", name(i)));
-        Self { name: name(i), ports, log, args, descriptors, process: Mutex::default() }
+        Self {
+            name: name(i),
+            ports,
+            log,
+            args,
+            descriptors,
+            prefix: Vec::new(),
+            process: Mutex::default(),
+        }
+    }
+
+    pub(super) fn after(self, prefix: Vec<String>) -> Self {
+        Self { prefix, ..self }
     }
 
     pub(super) fn start(&self) {
-        let process =
-            Process::spawn(&self.args, &self.log, self.descriptors).expect("start a node");
+        let process = Process::spawn(&self.prefix, &self.args, &self.log, self.descriptors)
+            .expect("start a node");
         *self.process() = Some(process);
     }
 

@@ -1,9 +1,12 @@
 //! How a cluster is to be started.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::node;
+use super::{Lab, node};
 use crate::ports::Ports;
 use crate::proxy_mesh::ProxyMesh;
 
@@ -22,10 +25,18 @@ pub struct Options {
     pub seeds: Vec<String>,
     /// Of the first node started with these options; the others, and by default all, get free ones.
     pub ports: Option<Ports>,
+    /// Of every node; empty: as `ports` says.
+    pub all_ports: Vec<Ports>,
     /// Added to every node's command line.
     pub flags: Vec<String>,
+    /// By node: added to its command line too.
+    pub flags_of: Vec<Vec<String>>,
     /// How many files a node may have open.
     pub descriptors: Option<u64>,
+    /// Each node in a host of it; the nodes reach each other directly, except over what `dialed_over` says.
+    pub lab: Option<Arc<Lab>>,
+    /// What a node (the first) dials to reach another (the second), where that isn't its address.
+    pub dialed_over: BTreeMap<(usize, usize), SocketAddr>,
 }
 
 /// In which order the processes are started.
@@ -89,7 +100,8 @@ impl Options {
         let mut seeds = self.seeds.clone();
         if seed < ports.len() {
             // A seed is gossiped to by address: through the proxy too, or a cut would leave a hole.
-            let address = mesh.map_or(ports[seed].peer, |mesh| mesh.pair(i, seed).addr());
+            let direct = self.dialed_over.get(&(i, seed)).copied().unwrap_or(ports[seed].peer);
+            let address = mesh.map_or(direct, |mesh| mesh.pair(i, seed).addr());
             seeds.push(address.to_string());
         }
         if !seeds.is_empty() {
@@ -100,12 +112,15 @@ impl Options {
                 flag("--dial", format!("{}={}", node::name(to), mesh.pair(i, to).addr()));
             }
         }
+        for ((_, to), over) in self.dialed_over.iter().filter(|((from, _), _)| *from == i) {
+            flag("--dial", format!("{}={over}", node::name(*to)));
+        }
         if let Some(secret) = &self.secret {
             let file = dir.join(format!("secret-{i}"));
             write_secret(&file, secret);
             flag("--secret-file", file.display().to_string());
         }
-        args.extend(self.flags.iter().cloned());
+        args.extend(self.flags.iter().chain(self.flags_of.get(i).into_iter().flatten()).cloned());
         args
     }
 }

@@ -23,6 +23,20 @@ struct Told {
     lingers_until: Option<Time>,
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Lives {
+    Here,
+    /// Only an older attachment is left here.
+    Elsewhere,
+}
+
+impl Told {
+    fn lives(&self) -> Lives {
+        let here = self.current.is_some() || self.lingers_until.is_some();
+        if here { Lives::Here } else { Lives::Elsewhere }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Model {
     sessions: BTreeMap<u8, Told>,
@@ -102,7 +116,7 @@ impl Model {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Hello { id: u8, epoch: u64, overlap: bool, ms: u64 },
     Lost(u8),
@@ -154,6 +168,8 @@ fn check(steps: &[Step]) {
     let mut now = Time::from_millis(1);
     let mut next = 0_u64;
     for step in steps {
+        let was: [Option<Lives>; 3] =
+            std::array::from_fn(|id| model.sessions.get(&(id as u8)).map(Told::lives));
         let pick = |shell: &Shell, n: u8| {
             (!shell.open.is_empty()).then(|| shell.open[usize::from(n) % shell.open.len()])
         };
@@ -199,6 +215,19 @@ fn check(steps: &[Step]) {
         };
         let outputs = table.handle(input, now);
         shell.obey(&outputs);
+        for id in 0..3 {
+            let is = model.sessions.contains_key(&id);
+            let over = match (*step, was[usize::from(id)]) {
+                (Step::Kill(killed), was) if killed == id => was.is_some(),
+                (Step::Moved { id: moved, ended, .. }, was) if moved == id => {
+                    ended && (was.is_none() || !is)
+                }
+                (_, Some(Lives::Here)) => !is,
+                _ => false,
+            };
+            let said = outputs.iter().filter(|output| **output == Output::Ended(session(id)));
+            assert_eq!(said.count(), usize::from(over), "{step:?}: session {id} is over");
+        }
         for output in &outputs {
             if let Output::Ask { attachment, .. } = *output {
                 let known = SessionKnown::default();
@@ -267,7 +296,10 @@ impl World {
                 }
                 Output::Close { attachment, .. } => self.closed.push(attachment),
                 Output::Known(said) => known = Some(said),
-                Output::ReceiveOnly(_) | Output::Gone(_) => {}
+                Output::ReceiveOnly(_)
+                | Output::Gone(_)
+                | Output::Ended(_)
+                | Output::Elsewhere { .. } => {}
             }
         }
         known
@@ -397,7 +429,8 @@ fn lingering_sessions_are_bounded() {
         let _ = table.handle(Input::Lost { attachment }, Time::ZERO);
     }
     let gone = table.handle(Input::Tick { lingering_max: 4 }, Time::ZERO);
-    let first: Vec<_> = (1..=6).map(|n| Output::Gone(session(n))).collect();
+    let gone_and_ended = |n| [Output::Gone(session(n)), Output::Ended(session(n))];
+    let first: Vec<_> = (1..=6).flat_map(gone_and_ended).collect();
     assert_eq!(gone, first);
     assert_eq!(table.lingering(), 4);
 }
@@ -425,6 +458,7 @@ fn a_kill_closes_both_attachments_and_tells_the_peers() {
             Output::Close { attachment: AttachmentId(2), why },
             Output::Close { attachment: AttachmentId(1), why },
             Output::Gone(session(1)),
+            Output::Ended(session(1)),
             Output::Announce(SessionMoved {
                 session: session(1),
                 epoch: 2,
@@ -434,4 +468,32 @@ fn a_kill_closes_both_attachments_and_tells_the_peers() {
         ]
     );
     assert_eq!(table.handle(Input::Kill { session: session(1) }, Time::ZERO), []);
+}
+
+#[test]
+fn what_moved_away_is_not_over() {
+    let mut table = Sessions::default();
+    let hello = Hello {
+        session: session(1),
+        attachment: AttachmentId(1),
+        epoch: 0,
+        linger: Duration::from_secs(5),
+        overlap: false,
+        fresh: true,
+    };
+    let _ = table.handle(Input::Hello(hello), Time::ZERO);
+    let tell = |table: &mut Sessions, epoch, ended| {
+        let moved = SessionMoved { session: session(1), epoch, overlap: false, ended };
+        let mut said = table.handle(Input::Moved(moved), Time::ZERO);
+        said.retain(|output| {
+            matches!(output, Output::Ended(_) | Output::Elsewhere { .. } | Output::Gone(_))
+        });
+        said
+    };
+    let elsewhere = |epoch| Output::Elsewhere { session: session(1), epoch };
+    assert_eq!(tell(&mut table, 1, false), [], "not newer than the attachment here");
+    assert_eq!(tell(&mut table, 2, false), [elsewhere(2), Output::Gone(session(1))]);
+    // The table has forgotten it, but presences of it may still be here.
+    assert_eq!(tell(&mut table, 3, false), [elsewhere(3)]);
+    assert_eq!(tell(&mut table, 3, true), [Output::Ended(session(1))]);
 }

@@ -8,9 +8,11 @@ mod fanout;
 mod idle;
 mod latency;
 mod ledger;
+mod presence;
 mod pubsub;
 mod receivers;
 mod report;
+mod storm;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -24,7 +26,8 @@ use super::{Globals, Usage};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  waxwing bench pubsub --subscribers 100\n  waxwing bench pubsub --across --node 127.0.0.1:7400,127.0.0.1:7410\n  \
-                  waxwing bench latency --rate 5000 --subscribers 10 -o json\n  waxwing bench fanout --subscribers 10000\n  waxwing bench idle --sessions 10000"
+                  waxwing bench latency --rate 5000 --subscribers 10 -o json\n  waxwing bench fanout --subscribers 10000\n  waxwing bench idle --sessions 10000\n  \
+                  waxwing bench presence --node 127.0.0.1:7400,127.0.0.1:7410\n  waxwing bench storm --attachments 2000"
 )]
 pub struct BenchArgs {
     #[command(subcommand)]
@@ -39,6 +42,10 @@ enum What {
     Latency(latency::LatencyArgs),
     /// How long until the last of many subscribers has one message.
     Fanout(fanout::FanoutArgs),
+    /// How long until what is tracked on one node is complete on another, and until one is seen.
+    Presence(presence::PresenceArgs),
+    /// Many join one room at once; each watches it and checks every event.
+    Storm(storm::StormArgs),
     /// What an idle session costs. Memory is told apart best on a node that was just started.
     Idle(idle::IdleArgs),
 }
@@ -49,6 +56,8 @@ pub(super) async fn run(args: BenchArgs, globals: &Globals) -> anyhow::Result<()
         What::Pubsub(args) => pubsub::run(args, globals).await,
         What::Latency(args) => latency::run(args, globals).await,
         What::Fanout(args) => fanout::run(args, globals).await,
+        What::Presence(args) => presence::run(args, globals).await,
+        What::Storm(args) => storm::run(args, globals).await,
         What::Idle(args) => idle::run(args, globals).await,
     }
 }

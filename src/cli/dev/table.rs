@@ -45,6 +45,8 @@ pub(super) fn render(rows: &[Row], program: &str) -> String {
     if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
         let _ = write!(out, "\ntry:\n  {program} --node {} subscribe room:1", last.grpc);
         let _ = write!(out, "\n  {program} --node {} publish room:1 hi", first.grpc);
+        let _ = write!(out, "\n  {program} --node {} presence watch room:1", last.grpc);
+        let _ = write!(out, "\n  {program} --node {} presence track room:1 alice", first.grpc);
         let _ = write!(out, "\n  redis-cli -p {} publish room:1 hi", first.redis.port());
     }
     out
@@ -75,6 +77,8 @@ mod tests {
 try:
   waxwing --node 127.0.0.1:17410 subscribe room:1
   waxwing --node 127.0.0.1:7400 publish room:1 hi
+  waxwing --node 127.0.0.1:17410 presence watch room:1
+  waxwing --node 127.0.0.1:7400 presence track room:1 alice
   redis-cli -p 7403 publish room:1 hi";
         let shown = anstream::adapter::strip_str(&render(&rows, "waxwing")).to_string();
         assert_eq!(shown, expected);

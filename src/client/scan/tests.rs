@@ -54,6 +54,7 @@ fn check(frame: &[u8]) -> Result<(), TestCaseError> {
                         prop_assert_eq!(seen(ours), timed(theirs));
                     }
                     (ServerEvent::Gap(_), event::Kind::Gap(_))
+                    | (ServerEvent::Presence(_), event::Kind::Presence(_))
                     | (ServerEvent::Welcome(_), event::Kind::Welcome(_))
                     | (ServerEvent::Reply(_), event::Kind::Reply(_))
                     | (ServerEvent::GoAway(_), event::Kind::GoAway(_)) => {}

@@ -9,6 +9,7 @@
 //! given: a session's older attachment may not publish once the newer one is welcomed.
 
 mod dial;
+mod presences;
 mod steps;
 mod subscriptions;
 #[cfg(test)]
@@ -24,6 +25,8 @@ use super::message::{Event, Gap};
 use crate::types::Time;
 pub(crate) use dial::CONNECT_MAX;
 use dial::{Attempt, Dial, Stage};
+use presences::Presences;
+pub(crate) use presences::{PresenceAnswers, PresenceAsk};
 use subscriptions::Subscriptions;
 pub(crate) use words::{
     AttachmentId, GoAway, Input, Output, Reply, Request, Settings, Ticket, Welcome,
@@ -69,6 +72,7 @@ pub(crate) struct Session {
     closing: Option<Time>,
     closed: bool,
     subscriptions: Subscriptions,
+    presences: Presences,
     ids: u64,
     attachments: u32,
     random: u64,
@@ -96,6 +100,7 @@ impl Session {
             closing: None,
             closed: false,
             subscriptions: Subscriptions::default(),
+            presences: Presences::default(),
             ids: 0,
             attachments: 0,
             random: seed,
@@ -120,6 +125,11 @@ impl Session {
                 self.subscriptions.ask(ticket, unsubscribe, topics, patterns);
                 self.send_asks();
             }
+            Input::AskPresence { ticket, ask } => {
+                self.presences.ask(ticket, ask);
+                self.send_asks();
+            }
+            Input::WatchLost(topic) => self.watch_again(&topic),
             Input::AllAnswered(id) => {
                 let is_current = self.current.as_ref().is_some_and(|current| current.id == id);
                 if let Some(Stage::Fencing { unanswered, .. }) = self.stage_mut()
@@ -165,6 +175,7 @@ impl Session {
             || self.leaving.is_some()
             || self.closing.is_some()
             || self.subscriptions.is_busy()
+            || self.presences.is_busy()
     }
 
     pub(crate) fn session_id(&self) -> &str {
@@ -203,7 +214,8 @@ impl Session {
                 Some(_) => {}
                 None => {
                     let next = next.id;
-                    if !self.subscriptions.awaits(next) || self.overlap_until <= now {
+                    let answered = !self.awaits(next);
+                    if answered || self.overlap_until <= now {
                         let unconfirmed = self.subscriptions.unconfirmed(next);
                         self.leaving = Some(now + BYE_MAX);
                         let request = Request::Bye { keep_session: true };
@@ -238,11 +250,15 @@ impl Session {
         let Some(current) = &self.current else { return false };
         match self.dial.as_ref().and_then(|dial| dial.attempt.as_ref()).map(|a| &a.stage) {
             Some(Stage::Fencing { until, fence, unanswered }) => {
-                let open = fence.is_some() || *unanswered || self.subscriptions.awaits(current.id);
+                let open = fence.is_some() || *unanswered || self.awaits(current.id);
                 !open || *until <= now
             }
             _ => false,
         }
+    }
+
+    fn awaits(&self, attachment: AttachmentId) -> bool {
+        self.subscriptions.awaits(attachment) || self.presences.awaits(attachment)
     }
 
     /// Sends what the user asked and no attachment has been asked yet.
@@ -254,7 +270,9 @@ impl Session {
         let Some(attachment) = self.next.as_ref().or(self.current.as_ref()).map(|a| a.id) else {
             return;
         };
-        for request in self.subscriptions.unsent(attachment, &mut self.ids) {
+        let ids = &mut self.ids;
+        let requests = self.subscriptions.unsent(attachment, ids);
+        for request in requests.into_iter().chain(self.presences.unsent(attachment, ids)) {
             self.outputs.push_back(Output::Send { attachment, request });
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::dial::{Attempt, Dial, Stage};
+use super::presences::PresenceAnswered;
 use super::subscriptions::Answered;
 use super::{
     Attachment, AttachmentId, CLOSE_MAX, FENCE_MAX, GoAway, OVERLAP_MAX, Output, Reply, Request,
@@ -85,7 +86,9 @@ impl Session {
             }
         }
         self.outputs.push_back(Output::Publishes(Some(id)));
-        for request in self.subscriptions.again(id, &mut self.ids) {
+        let subscribes = self.subscriptions.again(id, &mut self.ids);
+        let tracks = self.presences.again(id, welcome.resumed, &mut self.ids);
+        for request in subscribes.into_iter().chain(tracks) {
             self.outputs.push_back(Output::Send { attachment: id, request });
         }
         self.send_asks();
@@ -107,6 +110,25 @@ impl Session {
             *fence = None;
             return;
         }
+        let reply = match self.presences.answered(reply, &mut self.ids) {
+            PresenceAnswered::NotMine(reply) => reply,
+            PresenceAnswered::Nothing => return,
+            PresenceAnswered::Ask { ticket, answers } => {
+                return self.outputs.push_back(Output::AnswerPresence { ticket, answers });
+            }
+            PresenceAnswered::Refused { topic, error } => {
+                let event = Event::Refused { topic: Some(topic), error };
+                return self.outputs.push_back(Output::Event(event));
+            }
+            PresenceAnswered::Then(request) => {
+                return self.outputs.push_back(Output::Send { attachment: id, request });
+            }
+            PresenceAnswered::Watching { topic, then } => {
+                self.outputs.push_back(Output::Watching { attachment: id, topic });
+                let then = then.map(|(ticket, answers)| Output::AnswerPresence { ticket, answers });
+                return self.outputs.extend(then);
+            }
+        };
         match self.subscriptions.answered(reply) {
             Answered::Ask { ticket, result } => {
                 self.outputs.push_back(Output::Answer { ticket, result });
@@ -120,6 +142,14 @@ impl Session {
                 self.outputs.push_back(Output::Event(Event::Refused { topic: None, error }));
             }
             Answered::Unasked(None) => {}
+        }
+    }
+
+    /// Only the attachment that delivers could have lost it; one that comes after it begins with a snapshot anyway.
+    pub(super) fn watch_again(&mut self, topic: &str) {
+        let Some(current) = self.current.as_ref().map(|current| current.id) else { return };
+        for request in self.presences.watch_again(current, topic, &mut self.ids) {
+            self.outputs.push_back(Output::Send { attachment: current, request });
         }
     }
 
@@ -153,6 +183,7 @@ impl Session {
                 self.next = None;
                 self.next_away = None;
                 self.subscriptions.lost(id);
+                self.presences.lost(id);
                 self.outputs.push_back(Output::Publishes(None));
                 self.outputs.push_back(Output::Drop(id));
                 self.dial = Some(Dial::new(self.elsewhere()));
@@ -168,6 +199,7 @@ impl Session {
         let left = self.leaving.take().is_some() && end.is_ok();
         self.outputs.push_back(Output::Drop(old.id));
         self.subscriptions.lost(old.id);
+        self.presences.lost(old.id);
         if self.closing.is_some() {
             return self.finish(end.is_ok());
         }

@@ -65,6 +65,18 @@ fn words(output: &Output) -> String {
             Request::Unsubscribe { id, topics, .. } => {
                 format!("{} unsubscribe #{id} {topics:?}", attachment.0)
             }
+            Request::Track { id, update, track, revision } => {
+                let verb = if *update { "update" } else { "track" };
+                format!("{} {verb} #{id} {}/{} r{revision}", attachment.0, track.topic, track.key)
+            }
+            Request::Untrack { id, untrack } => {
+                format!("{} untrack #{id} {}/{}", attachment.0, untrack.topic, untrack.key)
+            }
+            Request::Watch { id, topic, counts_only } => {
+                let counts = if *counts_only { " counts" } else { "" };
+                format!("{} watch{counts} #{id} {topic}", attachment.0)
+            }
+            Request::Unwatch { id, topic } => format!("{} unwatch #{id} {topic}", attachment.0),
             Request::Bye { keep_session } => format!("{} bye keep {keep_session}", attachment.0),
         },
         Output::Publishes(to) => format!("publishes {:?}", to.map(|to| to.0)),
@@ -79,7 +91,17 @@ fn words(output: &Output) -> String {
         Output::Event(Event::Refused { topic, error }) => {
             format!("refused {topic:?} {}", error.code)
         }
-        Output::Event(Event::Messages(_)) => unreachable!("messages don't come this way"),
+        Output::Event(Event::Messages(_) | Event::Presence(_)) => {
+            unreachable!("what nodes tell doesn't come this way")
+        }
+        Output::AnswerPresence { ticket, answers } => {
+            let each = answers.iter().map(|answer| match answer {
+                Ok(reference) => format!("ok {reference}"),
+                Err(error) => error.code.clone(),
+            });
+            format!("answer {ticket} {}", each.collect::<Vec<_>>().join(", "))
+        }
+        Output::Watching { attachment, topic } => format!("watching {} {topic}", attachment.0),
         Output::Answer { ticket, result } => {
             format!("answer {ticket} {}", result.as_ref().map_or_else(|err| &*err.code, |_| "ok"))
         }
@@ -384,4 +406,124 @@ fn answers_of_many_names_are_read_in_time_that_grows_with_their_number() {
         other => panic!("{other:?}"),
     });
     assert_eq!(names.sum::<usize>(), 100_000);
+}
+
+fn presence(ticket: Ticket, ask: PresenceAsk) -> Input {
+    Input::AskPresence { ticket, ask }
+}
+
+fn track(key: &str, meta: &'static str) -> crate::client::Track {
+    crate::client::Track::new("room", key).meta(meta)
+}
+
+fn done(attachment: u32, reply: u64, reference: &str) -> Input {
+    let reply = Reply { id: reply, reference: reference.to_owned(), ..Reply::default() };
+    Input::Replied(id(attachment), reply)
+}
+
+fn refused(attachment: u32, reply: u64, code: &str) -> Input {
+    let error = ServerError { code: code.to_owned(), message: String::new(), hint: String::new() };
+    Input::Replied(id(attachment), Reply { id: reply, error: Some(error), ..Reply::default() })
+}
+
+/// The script of a client that tracks alice and bob and watches the room; its next request is 10.
+fn present() -> Script {
+    let mut script = Script::started(&["a:1"]);
+    let both = PresenceAsk::Track(vec![track("alice", "1"), track("bob", "1")]);
+    assert_eq!(
+        script.give(presence(1, both)),
+        ["1 track #4 room/alice r1", "1 track #6 room/bob r2"]
+    );
+    assert_eq!(script.give(done(1, 6, "B")), NOTHING);
+    assert_eq!(script.give(done(1, 4, "A")), ["answer 1 ok A, ok B"]);
+    let watch = PresenceAsk::Watch { topic: "room".to_owned(), counts_only: false };
+    assert_eq!(script.give(presence(2, watch)), ["1 watch #8 room"]);
+    assert_eq!(script.give(done(1, 8, "")), ["watching 1 room", "answer 2 ok "]);
+    script
+}
+
+#[test]
+fn a_resumed_session_updates_what_it_has_and_tracks_what_the_node_lacks() {
+    let mut script = present();
+    script.give(broke(1));
+    script.give(Input::Connected(id(2)));
+    assert_eq!(
+        script.give(welcomed(2, "b", true, &["a:1", "b:1"]))[2..],
+        [
+            "publishes Some(2)",
+            "2 update #12 room/alice r1",
+            "2 update #14 room/bob r2",
+            "2 watch #16 room",
+        ]
+    );
+    assert_eq!(script.give(refused(2, 12, "not_tracked")), ["2 track #18 room/alice r1"]);
+    // Another session has taken bob over: he is not taken back, now or later.
+    assert_eq!(script.give(refused(2, 14, "not_owner")), ["refused Some(\"room\") not_owner"]);
+    assert_eq!(script.give(done(2, 18, "A")), NOTHING);
+    assert_eq!(script.give(done(2, 16, "")), ["watching 2 room"]);
+    script.give(broke(2));
+    script.give(Input::Connected(id(3)));
+    let again = script.give(welcomed(3, "a", true, &["a:1"]));
+    assert_eq!(again[3..], ["3 update #22 room/alice r1", "3 watch #24 room"]);
+}
+
+#[test]
+fn a_new_session_tracks_everything() {
+    let mut script = present();
+    script.give(broke(1));
+    script.give(Input::Connected(id(2)));
+    let again = script.give(welcomed(2, "b", false, &["b:1"]));
+    let expected = ["2 track #12 room/alice r1", "2 track #14 room/bob r2", "2 watch #16 room"];
+    assert_eq!(again[3..], expected);
+}
+
+#[test]
+fn what_is_asked_between_two_nodes_is_asked_of_the_second() {
+    let mut script = present();
+    script.give(broke(1));
+    let gone = crate::client::Untrack::new("room", "alice");
+    assert_eq!(script.give(presence(3, PresenceAsk::Untrack(gone))), NOTHING);
+    let changed = PresenceAsk::Update(vec![track("bob", "2")]);
+    assert_eq!(script.give(presence(4, changed)), NOTHING);
+    script.give(Input::Connected(id(2)));
+    let again = script.give(welcomed(2, "b", true, &["b:1"]));
+    assert_eq!(
+        again[3..],
+        [
+            "2 update #12 room/bob r3",
+            "2 watch #14 room",
+            "2 untrack #16 room/alice",
+            "2 update #18 room/bob r3",
+        ]
+    );
+    assert_eq!(script.give(done(2, 16, "")), ["answer 3 ok "]);
+    assert_eq!(script.give(done(2, 18, "B2")), ["answer 4 ok B2"]);
+}
+
+#[test]
+fn a_refused_track_is_not_kept_and_the_same_again_is_the_same_revision() {
+    let mut script = present();
+    let one = |key, meta| PresenceAsk::Track(vec![track(key, meta)]);
+    assert_eq!(script.give(presence(3, one("carol", "1"))), ["1 track #10 room/carol r3"]);
+    let answer = ["answer 3 metadata_too_large"];
+    assert_eq!(script.give(refused(1, 10, "metadata_too_large")), answer);
+    assert_eq!(script.give(presence(4, one("alice", "1"))), ["1 track #12 room/alice r1"]);
+    assert_eq!(script.give(presence(5, one("alice", "2"))), ["1 track #14 room/alice r4"]);
+    script.give(broke(1));
+    script.give(Input::Connected(id(2)));
+    let again = script.give(welcomed(2, "b", true, &["b:1"]));
+    let expected = ["2 update #18 room/alice r4", "2 update #20 room/bob r2", "2 watch #22 room"];
+    assert_eq!(again[3..6], expected);
+}
+
+#[test]
+fn a_watch_that_lost_something_begins_anew() {
+    let mut script = present();
+    assert_eq!(
+        script.give(Input::WatchLost("room".to_owned())),
+        ["1 unwatch #10 room", "1 watch #12 room"]
+    );
+    assert_eq!(script.give(done(1, 10, "")), NOTHING);
+    assert_eq!(script.give(done(1, 12, "")), ["watching 1 room"]);
+    assert_eq!(script.give(Input::WatchLost("other".to_owned())), NOTHING);
 }

@@ -1,10 +1,13 @@
 //! What a session's core is told, and what it tells.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::presences::{PresenceAnswers, PresenceAsk};
 use crate::client::message::{Event, Published, ServerError, TopicResult};
+use crate::client::presence::{Track, Untrack};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct AttachmentId(pub(crate) u32);
@@ -35,6 +38,8 @@ pub(crate) struct Reply {
     pub(crate) error: Option<ServerError>,
     pub(crate) topics: Vec<TopicResult>,
     pub(crate) publish: Option<Published>,
+    /// Of a presence.
+    pub(crate) reference: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -64,6 +69,25 @@ pub(crate) enum Request {
         topics: Vec<String>,
         patterns: Vec<String>,
     },
+    Track {
+        id: u64,
+        update: bool,
+        track: Arc<Track>,
+        revision: u64,
+    },
+    Untrack {
+        id: u64,
+        untrack: Untrack,
+    },
+    Watch {
+        id: u64,
+        topic: String,
+        counts_only: bool,
+    },
+    Unwatch {
+        id: u64,
+        topic: String,
+    },
     Bye {
         keep_session: bool,
     },
@@ -86,6 +110,12 @@ pub(crate) enum Input {
         topics: Vec<String>,
         patterns: Vec<String>,
     },
+    AskPresence {
+        ticket: Ticket,
+        ask: PresenceAsk,
+    },
+    /// Something of this watched topic was lost on the way to the user.
+    WatchLost(String),
     /// No publish that went through this attachment awaits its answer.
     AllAnswered(AttachmentId),
     /// As much is held of this attachment as may be.
@@ -114,6 +144,15 @@ pub(crate) enum Output {
     Answer {
         ticket: Ticket,
         result: Result<Vec<TopicResult>, ServerError>,
+    },
+    AnswerPresence {
+        ticket: Ticket,
+        answers: PresenceAnswers,
+    },
+    /// What this attachment says of the topic from here on begins with a snapshot.
+    Watching {
+        attachment: AttachmentId,
+        topic: String,
     },
     /// The first attachment.
     Started,

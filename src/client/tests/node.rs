@@ -263,6 +263,13 @@ impl State {
                 return false;
             }
             request::Kind::Publish(publish) => self.publish(attachment, id, publish),
+            request::Kind::Track(track) | request::Kind::Update(track) => {
+                let r#ref = track.revision.to_string();
+                me.reply(id, v1::Reply { r#ref, ..v1::Reply::default() });
+            }
+            request::Kind::Untrack(_) | request::Kind::Watch(_) | request::Kind::Unwatch(_) => {
+                me.reply(id, v1::Reply::default());
+            }
             request::Kind::Hello(_) | request::Kind::Credit(_) => {}
         }
         true

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
 use crate::config::limits::LimitsHandle;
+use crate::net;
 use crate::supervise::Shutdown;
 use crate::supervise::backoff::Backoff;
 use crate::supervise::descriptors::{Descriptor, Descriptors};
@@ -38,7 +38,7 @@ impl Caller {
 /// A client's connection. It breaks when no request has come in time, and when `cut` is cancelled.
 #[derive(Debug)]
 pub(super) struct Connection {
-    tcp: TcpStream,
+    tcp: net::Stream,
     caller: Caller,
     /// Until the first request has come.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -49,7 +49,7 @@ pub(super) struct Connection {
 
 /// Connections as they come, without an end.
 pub(super) fn connections(
-    listener: TcpListener,
+    listener: net::Listener,
     limits: LimitsHandle,
     cut: Shutdown,
     descriptors: Descriptors,
@@ -62,7 +62,7 @@ pub(super) fn connections(
 }
 
 async fn accept(
-    listener: &TcpListener,
+    listener: &net::Listener,
     limits: &LimitsHandle,
     cut: &Shutdown,
     descriptors: &Descriptors,
@@ -75,8 +75,6 @@ async fn accept(
                     turn_away(tcp, address, descriptors);
                     continue;
                 };
-                // A connection without it works too, only slower.
-                let _ = tcp.set_nodelay(true);
                 let caller = Caller { address, has_asked: Arc::default() };
                 let deadline = Some(Box::pin(tokio::time::sleep(limits.get().handshake)));
                 let cut = Box::pin(cut.clone().cancelled_owned());
@@ -94,7 +92,7 @@ async fn accept(
 }
 
 /// Closed at once: in the kernel's queue it would wait for nothing. Its client goes to another node.
-fn turn_away(tcp: TcpStream, address: SocketAddr, descriptors: &Descriptors) {
+fn turn_away(tcp: net::Stream, address: SocketAddr, descriptors: &Descriptors) {
     drop(tcp);
     super::count_limit("descriptors");
     if descriptors.is_to_be_told() {
@@ -220,7 +218,7 @@ mod tests {
         let limits = LimitsHandle::new(Limits::default());
         let descriptors = Descriptors::new(33);
         let mut connections =
-            pin!(connections(listener, limits, Shutdown::new(), descriptors.clone()));
+            pin!(connections(listener.into(), limits, Shutdown::new(), descriptors.clone()));
         let _first = TcpStream::connect(address).await.unwrap();
         let taken = connections.next().await.unwrap().unwrap();
         assert!(descriptors.take().is_none());

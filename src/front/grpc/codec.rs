@@ -7,8 +7,10 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use crate::broker::{BrokerError, GoAway, Voice, Welcome};
+use super::presence::codec as presence;
+use crate::broker::{BrokerError, GoAway, TrackAnswer, TrackAsk, UntrackAsk, Verb, Voice, Welcome};
 use crate::pubsub::{Messages, MessagesBuilder};
+use crate::replicator::Update;
 use crate::router::{Confirm, Confirmed, MemberTrace, Published};
 use crate::wire::frames::{PREFIX_LEN, message_bytes};
 use crate::wire::v1;
@@ -31,6 +33,15 @@ pub(super) enum Ask {
     Credit(u32),
     Bye {
         keep_session: bool,
+    },
+    Track(Verb, TrackAsk),
+    Untrack(UntrackAsk),
+    Watch {
+        topic: String,
+        counts_only: bool,
+    },
+    Unwatch {
+        topic: String,
     },
     /// Of a later version.
     Unknown,
@@ -98,6 +109,13 @@ pub(super) fn request(bytes: Bytes) -> Result<(u64, Result<Decoded, BrokerError>
         Some(RequestKind::Hello(asked)) => hello(asked),
         Some(RequestKind::Subscribe(asked)) => Ok(Ask::Subscribe(names(asked))),
         Some(RequestKind::Unsubscribe(asked)) => Ok(Ask::Unsubscribe(names(asked))),
+        Some(RequestKind::Track(asked)) => Ok(Ask::Track(Verb::Track, presence::track(asked))),
+        Some(RequestKind::Update(asked)) => Ok(Ask::Track(Verb::Update, presence::track(asked))),
+        Some(RequestKind::Untrack(asked)) => presence::untrack(asked).map(Ask::Untrack),
+        Some(RequestKind::Watch(v1::WatchRequest { topic, counts_only })) => {
+            Ok(Ask::Watch { topic, counts_only })
+        }
+        Some(RequestKind::Unwatch(asked)) => Ok(Ask::Unwatch { topic: asked.topic }),
         Some(RequestKind::Credit(messages)) => Ok(Ask::Credit(messages)),
         Some(RequestKind::Bye(bye)) => Ok(Ask::Bye { keep_session: bye.keep_session }),
         None => Ok(Ask::Unknown),
@@ -186,6 +204,21 @@ impl Events {
 
     pub(super) fn refused(&mut self, id: u64, error: &BrokerError) {
         self.put(v1::Reply { error: Some(error_of(error)), ..reply(id) });
+    }
+
+    /// Of a track or an update.
+    pub(super) fn tracked(&mut self, id: u64, answer: TrackAnswer) {
+        let (reference, error) = match answer {
+            Ok(reference) => (reference, None),
+            Err(error) => {
+                let said = Some(error_of(&error));
+                match error {
+                    BrokerError::OlderRevision { reference } => (reference, said),
+                    _ => (String::new(), said),
+                }
+            }
+        };
+        self.put(v1::Reply { r#ref: reference, error, ..reply(id) });
     }
 
     /// `message_id`: of the message that this request published.
@@ -335,6 +368,10 @@ impl Voice for SessionVoice {
 
     fn go_away(&self, away: &GoAway) -> Option<Bytes> {
         Some(go_away(away))
+    }
+
+    fn presence(&self, update: &Update) -> Option<Bytes> {
+        Some(presence::frame(update))
     }
 }
 

@@ -22,15 +22,22 @@ const NAMESPACE_KEY: &str = "waxwing-namespace";
 /// A refusal of a whole call.
 pub(super) fn status_of(error: &BrokerError) -> Status {
     let code = match error {
-        BrokerError::Topic(_) | BrokerError::BadToken(_) | BrokerError::Invalid(_) => {
-            Code::InvalidArgument
-        }
+        BrokerError::Topic(_)
+        | BrokerError::Key(_)
+        | BrokerError::BadToken(_)
+        | BrokerError::Invalid(_) => Code::InvalidArgument,
         BrokerError::PayloadTooLarge { .. }
         | BrokerError::HeadersTooLarge { .. }
         | BrokerError::TooManySubscriptions { .. }
         | BrokerError::TooManyPatterns { .. }
         | BrokerError::TooManySessions { .. }
-        | BrokerError::TooManyTopics { .. } => Code::ResourceExhausted,
+        | BrokerError::TooManyTopics { .. }
+        | BrokerError::MetadataTooLarge { .. }
+        | BrokerError::TooManyPresences { .. }
+        | BrokerError::NamespaceFull { .. }
+        | BrokerError::TooManyWatches { .. } => Code::ResourceExhausted,
+        BrokerError::NotTracked => Code::NotFound,
+        BrokerError::NotOwner | BrokerError::OlderRevision { .. } => Code::FailedPrecondition,
         BrokerError::Publish(PublishError::UnknownNode(_)) | BrokerError::UnknownSession(_) => {
             Code::NotFound
         }

@@ -6,17 +6,20 @@ mod codec;
 mod convert;
 mod decode;
 mod pending;
+mod presence;
 mod pubsub;
 mod reading;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod rules;
 mod session;
 mod talk;
+mod tracks;
 mod writing;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -30,6 +33,7 @@ use crate::config::Limits;
 use crate::config::limits::LimitsHandle;
 use crate::membership::MembershipHandle;
 use crate::metrics::names;
+use crate::net::Listener;
 use crate::router::RouterHandle;
 use crate::status::StatusHandle;
 use crate::supervise::descriptors::Descriptors;
@@ -37,6 +41,7 @@ use crate::supervise::{Clock, SharedCommands, Shutdown, Supervisor};
 use crate::wire::v1;
 use accept::Caller;
 use admin::AdminService;
+use presence::PresenceService;
 use pubsub::PubSubService;
 use session::SessionService;
 
@@ -91,7 +96,7 @@ impl GrpcFront {
     }
 
     /// Serves until told to stop; then whoever is still attached is closed, and cut off where that takes too long.
-    pub async fn run(self, listener: TcpListener, shutdown: Shutdown) {
+    pub async fn run(self, listener: impl Into<Listener>, shutdown: Shutdown) {
         let Self { deps } = self;
         let (reporter, health) = tonic_health::server::health_reporter();
         let frame = deps.limits.get().frame;
@@ -100,6 +105,7 @@ impl GrpcFront {
             reflection().build_v1alpha().expect("our own descriptors are whole");
         let routes = Routes::new(SessionService { deps: deps.clone() })
             .add_service(PubSubService { deps: deps.clone() })
+            .add_service(PresenceService { deps: deps.clone() })
             .add_service(admin(&deps))
             .add_service(health.max_decoding_message_size(frame))
             .add_service(v1_reflection.max_decoding_message_size(frame))
@@ -109,7 +115,7 @@ impl GrpcFront {
         let cut = Shutdown::new();
         let _cut_at_the_end = cut.clone().drop_guard();
         let connections = accept::connections(
-            listener,
+            listener.into(),
             deps.limits.clone(),
             cut.clone(),
             Descriptors::of_process(),
@@ -194,6 +200,7 @@ async fn watch_health(deps: &GrpcDeps, reporter: &HealthReporter) {
         "",
         SessionService::NAME,
         PubSubService::NAME,
+        PresenceService::NAME,
         v1::admin_server::AdminServer::<AdminService>::NAME,
     ];
     let mut said = None;

@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 
 use super::codec::{self, Events, Names, PublishFlags};
+use super::tracks::Gathering;
 use crate::broker::{Asked, Attachment, BrokerError};
 use crate::pubsub::mailbox::Mailbox;
 use crate::router::{Confirm, Confirmed, HandedOn, Published, RouterHandle};
@@ -29,6 +30,8 @@ const EVENTS_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Pending {
     pub(super) attachment: Attachment,
     pub(super) events: Events,
+    /// Of the read that is being dealt with.
+    pub(super) tracks: Gathering,
     router: RouterHandle,
     subscribes: FuturesOrdered<Pin<Box<dyn Future<Output = Subscribe> + Send>>>,
     /// Of pending subscribes.
@@ -64,6 +67,7 @@ impl Pending {
         Self {
             attachment,
             events: Events::default(),
+            tracks: Gathering::default(),
             router,
             subscribes: FuturesOrdered::new(),
             names_bytes: 0,

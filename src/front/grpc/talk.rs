@@ -9,6 +9,7 @@ use super::decode::{Decoder, Part, Run};
 use super::pending::{Asker, Ended, Pending};
 use super::reading::{FrameReader, ReadError};
 use super::session::status_of_reading;
+use super::tracks::Tracks;
 use crate::broker::{BrokerError, Ending, PublishOptions};
 use crate::router::Confirm;
 use crate::types::Time;
@@ -127,9 +128,23 @@ async fn talk(
         };
         let now = deps.clock.now();
         let mut requests = reading.decoder.requests(frames, &limits);
-        while let Some(part) = requests.next()? {
+        loop {
+            let next = requests.next();
+            let before = match &next {
+                Ok(Some(part)) => pending.tracks.take_before(part),
+                Ok(None) | Err(_) => pending.tracks.take(),
+            };
+            if let Some(tracks) = before {
+                track(deps, pending, tracks).await?;
+                pending.room().await?;
+            }
+            let Some(part) = next? else { break };
             match part {
                 Part::Run(run) => publish(deps, pending, run, now).await?,
+                Part::Ask { id, ask: Ask::Track(verb, ask) } => {
+                    pending.tracks.push(id, verb, ask);
+                    continue;
+                }
                 Part::Ask { id, ask } => answer(pending, id, ask).await?,
                 Part::Refused { id, error } => {
                     error.count();
@@ -208,6 +223,19 @@ async fn answer(pending: &mut Pending, id: u64, ask: Ask) -> Result<(), Over> {
             pending.all_done().await?;
             return Err(Over::Bye { id, keep_session });
         }
+        Ask::Untrack(ask) => match pending.attachment.untrack(&ask) {
+            Ok(()) if id == 0 => {}
+            Ok(()) => pending.events.done(id),
+            Err(error) => pending.events.refused(id, &error),
+        },
+        Ask::Watch { topic, counts_only } => watch(pending, id, &topic, counts_only),
+        Ask::Unwatch { topic } => match pending.attachment.unwatch(&topic) {
+            Ok(()) if id == 0 => {}
+            Ok(()) => pending.events.done(id),
+            Err(error) => pending.events.refused(id, &error),
+        },
+        // They are gathered before.
+        Ask::Track(..) => {}
         Ask::Hello(_) => {
             let error = BrokerError::Invalid("this stream has had its hello".to_owned());
             pending.events.refused(id, &error);
@@ -219,6 +247,34 @@ async fn answer(pending: &mut Pending, id: u64, ask: Ask) -> Result<(), Over> {
         }
     }
     Ok(())
+}
+
+/// Tracks of one read that stand together: each shard is locked once.
+async fn track(deps: &GrpcDeps, pending: &mut Pending, tracks: Tracks) -> Result<(), Over> {
+    if !deps.broker.is_ready() {
+        pending.wait(deps.broker.until_ready()).await?;
+    }
+    let Tracks { verb, ids, asks, .. } = tracks;
+    for (id, answer) in ids.into_iter().zip(pending.attachment.track(verb, asks)) {
+        if id != 0 || answer.is_err() {
+            pending.events.tracked(id, answer);
+        }
+    }
+    Ok(())
+}
+
+fn watch(pending: &mut Pending, id: u64, topic: &str, counts_only: bool) {
+    match pending.attachment.watch(topic, counts_only) {
+        Ok(asked) => {
+            if id != 0 {
+                pending.events.done(id);
+            }
+            // The answer comes before the snapshot.
+            pending.flush();
+            pending.attachment.begin_watch(asked);
+        }
+        Err(error) => pending.events.refused(id, &error),
+    }
 }
 
 fn subscribe(pending: &mut Pending, id: u64, names: Names) {

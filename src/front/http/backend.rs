@@ -1,14 +1,17 @@
 //! What this front needs of the node, as one trait: the real node, or a made-up one in tests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::broker::{Broker, BrokerError};
+use crate::broker::{Broker, BrokerError, TrackAsk};
 use crate::config::Limits;
 use crate::config::limits::LimitsHandle;
 use crate::metrics::Exporter;
+use crate::presence::Count;
 use crate::pubsub::Messages;
+use crate::replicator::{Page, Query};
 use crate::router::{Confirm, Reach, RouterHandle};
 use crate::status::{StatusHandle, StatusReport};
 use crate::types::Namespace;
@@ -36,6 +39,27 @@ pub(super) trait Backend: std::fmt::Debug + Send + Sync + 'static {
         messages: Messages,
         confirm: Confirm,
     ) -> Result<Receipt, BrokerError>;
+    fn presence_list(
+        &self,
+        namespace: &Namespace,
+        topic: &str,
+        query: &Query,
+    ) -> Result<Page, BrokerError>;
+    fn presence_count(&self, namespace: &Namespace, topic: &str) -> Result<Count, BrokerError>;
+    /// The reference.
+    async fn presence_put(
+        &self,
+        namespace: &Namespace,
+        ask: TrackAsk,
+        ttl: Duration,
+    ) -> Result<String, BrokerError>;
+    async fn presence_delete(
+        &self,
+        namespace: &Namespace,
+        topic: &str,
+        key: &str,
+        id: &str,
+    ) -> Result<(), BrokerError>;
 }
 
 #[derive(Debug)]
@@ -88,5 +112,37 @@ impl Backend for NodeBackend {
             subscriptions: published.subscriptions,
             unknown: published.unknown,
         })
+    }
+
+    fn presence_list(
+        &self,
+        namespace: &Namespace,
+        topic: &str,
+        query: &Query,
+    ) -> Result<Page, BrokerError> {
+        self.broker.presence_list(namespace, topic, query)
+    }
+
+    fn presence_count(&self, namespace: &Namespace, topic: &str) -> Result<Count, BrokerError> {
+        self.broker.presence_count(namespace, topic)
+    }
+
+    async fn presence_put(
+        &self,
+        namespace: &Namespace,
+        ask: TrackAsk,
+        ttl: Duration,
+    ) -> Result<String, BrokerError> {
+        self.broker.presence_put(namespace, ask, ttl).await
+    }
+
+    async fn presence_delete(
+        &self,
+        namespace: &Namespace,
+        topic: &str,
+        key: &str,
+        id: &str,
+    ) -> Result<(), BrokerError> {
+        self.broker.presence_delete(namespace, topic, key, id).await
     }
 }

@@ -60,19 +60,27 @@ impl IntoResponse for ApiError {
 impl From<BrokerError> for ApiError {
     fn from(error: BrokerError) -> Self {
         let status = match &error {
-            BrokerError::Topic(_) | BrokerError::BadToken(_) | BrokerError::Invalid(_) => {
-                StatusCode::BAD_REQUEST
+            BrokerError::Topic(_)
+            | BrokerError::Key(_)
+            | BrokerError::BadToken(_)
+            | BrokerError::Invalid(_) => StatusCode::BAD_REQUEST,
+            BrokerError::PayloadTooLarge { .. } | BrokerError::MetadataTooLarge { .. } => {
+                StatusCode::PAYLOAD_TOO_LARGE
             }
-            BrokerError::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             BrokerError::HeadersTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             BrokerError::TooManySubscriptions { .. }
             | BrokerError::TooManyPatterns { .. }
             | BrokerError::TooManySessions { .. }
-            | BrokerError::TooManyTopics { .. } => StatusCode::TOO_MANY_REQUESTS,
-            BrokerError::Superseded => StatusCode::CONFLICT,
-            BrokerError::Publish(PublishError::UnknownNode(_)) | BrokerError::UnknownSession(_) => {
-                StatusCode::NOT_FOUND
+            | BrokerError::TooManyTopics { .. }
+            | BrokerError::TooManyPresences { .. }
+            | BrokerError::NamespaceFull { .. }
+            | BrokerError::TooManyWatches { .. } => StatusCode::TOO_MANY_REQUESTS,
+            BrokerError::Superseded | BrokerError::NotOwner | BrokerError::OlderRevision { .. } => {
+                StatusCode::CONFLICT
             }
+            BrokerError::NotTracked
+            | BrokerError::Publish(PublishError::UnknownNode(_))
+            | BrokerError::UnknownSession(_) => StatusCode::NOT_FOUND,
             BrokerError::Publish(PublishError::NotConnected(_)) | BrokerError::Draining => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

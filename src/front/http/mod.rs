@@ -8,6 +8,7 @@ mod backend;
 mod body;
 mod error;
 mod pages;
+mod presence;
 mod publish;
 mod server;
 mod stall;
@@ -84,7 +85,10 @@ fn routes(backend: Arc<dyn Backend>) -> Router {
         .route("/healthz", get(pages::healthz))
         .route("/readyz", get(pages::readyz))
         .route("/v1/publish", post(publish::many))
-        .route("/v1/topics/{*rest}", post(publish::one))
+        .route(
+            "/v1/topics/{*rest}",
+            post(publish::one).get(presence::get).put(presence::put).delete(presence::delete),
+        )
         .fallback(pages::not_found)
         .method_not_allowed_fallback(pages::method_not_allowed)
         .layer(axum::middleware::from_fn(server::guard))

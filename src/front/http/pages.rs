@@ -12,7 +12,7 @@ use super::error::ApiError;
 type Shared = State<Arc<dyn Backend>>;
 
 const INDEX: &str = "\
-This is a waxwing node: pub/sub without a broker in the middle.
+This is a waxwing node: pub/sub and presence without a broker in the middle.
 
 GET  /status                        everything about this node and its cluster, as JSON
 GET  /metrics                       for Prometheus
@@ -20,6 +20,10 @@ GET  /healthz                       200 while the process lives
 GET  /readyz                        200 while this node takes clients; 503 with the reason otherwise
 POST /v1/topics/{topic}/publish     the body is the payload; header Waxwing-Event; ?confirm=none|node|cluster
 POST /v1/publish                    [{\"topic\",\"payload\"|\"payload_base64\",\"event\",\"headers\"}, ...]
+GET  /v1/topics/{topic}/presence    who is there; ?key=&limit=&page=
+GET  /v1/topics/{topic}/presence/count
+PUT  /v1/topics/{topic}/presence/{key}/{id}    the body is the metadata; ?ttl=30s, and again before it is over
+DELETE /v1/topics/{topic}/presence/{key}/{id}
 
 curl -d hello localhost:7402/v1/topics/room:1/publish
 ";
@@ -66,12 +70,18 @@ pub(super) async fn not_found() -> ApiError {
 }
 
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
-    if uri.path().starts_with("/v1/topics/") && !uri.path().ends_with("/publish") {
-        return not_found().await;
-    }
+    let takes = match uri.path().strip_prefix("/v1/topics/") {
+        None => "POST",
+        Some(path) if path.ends_with("/publish") => "POST",
+        Some(path) if path.ends_with("/presence") || path.ends_with("/presence/count") => "GET",
+        Some(path) if path.rsplitn(3, '/').nth(2).is_some_and(|it| it.ends_with("/presence")) => {
+            "PUT and DELETE"
+        }
+        Some(_) => return not_found().await,
+    };
     let message = match method {
-        Method::GET | Method::HEAD => "this path takes POST",
-        _ => "this path does not take this method",
+        Method::GET | Method::HEAD => format!("this path takes {takes}"),
+        _ => "this path does not take this method".to_owned(),
     };
     let hint = "GET / lists what there is";
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message, hint)

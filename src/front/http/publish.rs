@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -45,6 +45,7 @@ enum ItemResult {
 /// `POST /v1/topics/{topic}/publish`.
 pub(super) async fn one(
     State(backend): State<Arc<dyn Backend>>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -52,7 +53,7 @@ pub(super) async fn one(
     let Some(encoded) =
         uri.path().strip_prefix("/v1/topics/").and_then(|p| p.strip_suffix("/publish"))
     else {
-        return Err(pages::not_found().await);
+        return Err(pages::method_not_allowed(method, uri).await);
     };
     let topic = percent_decode(encoded)?;
     let confirm = confirm(&uri)?;
@@ -284,7 +285,7 @@ fn is_json(content_type: &str) -> bool {
         || essence.to_ascii_lowercase().ends_with("+json")
 }
 
-fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
+pub(super) fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
     match headers.get(header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
             let message = "compressed bodies are not taken";
@@ -299,7 +300,7 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-fn namespace(headers: &HeaderMap) -> Result<Namespace, ApiError> {
+pub(super) fn namespace(headers: &HeaderMap) -> Result<Namespace, ApiError> {
     let Some(value) = headers.get("waxwing-namespace") else { return Ok(Namespace::default()) };
     let bad = |message: String| ApiError::bad_request("bad_namespace", message, "");
     let text = value.to_str().map_err(|_| bad("the namespace is not ASCII".to_owned()))?;
@@ -327,9 +328,9 @@ fn confirm(uri: &Uri) -> Result<Confirm, ApiError> {
 }
 
 /// Strict: what is not two hexadecimal digits after `%`, or not UTF-8 in the end, is an error and no guess. `+` is itself.
-fn percent_decode(text: &str) -> Result<String, ApiError> {
+pub(super) fn percent_decode(text: &str) -> Result<String, ApiError> {
     let bad = |message: &str| {
-        let hint = "percent-encode the topic as UTF-8: caf%C3%A9";
+        let hint = "percent-encode names as UTF-8: caf%C3%A9";
         ApiError::bad_request("bad_topic_encoding", message, hint)
     };
     let mut bytes = Vec::with_capacity(text.len());
@@ -350,5 +351,5 @@ fn percent_decode(text: &str) -> Result<String, ApiError> {
         bytes.push(u8::try_from(high * 16 + low).map_err(|_| bad("not a byte"))?);
         rest = &after[2..];
     }
-    String::from_utf8(bytes).map_err(|_| bad("the topic in the path is not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| bad("a name in the path is not UTF-8"))
 }

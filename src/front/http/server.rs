@@ -179,9 +179,10 @@ fn judge(request: &Request) -> Result<(), ApiError> {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return Err(ApiError::new(status, "headers_too_large", message, ""));
     }
-    if request.method() == Method::POST && request.headers().contains_key(header::ORIGIN) {
-        let message = "publishing from a web page is refused";
-        let hint = "publish from your server";
+    let changes = [Method::POST, Method::PUT, Method::DELETE].contains(request.method());
+    if changes && request.headers().contains_key(header::ORIGIN) {
+        let message = "publishing and tracking from a web page are refused";
+        let hint = "do it from your server";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "cross_origin", message, hint));
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The front over real sockets, before a made-up node.
 
 mod hostile;
+mod presence;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,10 +15,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::backend::{Backend, Receipt};
 use super::{HttpFront, ITEMS_MAX};
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, TrackAsk};
 use crate::config::Limits;
 use crate::config::limits::LimitsHandle;
+use crate::presence::Count;
 use crate::pubsub::Messages;
+use crate::replicator::{Page, PageToken, Query};
 use crate::router::Confirm;
 use crate::status::StatusReport;
 use crate::supervise::{Shutdown, Supervisor, Task};
@@ -32,6 +35,8 @@ struct FakeNode {
     draining: bool,
     page_bytes: usize,
     published: Mutex<Vec<(String, String, Messages, Confirm)>>,
+    /// What was asked about presence.
+    presence: Mutex<Vec<String>>,
 }
 
 #[async_trait]
@@ -67,6 +72,46 @@ impl Backend for FakeNode {
         let ids = (0..messages.len()).map(|i| format!("id{i}")).collect();
         self.published.lock().push((namespace.to_string(), topic.into(), messages, confirm));
         Ok(Receipt { ids, members: 2, subscriptions: 7, unknown: 1 })
+    }
+
+    fn presence_list(
+        &self,
+        namespace: &Namespace,
+        topic: &str,
+        query: &Query,
+    ) -> Result<Page, BrokerError> {
+        let asked = format!("list {namespace} {topic} {:?} {}", query.key, query.limit);
+        self.presence.lock().push(asked);
+        let next = Some(PageToken { key: "alice".to_owned(), id: "1".to_owned() });
+        let count = Count { presences: 3, keys: 2 };
+        Ok(Page { entries: Vec::new(), next, count, version: "1-2-3".into() })
+    }
+
+    fn presence_count(&self, namespace: &Namespace, topic: &str) -> Result<Count, BrokerError> {
+        self.presence.lock().push(format!("count {namespace} {topic}"));
+        Ok(Count { presences: 3, keys: 2 })
+    }
+
+    async fn presence_put(
+        &self,
+        namespace: &Namespace,
+        ask: TrackAsk,
+        ttl: Duration,
+    ) -> Result<String, BrokerError> {
+        let TrackAsk { topic, key, id, meta, .. } = ask;
+        self.presence.lock().push(format!("put {namespace} {topic} {key} {id} {meta:?} {ttl:?}"));
+        Ok("Fz3".to_owned())
+    }
+
+    async fn presence_delete(
+        &self,
+        namespace: &Namespace,
+        topic: &str,
+        key: &str,
+        id: &str,
+    ) -> Result<(), BrokerError> {
+        self.presence.lock().push(format!("delete {namespace} {topic} {key} {id}"));
+        Ok(())
     }
 }
 

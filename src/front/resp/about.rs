@@ -136,7 +136,7 @@ pub(super) fn command(printer: &mut Printer<'_>, word: &str, command: Command<'_
             for name in command.from(2) {
                 match command::meaning(name) {
                     Meaning::Known(spec) => command_info(printer, spec),
-                    Meaning::Elsewhere { .. } | Meaning::Unknown => printer.null_array(),
+                    Meaning::Elsewhere { .. } | Meaning::Unknown => printer.null(),
                 }
             }
         }

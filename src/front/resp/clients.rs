@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,15 +23,55 @@ pub(super) struct Clients {
 #[derive(Debug)]
 pub(super) struct Card {
     pub(super) id: u64,
-    pub(super) session: SessionId,
-    pub(super) address: SocketAddr,
-    pub(super) local: SocketAddr,
-    pub(super) since: Time,
+    address: Address,
+    local: Address,
+    since: Time,
     pub(super) seen: Mutex<Seen>,
+}
+
+/// A quarter of the size of what the standard library has room for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Address {
+    V4(SocketAddrV4),
+    V6(Box<SocketAddrV6>),
+}
+
+impl Address {
+    fn new(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => Self::V4(address),
+            SocketAddr::V6(address) => Self::V6(Box::new(address)),
+        }
+    }
+
+    fn get(&self) -> SocketAddr {
+        match self {
+            Self::V4(address) => SocketAddr::V4(*address),
+            Self::V6(address) => SocketAddr::V6(**address),
+        }
+    }
+}
+
+impl Card {
+    pub(super) fn new(id: u64, address: SocketAddr, local: SocketAddr, now: Time) -> Self {
+        let seen = Seen { session: SessionId([0; 16]), shown: Shown::default(), at: now };
+        let (address, local) = (Address::new(address), Address::new(local));
+        Self { id, address, local, since: now, seen: seen.into() }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address.get()
+    }
+
+    pub(super) fn local(&self) -> SocketAddr {
+        self.local.get()
+    }
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
+    /// The broker's; nothing for a stranger.
+    pub(super) session: SessionId,
     pub(super) shown: Shown,
     /// When it last asked something.
     pub(super) at: Time,
@@ -65,8 +105,8 @@ impl ClientFilter {
         !self.nobody
             && self.except != Some(card.id)
             && (self.ids.is_empty() || self.ids.contains(&card.id))
-            && is(&self.address, card.address)
-            && is(&self.local_address, card.local)
+            && is(&self.address, card.address())
+            && is(&self.local_address, card.local())
             && self.subscribed.is_none_or(|wanted| card.seen.lock().shown.is_subscribed() == wanted)
     }
 }
@@ -74,7 +114,7 @@ impl ClientFilter {
 impl Card {
     /// A line of `CLIENT LIST`; what Redis counts and this front doesn't have is left out.
     pub(super) fn line(&self, now: Time) -> String {
-        let Seen { shown, at } = self.seen.lock().clone();
+        let Seen { shown, at, .. } = self.seen.lock().clone();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut flags = String::new();
         for (is_set, flag) in
@@ -97,9 +137,9 @@ impl Card {
             "id={} addr={} laddr={} name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi=-1 \
              cmd={} user=default resp={resp} lib-name={} lib-ver={}",
             self.id,
-            self.address,
-            self.local,
-            text(&shown.name),
+            self.address(),
+            self.local(),
+            text(shown.name()),
             (now - self.since).as_secs(),
             (now - at).as_secs(),
             shown.db,
@@ -107,8 +147,8 @@ impl Card {
             shown.patterns,
             shown.sharded,
             if shown.last.is_empty() { "NULL" } else { shown.last },
-            text(&shown.lib_name),
-            text(&shown.lib_ver),
+            text(shown.lib_name()),
+            text(shown.lib_ver()),
         );
         line
     }

@@ -11,7 +11,10 @@ pub(super) enum Verb {
     Cluster,
     Command,
     Config,
+    Debug,
     Echo,
+    Flush,
+    Function,
     Hello,
     Info,
     Ping,
@@ -106,6 +109,9 @@ const CLUSTER: &[Subcommand] = &[
 const COMMAND: &[Subcommand] =
     &[sub("count", 2), sub("docs", -2), sub("help", 2), sub("info", -2), sub("list", -2)];
 const CONFIG: &[Subcommand] = &[sub("get", -3), sub("help", 2)];
+/// What test suites say before they begin.
+const DEBUG: &[Subcommand] = &[sub("help", 2), sub("log", 3)];
+const FUNCTION: &[Subcommand] = &[sub("flush", -2)];
 const PUBSUB_SUBCOMMANDS: &[Subcommand] = &[
     sub("channels", -2),
     sub("help", 2),
@@ -133,7 +139,13 @@ pub(super) static COMMANDS: &[Spec] = {
             .with(COMMAND),
         row("config", V::Config, -2, FACTS, S, "2.0.0", "Settings that clients look for.")
             .with(CONFIG),
+        row("debug", V::Debug, -2, FACTS, S, "1.0.0", "Writes a line to the node's log.")
+            .with(DEBUG),
         row("echo", V::Echo, 2, CONNECTION, C, "1.0.0", "Answers with its argument."),
+        row("flushall", V::Flush, -1, FACTS, S, "1.0.0", "Changes nothing: nothing is stored."),
+        row("flushdb", V::Flush, -1, FACTS, S, "1.0.0", "Changes nothing: nothing is stored."),
+        row("function", V::Function, -2, FACTS, S, "7.0.0", "FLUSH alone: there are none.")
+            .with(FUNCTION),
         row("hello", V::Hello, -1, CONNECTION, C, "6.0.0", "Chooses RESP2 or RESP3."),
         row("info", V::Info, -1, FACTS, S, "1.0.0", "Tells how this node is."),
         row("ping", V::Ping, -1, CONNECTION, C, "1.0.0", "Answers."),
@@ -254,8 +266,6 @@ static DATA: &[&str] = &[
     "expire",
     "expireat",
     "expiretime",
-    "flushall",
-    "flushdb",
     "geoadd",
     "geodist",
     "geohash",
@@ -412,7 +422,7 @@ static DATA: &[&str] = &[
     "zunionstore",
 ];
 static SCRIPTS: &[&str] =
-    &["eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro", "function", "script"];
+    &["eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro", "script"];
 static TRANSACTIONS: &[&str] = &["discard", "exec", "multi", "unwatch", "watch"];
 
 const ADVICE: &str = "Waxwing is pub/sub and presence. Point only your pub/sub URL here";
@@ -503,10 +513,21 @@ pub(super) fn unknown(command: Command<'_>) -> String {
 }
 
 pub(super) fn unknown_subcommand(spec: &Spec, command: Command<'_>) -> String {
+    if spec.verb == Verb::Function {
+        return elsewhere(spec.name, "a scripting command");
+    }
     let container = spec.name.to_ascii_uppercase();
     format!(
         "ERR unknown subcommand '{}'. Try {container} HELP.",
         cut(command.get(1), SHOWN_LEN_MAX)
+    )
+}
+
+/// As Redis says it of optional arguments, which its table doesn't count.
+pub(super) fn wrong_subcommand(container: &str, command: Command<'_>) -> String {
+    let word = cut(command.get(1), SHOWN_LEN_MAX);
+    format!(
+        "ERR unknown subcommand or wrong number of arguments for '{word}'. Try {container} HELP."
     )
 }
 

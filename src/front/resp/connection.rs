@@ -7,28 +7,29 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::net::TcpStream;
 
 use super::clients::{Card, Seen};
 use super::input::{Input, Read};
+use super::line::{Line, WRITE_BYTES_MAX, count_gap, run_of};
 use super::output::Output;
+use super::server::Place;
 use super::session::Session;
 use super::{FRONT, RespVoice, Shared};
 use crate::broker::{Attachment, BrokerError, Ending, Opening, Outlet};
 use crate::config::OnGap;
 use crate::metrics::names;
 use crate::pubsub::mailbox::Entry;
-use crate::pubsub::{Gap, GapReason, Resp};
+use crate::pubsub::{DirectWriter, Gap};
 use crate::supervise::Shutdown;
 
-/// Written in one go; then other connections have their turn.
-const WRITE_BYTES_MAX: usize = 256 << 10;
-/// Reads in a row, for the same reason.
+/// Reads in a row; then other connections have their turn.
 const READS_MAX: usize = 4;
 /// How long a connection that ends has to take what is still to be said to it.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
@@ -38,27 +39,25 @@ pub(super) const STRANGER_BYTES_MAX: usize = 16 << 10;
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) session: Session,
-    pub(super) local: SocketAddr,
+    pub(super) card: Arc<Card>,
     pub(super) seat: Option<Box<Seat>>,
-    from: SocketAddr,
-    id: u64,
-    io: TcpStream,
+    line: Arc<Line>,
     input: Input,
-    output: Output,
     reads: usize,
+    _place: Place,
 }
 
 /// What somebody has who is no stranger.
 pub(super) struct Seat {
     pub(super) attachment: Attachment,
     outlet: Outlet,
-    pub(super) card: Arc<Card>,
+    id: u64,
     shared: Arc<Shared>,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.shared.clients.remove(self.card.id);
+        self.shared.clients.remove(self.id);
     }
 }
 
@@ -73,19 +72,19 @@ impl Connection {
         io: TcpStream,
         from: SocketAddr,
         local: SocketAddr,
+        place: Place,
     ) -> Self {
         let id = shared.clients.next_id();
         let is_stranger = shared.deps.config.password.is_some();
+        let card = Card::new(id, from, local, shared.deps.clock.now());
         Self {
             session: Session::new(id, is_stranger),
-            local,
+            card: Arc::new(card),
             seat: None,
-            from,
-            id,
-            io,
+            line: Arc::new(Line::new(io)),
             input: Input::default(),
-            output: Output::default(),
             reads: 0,
+            _place: place,
             shared,
         }
     }
@@ -147,7 +146,7 @@ impl Connection {
             namespace: self.shared.channels.clone(),
             front: FRONT,
             client: String::new(),
-            address: self.from.to_string(),
+            address: self.card.address().to_string(),
             token: Vec::new(),
             epoch: 0,
             linger: Some(Duration::ZERO),
@@ -163,23 +162,24 @@ impl Connection {
                     }
                     other => format!("{other}; {}", other.hint()),
                 };
-                self.output.push(format!("-ERR {said}\r\n").into());
+                self.line.output.lock().push(format!("-ERR {said}\r\n").into());
                 return Err(Ending::NodeCloses(error.to_string()));
             }
         };
-        let now = self.shared.deps.clock.now();
-        let card = Arc::new(Card {
-            id: self.id,
+        *self.card.seen.lock() = Seen {
             session: attachment.session(),
-            address: self.from,
-            local: self.local,
-            since: now,
-            seen: Seen { shown: self.session.shown().clone(), at: now }.into(),
-        });
-        self.shared.clients.add(card.clone());
+            shown: self.session.shown().clone(),
+            at: self.shared.deps.clock.now(),
+        };
+        self.shared.clients.add(self.card.clone());
         let outlet = attachment.outlet();
+        if self.shared.deps.config.on_gap == OnGap::Ignore {
+            // Whoever is to be disconnected at a gap must be looked at by its own task.
+            let line: Weak<dyn DirectWriter> = Arc::downgrade(&self.line) as _;
+            outlet.write_directly(line);
+        }
         let shared = self.shared.clone();
-        self.seat = Some(Box::new(Seat { attachment, outlet, card, shared }));
+        self.seat = Some(Box::new(Seat { attachment, outlet, id: self.card.id, shared }));
         Ok(())
     }
 
@@ -189,10 +189,10 @@ impl Connection {
             if let Poll::Ready(ending) = self.poll_write(cx) {
                 return Poll::Ready(Next::Over(ending));
             }
-            if self.seat.is_none() && !self.output.is_empty() {
+            if self.seat.is_none() && !self.line.output.lock().is_empty() {
                 return Poll::Pending;
             }
-            match ready!(self.io.poll_read_ready(cx)) {
+            match ready!(self.line.io.poll_read_ready(cx)) {
                 Ok(()) => Poll::Ready(Next::Readable),
                 Err(_) => Poll::Ready(Next::Over(Ending::Lost)),
             }
@@ -202,8 +202,11 @@ impl Connection {
 
     /// Reads once, and does what is asked.
     async fn work(&mut self) -> Result<(), Ending> {
+        if let Some(seat) = &self.seat {
+            seat.outlet.note_awake();
+        }
         let most = if self.session.is_stranger() { STRANGER_BYTES_MAX } else { usize::MAX };
-        let read = self.input.read(&self.io, most);
+        let read = self.input.read(&self.line.io, most);
         let more = match read {
             Ok(Read::Nothing) => {
                 self.input.rest();
@@ -250,7 +253,7 @@ impl Connection {
         match &self.seat {
             Some(seat) => seat.attachment.push(answers),
             None => {
-                self.output.push(answers);
+                self.line.output.lock().push(answers);
                 true
             }
         }
@@ -258,21 +261,28 @@ impl Connection {
 
     /// Ready: the connection is over.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        let Self { line, seat, shared, .. } = self;
+        let mut output = line.output.lock();
         let mut written = 0;
         loop {
-            if self.output.is_empty() {
-                match ready!(self.poll_refill(cx)) {
+            if output.is_empty() {
+                match ready!(poll_refill(seat.as_deref_mut(), line, shared, &mut output, cx)) {
                     Ok(()) => {}
                     Err(ending) => return Poll::Ready(ending),
                 }
             }
-            match self.output.write(&self.io) {
+            match output.write(&line.io) {
                 Ok(bytes) => written += bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match self.io.poll_write_ready(cx) {
+                    match line.io.poll_write_ready(cx) {
                         Poll::Ready(Ok(())) => continue,
                         Poll::Ready(Err(_)) => return Poll::Ready(Ending::Lost),
-                        Poll::Pending => return self.poll_ended(cx),
+                        // While nothing can be written, only the end of the attachment matters.
+                        Poll::Pending => {
+                            return seat
+                                .as_ref()
+                                .map_or(Poll::Pending, |seat| seat.outlet.poll_ended(cx));
+                        }
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -285,42 +295,19 @@ impl Connection {
         }
     }
 
-    /// Takes more from the mailbox.
-    fn poll_refill(&mut self, cx: &Context<'_>) -> Poll<Result<(), Ending>> {
-        let Some(seat) = &mut self.seat else { return Poll::Pending };
-        let mut entries = Vec::new();
-        while self.output.is_empty() {
-            ready!(
-                seat.outlet.poll_entries(cx, WRITE_BYTES_MAX, &mut |entry| entries.push(entry))
-            )?;
-            // Encoding happens outside the mailbox's lock, by whichever subscriber comes first.
-            for entry in entries.drain(..) {
-                match run_of(entry, self.session.resp()) {
-                    Ok(run) => self.output.push(run),
-                    Err(gap) => note_gap(&gap, self.shared.deps.config.on_gap)?,
-                }
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// While nothing can be written, only the end of the attachment matters.
-    fn poll_ended(&self, cx: &Context<'_>) -> Poll<Ending> {
-        self.seat.as_ref().map_or(Poll::Pending, |seat| seat.outlet.poll_ended(cx))
-    }
-
-    /// Encodes what waits for the protocol that the client is about to leave.
-    pub(super) fn settle_protocol(&mut self, resp: Resp) {
+    /// Encodes what waits for the protocol that the client leaves here.
+    pub(super) fn settle_protocol(&mut self) {
+        let mut output = self.line.output.lock();
+        let before = self.line.resp();
+        self.line.set_resp(self.session.resp());
         let Some(seat) = &mut self.seat else { return };
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let cx = Context::from_waker(std::task::Waker::noop());
         let mut entries = Vec::new();
         while let Poll::Ready(Ok(())) =
             seat.outlet.poll_entries(&cx, usize::MAX, &mut |entry| entries.push(entry))
-        {
-            cx = Context::from_waker(std::task::Waker::noop());
-        }
-        for run in entries.into_iter().filter_map(|entry| run_of(entry, resp).ok()) {
-            self.output.push(run);
+        {}
+        for run in entries.into_iter().filter_map(|entry| run_of(entry, before).ok()) {
+            output.push(run);
         }
     }
 
@@ -347,11 +334,18 @@ impl Connection {
     }
 
     fn poll_write_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while !self.output.is_empty() || matches!(self.poll_refill(cx), Poll::Ready(Ok(()))) {
-            match self.output.write(&self.io) {
+        let Self { line, seat, shared, .. } = self;
+        let mut output = line.output.lock();
+        while !output.is_empty()
+            || matches!(
+                poll_refill(seat.as_deref_mut(), line, shared, &mut output, cx),
+                Poll::Ready(Ok(()))
+            )
+        {
+            match output.write(&line.io) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if ready!(self.io.poll_write_ready(cx)).is_err() {
+                    if ready!(line.io.poll_write_ready(cx)).is_err() {
                         return Poll::Ready(());
                     }
                 }
@@ -363,16 +357,16 @@ impl Connection {
 
     /// Closes this side and waits for the other: closing with something unread would take back what the client has not read yet.
     async fn shut(&mut self) {
-        if socket2::SockRef::from(&self.io).shutdown(std::net::Shutdown::Write).is_err() {
+        if socket2::SockRef::from(&self.line.io).shutdown(std::net::Shutdown::Write).is_err() {
             return;
         }
         let mut nowhere = [0; 4096];
         loop {
-            match self.io.try_read(&mut nowhere) {
+            match self.line.io.try_read(&mut nowhere) {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.io.readable().await.is_err() {
+                    if self.line.io.readable().await.is_err() {
                         return;
                     }
                 }
@@ -382,24 +376,31 @@ impl Connection {
     }
 }
 
-/// The bytes for a client; a gap has none.
-fn run_of(entry: Entry, resp: Resp) -> Result<Bytes, Gap> {
-    match entry {
-        Entry::Batch(batch) => Ok(batch.resp(resp).clone()),
-        Entry::Match(run) => Ok(run.resp(resp).clone()),
-        Entry::Event(run) => Ok(run),
-        Entry::Gap(gap) => Err(gap),
+/// Takes more from the mailbox.
+fn poll_refill(
+    seat: Option<&mut Seat>,
+    line: &Line,
+    shared: &Shared,
+    output: &mut Output,
+    cx: &Context<'_>,
+) -> Poll<Result<(), Ending>> {
+    let Some(seat) = seat else { return Poll::Pending };
+    let mut entries: SmallVec<[Entry; 8]> = SmallVec::new();
+    while output.is_empty() {
+        ready!(seat.outlet.poll_entries(cx, WRITE_BYTES_MAX, &mut |entry| entries.push(entry)))?;
+        // Encoding happens outside the mailbox's lock, by whichever subscriber comes first.
+        for entry in entries.drain(..) {
+            match run_of(entry, line.resp()) {
+                Ok(run) => output.push(run),
+                Err(gap) => note_gap(&gap, shared.deps.config.on_gap)?,
+            }
+        }
     }
+    Poll::Ready(Ok(()))
 }
 
 fn note_gap(gap: &Gap, on_gap: OnGap) -> Result<(), Ending> {
-    let reason = match gap.reason {
-        GapReason::SlowSubscriber => "slow_subscriber",
-        GapReason::Link => "link",
-        GapReason::MemberLost => "member_lost",
-        GapReason::Reconnected => "reconnected",
-    };
-    metrics::counter!(names::GAPS, "reason" => reason).increment(1);
+    count_gap(gap);
     match on_gap {
         OnGap::Ignore => Ok(()),
         OnGap::Disconnect => Err(Ending::Gap),

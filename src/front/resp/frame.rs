@@ -65,7 +65,12 @@ pub(super) enum FrameError {
 }
 
 fn shown(byte: u8) -> char {
-    if byte.is_ascii_graphic() || byte == b' ' { char::from(byte) } else { '?' }
+    match byte {
+        // As Redis writes what may not stand in a line.
+        b'\r' | b'\n' => ' ',
+        byte if byte.is_ascii_graphic() || byte == b' ' => char::from(byte),
+        _ => '?',
+    }
 }
 
 /// Where each argument stands in the buffer; of a typed line, its own bytes.
@@ -316,6 +321,11 @@ fn length(
         Some(_) => Err(bad),
     }
 }
+
+// With its path, so that `fuzz/` can take this file alone.
+#[cfg(any(test, fuzzing))]
+#[path = "frame/check.rs"]
+pub(super) mod check;
 
 #[cfg(test)]
 mod tests;

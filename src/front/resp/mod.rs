@@ -11,6 +11,7 @@ mod command;
 mod connection;
 mod frame;
 mod input;
+mod line;
 mod output;
 mod print;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use crate::config::limits::LimitsHandle;
 use crate::pubsub::Copies;
 use crate::router::RouterHandle;
 use crate::status::StatusHandle;
+use crate::supervise::descriptors::Descriptors;
 use crate::supervise::{Clock, Shutdown, Supervisor};
 use crate::types::{Namespace, Time};
 use clients::Clients;
@@ -69,6 +71,7 @@ struct Shared {
     clients: Clients,
     /// Connections, strangers among them.
     connections: AtomicUsize,
+    descriptors: Descriptors,
     channels: Namespace,
     sharded: Namespace,
     copies: Copies,
@@ -92,6 +95,7 @@ impl RespFront {
             deps,
             clients: Clients::default(),
             connections: AtomicUsize::new(0),
+            descriptors: Descriptors::of_process(),
             channels: Namespace::default(),
             sharded: Namespace::sharded(),
             copies,

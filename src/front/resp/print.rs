@@ -66,10 +66,6 @@ impl<'a> Printer<'a> {
         self.out.extend_from_slice(if self.is_three() { b"_\r\n" } else { b"$-1\r\n" });
     }
 
-    pub(super) fn null_array(&mut self) {
-        self.out.extend_from_slice(if self.is_three() { b"_\r\n" } else { b"*-1\r\n" });
-    }
-
     /// So many replies follow as its elements.
     pub(super) fn array(&mut self, len: usize) {
         self.counted(b'*', len as u64);

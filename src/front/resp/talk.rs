@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Shared;
 use super::about::NodeAbout;
+use super::command;
 use super::connection::{Connection, STRANGER_BYTES_MAX, Seat};
 use super::frame::{Arguments, Command, FrameLimits, Parsed};
 use super::input::Input;
@@ -22,6 +23,9 @@ use crate::types::{Pattern, Time, Topic};
 
 /// Answers are handed on when there are so many bytes of them, or when nothing else is to be done.
 const ANSWERS_BYTES_MAX: usize = 64 << 10;
+
+/// A line of a client's is logged no longer than this.
+const LOGGED_LEN_MAX: usize = 256;
 
 /// What has been understood of one read, and is done together.
 #[derive(Debug)]
@@ -104,13 +108,13 @@ impl Connection {
     /// Lets others see what has changed.
     fn show(&self, now: Time) {
         let Some(seat) = &self.seat else { return };
-        let mut seen = seat.card.seen.lock();
+        let mut seen = self.card.seen.lock();
         seen.at = now;
         let shown = self.session.shown();
         if seen.shown != *shown {
-            if (&seen.shown.name, &seen.shown.lib_name) != (&shown.name, &shown.lib_name) {
+            if (seen.shown.name(), seen.shown.lib_name()) != (shown.name(), shown.lib_name()) {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                let client = match (text(&shown.name), text(&shown.lib_name)) {
+                let client = match (text(shown.name()), text(shown.lib_name())) {
                     (name, library) if library.is_empty() => name,
                     (name, library) if name.is_empty() => library,
                     (name, library) => format!("{name} ({library})"),
@@ -194,15 +198,15 @@ impl Talk<'_> {
             if !(matches!(self.group, Group::Subscribes { .. }) && is_subscribe(command)) {
                 self.settle().await?;
             }
-            let Connection { session, shared, local, .. } = &mut *self.connection;
+            let Connection { session, shared, card, .. } = &mut *self.connection;
             let before = (session.resp(), self.answers.len());
-            let around = Surroundings { shared, local: *local };
+            let around = Surroundings { shared, local: card.local() };
             let act = session.handle(command, &around, &mut self.answers);
             if session.resp() != before.0 {
                 // What waits was pushed before the answer.
                 let answer = self.answers.split_off(before.1);
                 self.flush().await?;
-                self.connection.settle_protocol(before.0);
+                self.connection.settle_protocol();
                 self.answers = answer;
             }
             act
@@ -225,11 +229,10 @@ impl Talk<'_> {
                 self.say(|printer| printer.integer(patterns));
             }
             Act::ClientInfo => {
-                let line = self.connection.seat.as_ref().map(|seat| {
-                    seat.card.seen.lock().shown = self.connection.session.shown().clone();
-                    seat.card.line(self.now)
-                });
-                self.say(|printer| printer.text(&line.unwrap_or_default()));
+                let card = self.connection.card.clone();
+                card.seen.lock().shown = self.connection.session.shown().clone();
+                let line = card.line(self.now);
+                self.say(|printer| printer.text(&line));
             }
             Act::ClientList(filter) => {
                 self.connection.show(self.now);
@@ -484,15 +487,15 @@ impl Talk<'_> {
                 return Ok(());
             }
         }
-        let Connection { session, shared, local, .. } = &mut *self.connection;
+        let Connection { session, shared, card, .. } = &mut *self.connection;
         let resp = session.resp();
-        let around = Surroundings { shared, local: *local };
+        let around = Surroundings { shared, local: card.local() };
         let mut answer = Vec::new();
         session.is_reset(&around, &mut answer);
         if resp != Resp::Two {
             let answers = std::mem::take(&mut self.answers);
             self.connection.say(answers);
-            self.connection.settle_protocol(resp);
+            self.connection.settle_protocol();
         }
         self.answers.extend_from_slice(&answer);
         Ok(())
@@ -500,8 +503,8 @@ impl Talk<'_> {
 
     async fn channels(&mut self, sharded: bool, command: Command<'_>) -> Result<(), Ending> {
         if command.len() > 3 {
-            let error = "ERR wrong number of arguments for 'pubsub|channels' command";
-            self.connection.session.say_error(&mut self.answers, error);
+            let error = command::wrong_subcommand("PUBSUB", command);
+            self.connection.session.say_error(&mut self.answers, &error);
             return Ok(());
         }
         let glob = Bytes::copy_from_slice(command.get(2));
@@ -512,7 +515,11 @@ impl Talk<'_> {
         }
         let shared = self.connection.shared.clone();
         let names = shared.deps.router.names(shared.namespace(sharded), glob);
-        let names = self.connection.wait(names).await?;
+        let mut names = self.connection.wait(names).await?;
+        if command.len() > 2 && command.get(2).is_empty() {
+            // To the router no pattern means all names.
+            names.retain(|name| name.is_empty());
+        }
         self.say(|printer| {
             printer.array(names.len());
             names.iter().for_each(|name| printer.bulk(name));
@@ -540,17 +547,17 @@ impl Talk<'_> {
     async fn kill(&mut self, asked: KillAsked) -> Result<(), Ending> {
         let KillAsked { filter, is_old_form } = asked;
         let cards = self.connection.shared.clients.find(&filter);
-        let own = self.connection.seat.as_ref().map(|seat| seat.card.id);
+        let own = self.connection.card.id;
         let mut killed: u64 = 0;
         let mut kills_itself = false;
         for card in &cards {
-            if Some(card.id) == own {
+            if card.id == own {
                 killed += 1;
                 kills_itself = true;
                 continue;
             }
             let broker = self.connection.shared.deps.broker.clone();
-            let id = card.session.to_string();
+            let id = card.seen.lock().session.to_string();
             let kill = async move { broker.kill(&id).await };
             killed += u64::from(self.connection.wait(kill).await?.is_ok());
         }
@@ -618,6 +625,11 @@ impl Around for Surroundings<'_> {
 
     fn unix_us(&self) -> u64 {
         self.shared.deps.clock.unix_ms() * 1_000
+    }
+
+    fn log(&self, line: &str) {
+        let short: String = line.chars().take(LOGGED_LEN_MAX).collect();
+        tracing::debug!(line = ?short, "a Redis client says");
     }
 
     fn node(&self) -> NodeAbout {

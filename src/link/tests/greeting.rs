@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use crate::config::Secret;
 use crate::link::epochs::{Epochs, Known};
 use crate::link::fence::Fence;
-use crate::link::frame::{Frame, NONCE_LEN, RefusalCode};
+use crate::link::frame::{Accepted, Frame, NONCE_LEN, RefusalCode};
 use crate::link::proof::Keys;
 use crate::link::session::{Credentials, Dial, Input, Output, Session, Violation};
 use crate::supervise::Shutdown;
@@ -119,8 +119,11 @@ impl Case {
                     return Outcome::Refused("b", refusal.code);
                 }
                 Output::Up(up) => {
-                    let answer = Input::Frame(up.answer.clone().expect("the acceptor answers"));
+                    let had_epoch = up.had_epoch;
+                    let said = Accepted { position: 7, had_epoch, lost: 1 };
+                    let answer = Input::Frame(Frame::Accepted(said));
                     let Ok(Output::Up(at_a)) = a.handle(answer) else { panic!("a is not up") };
+                    assert_eq!((at_a.said, up.said), (Some(said), None));
                     assert_eq!((at_a.epoch, at_a.had_epoch), (up.epoch, up.had_epoch));
                     assert_eq!((at_a.peer, up.peer), (node("b"), node("a")));
                     assert_eq!(

@@ -5,5 +5,6 @@ mod live;
 mod numbers;
 mod proxy;
 mod recorder;
+mod retransmit;
 mod strangers;
 mod world;

@@ -75,6 +75,9 @@ async fn carry(
         }
         match from.read(&mut buffer).await {
             Ok(read @ 1..) => {
+                if held.wait_for(|held| !held).await.is_err() {
+                    return;
+                }
                 if to.write_all(&buffer[..read]).await.is_err() {
                     return;
                 }

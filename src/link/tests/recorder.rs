@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Context;
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 
 use super::world::name;
 use crate::link::{
-    ContentItem, Direction, LinkHandler, LinkInfo, LinkSource, Pace, StateHandler, StateSource,
+    ContentItem, Direction, LinkHandler, LinkInfo, LinkSource, Pace, Past, StateHandler,
+    StateSource,
 };
 use crate::types::{LinkEpoch, NodeName};
 
@@ -46,6 +47,9 @@ pub(super) struct TestSource {
     waker: AtomicWaker,
     state_waker: AtomicWaker,
     digest: Bytes,
+    /// Content that was taken and not released.
+    pub unsettled: Arc<AtomicUsize>,
+    all_lost: bool,
 }
 
 impl TestSource {
@@ -86,7 +90,22 @@ impl LinkSource for TestSource {
     }
 
     fn take_content(&self, out: &mut Vec<ContentItem>, bytes_max: usize) {
-        take(&self.content, bytes_max, |bytes| out.push(ContentItem { bytes }));
+        take(&self.content, bytes_max, |bytes| {
+            self.unsettled.fetch_add(bytes.len(), Ordering::Relaxed);
+            out.push(ContentItem { cost: bytes.len(), bytes });
+        });
+    }
+
+    fn released(&self, cost: usize) {
+        self.unsettled.fetch_sub(cost, Ordering::Relaxed);
+    }
+
+    fn summary(&self, item: &Bytes) -> Bytes {
+        item.slice(..item.len().min(4))
+    }
+
+    fn all_lost(&self) -> bool {
+        self.all_lost
     }
 
     fn ping(&self) -> Bytes {
@@ -121,6 +140,8 @@ pub(super) struct Recorder {
     /// What every source has from its beginning.
     first: (Vec<Bytes>, Vec<Bytes>),
     slow: AtomicBool,
+    /// The next link from a peer says that all is lost.
+    pub all_lost: AtomicBool,
 }
 
 impl Recorder {
@@ -213,12 +234,23 @@ impl LinkHandler for Recorder {
     fn up(&self, link: &LinkInfo) -> Arc<dyn LinkSource> {
         self.tell(link, Event::Up { had_epoch: link.had_epoch });
         let digest = format!("digest of {}", self.name).into();
-        let source = Arc::new(TestSource { digest, ..TestSource::default() });
+        let all_lost =
+            link.direction == Direction::In && self.all_lost.swap(false, Ordering::Relaxed);
+        let key = (link.peer.clone(), link.direction == Direction::Out);
+        let mut sources = self.sources.lock();
+        let before = sources.get(&key).filter(|_| link.past == Past::Kept);
+        let unsettled = before.map(|before| before.unsettled.clone()).unwrap_or_default();
+        let source = Arc::new(TestSource { digest, unsettled, all_lost, ..TestSource::default() });
         let (control, content) = self.first.clone();
         source.control.lock().extend(control);
-        source.content.lock().extend(content);
-        let key = (link.peer.clone(), link.direction == Direction::Out);
-        self.sources.lock().insert(key, source.clone());
+        match before {
+            // What was not written yet waits for the next link.
+            Some(before) => {
+                std::mem::swap(&mut *source.content.lock(), &mut *before.content.lock())
+            }
+            None => source.content.lock().extend(content),
+        }
+        sources.insert(key, source.clone());
         source
     }
 

@@ -18,6 +18,7 @@ use crate::link::{
 use crate::membership::{
     Addresses, LinkEvidence, Load, Member, MemberState, Members, SharedMembers,
 };
+use crate::net::Host;
 use crate::supervise::{Clock, Shutdown, Supervisor, Task};
 use crate::types::{ClusterName, Incarnation, NodeName, Time};
 
@@ -148,6 +149,7 @@ impl Plan {
         let links = Links::new(
             self.config,
             roster.clone(),
+            Arc::new(Host),
             supervisor.clone(),
             Clock::new(),
             told.clone(),

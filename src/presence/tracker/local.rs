@@ -10,11 +10,11 @@ use super::super::replica::{ADOPTION_TRAVELS, Life};
 use super::super::sessions::{IDLE_KEPT, State};
 use super::super::timers::Due;
 use super::super::{
-    Claim, Diff, Fields, Handed, Outcome, Owner, Shown, Track, TrackError, Tracked, Tracker,
-    Untrack, Untracked,
+    Claim, Diff, Fields, Handed, NOBODY, Outcome, Owner, Shown, Track, TrackError, Tracked,
+    Tracker, Untrack, Untracked,
 };
-use super::hash_of_name;
 use super::work::Work;
+use super::{Slot, hash_of_name};
 
 /// Clients count from 1; nobody gets here by counting.
 const REVISION_MAX: u64 = 1 << 48;
@@ -128,7 +128,7 @@ impl Tracker {
             claim = Fields { revision: content.revision(), meta: content.meta(), ..claim };
             outcome = Outcome::Ignored;
         }
-        if prior.replica == self.me && prior.claim.epoch() == fields.epoch && !prior.released {
+        if prior.replica == self.me && prior.claim.epoch() == fields.epoch {
             // Its own already, and no change of hands.
             claim.number = prior.claim.number();
             if claim == prior.claim.fields() {
@@ -180,21 +180,30 @@ impl Tracker {
         let own = found.and_then(|presence| self.claim_of(presence, self.me));
         let Some(slot) = own.filter(|slot| {
             let slot = &self.set.slots[*slot];
-            slot.claim.session() == session && !slot.released
+            slot.claim.session() == session
         }) else {
             return Untracked::Nothing;
         };
         match untrack.release {
-            Some(time) if !time.is_zero() => {
-                self.set.slots[slot].released = true;
-                self.released.insert(slot, now + time);
-                self.timers.set(now + time, Due::Claim(slot));
-                self.lets_go(session);
-            }
+            Some(time) if !time.is_zero() => self.release(slot, now + time, time, now),
             _ => self.end(slot, now),
         }
         self.settle(now, diff);
         Untracked::Done
+    }
+
+    /// From now on it is nobody's, so that its owner, attached elsewhere, doesn't adopt what it gave up.
+    fn release(&mut self, slot: u32, until: Time, linger: Duration, now: Time) {
+        let Slot { presence, claim, .. } = &self.set.slots[slot];
+        let (presence, claim) = (*presence, claim.clone());
+        let number = self.highest_number(presence) + 1;
+        let fields = Fields { session: NOBODY, epoch: 0, number, linger, ..claim.fields() };
+        self.mint(presence, claim.renewed(&fields), now);
+        if let Some(slot) = self.claim_of(presence, self.me) {
+            self.set.slots[slot].released = true;
+            self.released.insert(slot, until);
+            self.timers.set(until, Due::Claim(slot));
+        }
     }
 
     /// After every welcome: what the session has anywhere is adopted, what arrives later too.
@@ -267,7 +276,7 @@ impl Tracker {
             let slot = &self.set.slots[slot];
             let session = slot.claim.session();
             let Some(known) = self.sessions.get_mut(session) else { continue };
-            if slot.released || known.state == State::Ended {
+            if known.state == State::Ended {
                 continue;
             }
             if !matches!(known.state, State::Moved { .. }) {
@@ -329,8 +338,7 @@ impl Tracker {
             let slot = &self.set.slots[id];
             let (presence, claim) = (slot.presence, slot.claim.clone());
             let released = self.released.get(&id).copied();
-            let number = self.highest_number(presence) + 1;
-            let claim = claim.renewed(&Fields { number, ..claim.fields() });
+            // Under the same number: of one name the later incarnation wins, and what has lost goes on losing.
             self.mint(presence, claim, now);
             if let Some(until) = released
                 && let Some(slot) = self.claim_of(presence, self.me)
@@ -338,11 +346,9 @@ impl Tracker {
                 self.set.slots[slot].released = true;
                 self.released.insert(slot, until);
                 self.timers.set(until, Due::Claim(slot));
-                self.lets_go(self.set.slots[slot].claim.session());
-            } else {
-                // What the old incarnation held is not counted off below.
-                self.lets_go(self.set.slots[id].claim.session());
             }
+            // The session holds it once, not twice.
+            self.lets_go(self.set.slots[id].claim.session());
             self.take(id);
         }
         self.replicas.set_floor(&self.replicas[old].replica.clone());

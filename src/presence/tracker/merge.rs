@@ -72,6 +72,7 @@ impl Tracker {
             return Err(MergeError::Gap { have, from: delta.from });
         }
         let to = delta.to;
+        let alive: Vec<u64> = delta.adds.iter().map(|entry| entry.counter).collect();
         for entry in delta.adds {
             if entry.counter > have && self.add(id, &entry, to, now) {
                 merged.adds += 1;
@@ -81,6 +82,14 @@ impl Tracker {
         self.advance(id, to);
         for removal in &delta.removes {
             merged.removes += usize::from(self.remove(id, removal, (have, to), now));
+        }
+        // It says of all that was added in it whether it still lives: also of what this node knew before.
+        for slot in self.between(id, delta.from, have) {
+            let (counter, waiting) = (self.set.slots[slot].counter, self.set.slots[slot].waiting);
+            if !waiting && alive.binary_search(&counter).is_err() {
+                self.log(id, to, counter, None, now);
+                merged.removes += usize::from(self.retire(slot, None, now));
+            }
         }
         let replica = delta.replica;
         self.resolve(&replica, to, now);

@@ -230,7 +230,7 @@ impl Tracker {
             // Somebody knows a higher revision: this node holds the claim, so it says it.
             let (epoch, linger) = (winner.claim.epoch(), winner.claim.linger());
             let owner = super::Owner { session, epoch, linger };
-            let outdated = content.claim.revision() > winner.claim.revision() && !winner.released;
+            let outdated = content.claim.revision() > winner.claim.revision();
             return outdated.then_some(Move::Claim { like, owner });
         }
         let known = &self.replicas[winner.replica];
@@ -370,7 +370,8 @@ impl Tracker {
         }
         if slot.released {
             self.released.remove(&id);
-        } else if replica == self.me {
+        }
+        if replica == self.me {
             self.lets_go(session);
         }
     }

@@ -148,3 +148,25 @@ impl Tracker {
         Ok(())
     }
 }
+impl Tracker {
+    #[doc(hidden)]
+    pub fn dump(&self) -> String {
+        let mut out = String::new();
+        for (_, known) in self.replicas.iter() {
+            out += &format!("{} c={} {:?}:", known.replica, known.counter, known.life);
+            for slot in known.dots.iter() {
+                let s = &self.set.slots[slot];
+                out += &format!(
+                    " {}:{}/{}{}{}",
+                    s.counter,
+                    s.claim.key(),
+                    s.claim.id(),
+                    if s.waiting { "W" } else { "" },
+                    if s.hidden { "H" } else { "" }
+                );
+            }
+            out += "\n";
+        }
+        out
+    }
+}

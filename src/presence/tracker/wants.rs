@@ -3,7 +3,7 @@
 use crate::types::{NodeName, Time};
 
 use super::super::replica::Life;
-use super::super::{Row, Tracker, Want};
+use super::super::{Plant, Row, Tracker, Want};
 
 /// That peer was ahead of this node with one replica.
 #[derive(Debug)]
@@ -21,6 +21,9 @@ impl Tracker {
         let mut wants = Vec::new();
         for row in rows {
             if row.replica == *self.me() || self.replicas.is_forgotten(&row.replica) {
+                if self.plant == Some(Plant::ForgottenTaken) && row.replica.name != self.me().name {
+                    wants.push(Want { replica: row.replica.clone(), from: 0, whole: true });
+                }
                 continue;
             }
             let Some(id) = self.replicas.find(&row.replica) else { continue };

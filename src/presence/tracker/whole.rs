@@ -11,7 +11,7 @@ use super::merge::by_counter;
 use super::work::Work;
 
 /// A whole of which nothing has come for so long is given up.
-const STAGE_KEPT: Duration = Duration::from_secs(10);
+const STAGE_KEPT: Duration = Duration::from_secs(2);
 
 /// Deltas that queue behind a whole; what is more is asked for again later.
 const BEHIND_MAX: usize = 256;

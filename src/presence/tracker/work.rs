@@ -92,7 +92,7 @@ impl Tracker {
                 let ended = |state: State| state == State::Ended;
                 self.sessions.get(session).filter(|session| ended(session.state))?;
                 let own = self.set.owned_by(session);
-                let own = own.filter(|(_, slot)| slot.replica == self.me && !slot.released);
+                let own = own.filter(|(_, slot)| slot.replica == self.me);
                 let own: Vec<u32> = own.take(*left).map(|(slot, _)| slot).collect();
                 *left -= own.len();
                 for slot in &own {
@@ -123,6 +123,14 @@ impl Tracker {
         dots.iter_from(place).take(most).collect()
     }
 
+    /// Claims of a replica whose counters are in (from, to].
+    pub(super) fn between(&self, replica: u32, from: u64, to: u64) -> Vec<u32> {
+        let slots = &self.set.slots;
+        let dots = &self.replicas[replica].dots;
+        let place = dots.seek(|slot| slots[slot].counter.cmp(&(from + 1)));
+        dots.iter_from(place).take_while(|slot| slots[*slot].counter <= to).collect()
+    }
+
     /// What shows as that session's and isn't held here under its latest attachment.
     fn to_adopt(&self, owner: &Owner, now: Time, most: usize) -> Vec<u32> {
         let order = self.order();
@@ -139,7 +147,6 @@ impl Tracker {
                     && winner.claim.epoch() <= owner.epoch
                     && !(winner.replica == self.me && winner.claim.epoch() == owner.epoch)
                     && !winner.waiting
-                    && !winner.released
                     && until.is_none_or(|until| now < until)
             })
             .map(|(_, slot)| slot.presence)
@@ -177,7 +184,7 @@ impl Tracker {
             }
             State::Moved { since } => {
                 let own = self.set.owned_by(session);
-                let own = own.filter(|(_, slot)| slot.replica == self.me && !slot.released);
+                let own = own.filter(|(_, slot)| slot.replica == self.me);
                 let until = |slot: &super::Slot| Self::moved_until(since, slot.claim.linger());
                 let own: Vec<(Time, u32)> = own.map(|(id, slot)| (until(slot), id)).collect();
                 for (_, slot) in own.iter().filter(|(until, _)| *until <= now).take(TURN) {

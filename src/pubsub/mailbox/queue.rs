@@ -48,15 +48,19 @@ impl Strict {
 pub(super) struct State {
     pub(super) queue: VecDeque<Entry>,
     /// Replies among them.
-    events: usize,
+    events: u32,
     pub(super) bytes: usize,
+    /// Of an outbox: taken, and still pinned until the peer has acknowledged it. Counts against the limit.
+    pub(super) unsettled: usize,
+    /// Takes are not the end of it.
+    pub(super) keeps: bool,
     pub(super) limit: usize,
     /// Why gaps of this mailbox arise.
     reason: GapReason,
     pub(super) strict: Option<Strict>,
-    dropping: Option<Dropped>,
+    dropping: Option<Box<Dropped>>,
     /// How many entries the writer may take, while a subscription is being put in place.
-    pub(super) held_from: Option<usize>,
+    pub(super) held_from: Option<u32>,
     /// None: the client never gave any, so HTTP/2 alone limits it.
     pub(super) credit: Option<i64>,
     pub(super) writer: Option<Waker>,
@@ -77,6 +81,8 @@ impl State {
             queue: VecDeque::new(),
             events: 0,
             bytes: 0,
+            unsettled: 0,
+            keeps: false,
             limit,
             reason,
             strict: None,
@@ -122,7 +128,7 @@ impl State {
                 return Pushed::Closed;
             }
         }
-        if self.dropping.is_some() || self.bytes + cost > self.limit {
+        if self.dropping.is_some() || self.pinned() + cost > self.limit {
             let messages = u64::from(batch.count());
             self.dropped += messages;
             self.dropping.get_or_insert_default().count(batch.topic(), batch.origin(), messages);
@@ -130,11 +136,21 @@ impl State {
             return Pushed::Dropped;
         }
         self.append(entry());
-        if self.bytes > self.half() && self.progress(now) < PACE_PATIENCE {
+        if self.pinned() > self.half() && self.progress(now) < PACE_PATIENCE {
             Pushed::Slow
         } else {
             Pushed::Queued
         }
+    }
+
+    pub(super) const fn pinned(&self) -> usize {
+        self.bytes + self.unsettled
+    }
+
+    /// So much of what was taken is pinned no more.
+    pub(super) fn settle(&mut self, cost: usize) {
+        self.unsettled = self.unsettled.saturating_sub(cost);
+        self.end_dropping();
     }
 
     /// Above this a receiver asks to be spared.
@@ -161,13 +177,30 @@ impl State {
         if repeats {
             return;
         }
-        if self.dropping.is_none() && self.bytes + GAP_COST <= self.limit {
+        if self.dropping.is_none() && self.joins_last(&gap) {
+            return;
+        }
+        if self.dropping.is_none() && self.pinned() + GAP_COST <= self.limit {
             self.append(Entry::Gap(gap));
             return;
         }
         // Behind what is counted already, and bounded as that is.
         self.dropping.get_or_insert_default().add_gap(gap);
         self.end_dropping();
+    }
+
+    /// Losses that were counted one after another, with nothing between them, are one.
+    fn joins_last(&mut self, gap: &Gap) -> bool {
+        let Some(Entry::Gap(last)) = self.queue.back_mut().filter(|_| gap.certain) else {
+            return false;
+        };
+        let same = (last.reason, last.certain, &last.origin, &last.topics)
+            == (gap.reason, gap.certain, &gap.origin, &gap.topics);
+        match (last.missing, gap.missing) {
+            (Some(before), Some(more)) if same => last.missing = Some(before + more),
+            _ => return false,
+        }
+        true
     }
 
     /// Every batch that waits is dropped and counted; gaps and replies stay.
@@ -188,11 +221,11 @@ impl State {
 
     /// Half empty: the gap takes its place, and messages are taken again.
     fn end_dropping(&mut self) {
-        if self.bytes > self.limit / 2 {
+        if self.pinned() > self.limit / 2 {
             return;
         }
         if let Some(dropped) = self.dropping.take() {
-            for gap in dropped.into_gaps(self.reason) {
+            for gap in (*dropped).into_gaps(self.reason) {
                 self.append(Entry::Gap(gap));
             }
         }
@@ -217,7 +250,8 @@ impl State {
 
     /// The position of the next entry that may be taken.
     pub(super) fn next(&self) -> Option<usize> {
-        let end = self.held_from.unwrap_or(self.queue.len()).min(self.queue.len());
+        let held_from = self.held_from.map_or(usize::MAX, |at| at as usize);
+        let end = self.queue.len().min(held_from);
         if end == 0 {
             return None;
         }
@@ -253,8 +287,11 @@ impl State {
             }
             bytes += cost;
             self.bytes -= cost;
+            if self.keeps {
+                self.unsettled += cost;
+            }
             any = true;
-            self.events -= usize::from(matches!(entry, Entry::Event(_)));
+            self.events -= u32::from(matches!(entry, Entry::Event(_)));
             if let Some(batch) = entry.batch() {
                 self.delivered += u64::from(batch.count());
                 if let Some(credit) = &mut self.credit {
@@ -275,16 +312,20 @@ impl State {
         if let Some(strict) = self.strict.as_mut().filter(|strict| self.bytes <= strict.soft) {
             strict.over_since = None;
         }
-        if self.queue.is_empty() && self.queue.capacity() > 8 {
-            // An idle connection owns no buffers.
-            self.queue = VecDeque::new();
-        }
         any
     }
 
     pub(super) fn sleep(&mut self, cx: &Context<'_>) {
+        self.rest();
         if !self.writer.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             self.writer = Some(cx.waker().clone());
+        }
+    }
+
+    /// An idle connection owns no buffers.
+    pub(super) fn rest(&mut self) {
+        if self.queue.is_empty() && self.queue.capacity() > 0 {
+            self.queue = VecDeque::new();
         }
     }
 
@@ -297,7 +338,7 @@ impl State {
     fn is_over(&self, awaited: Awaited) -> bool {
         match awaited {
             Awaited::Room => self.has_room(),
-            Awaited::HalfEmpty => self.bytes <= self.half(),
+            Awaited::HalfEmpty => self.pinned() <= self.half(),
             Awaited::End => false,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 
 use smallvec::SmallVec;
 
@@ -34,8 +35,10 @@ impl<'a> Slices<'a> {
 
     pub(super) async fn push_all(mut self) -> Delivery {
         while self.push_next() {
+            self.delivery.write();
             tokio::task::yield_now().await;
         }
+        self.delivery.write();
         std::mem::take(&mut self.delivery)
     }
 
@@ -64,6 +67,7 @@ impl<'a> Slices<'a> {
 impl Drop for Slices<'_> {
     fn drop(&mut self) {
         while self.push_next() {}
+        self.delivery.wake();
     }
 }
 
@@ -149,7 +153,7 @@ impl Registry {
         delivery: &mut Delivery,
     ) {
         if !is_excluded(run.batch(), mailbox) {
-            let pushed = mailbox.push_match(run, now);
+            let pushed = mailbox.push_match_asleep(run, now);
             self.note(pushed, run.batch(), mailbox, delivery);
         }
     }
@@ -184,12 +188,23 @@ impl Registry {
         delivery: &mut Delivery,
     ) {
         if !is_excluded(batch, mailbox) {
-            let pushed = mailbox.push(batch, now);
+            let pushed = mailbox.push_asleep(batch, now);
             self.note(pushed, batch, mailbox, delivery);
         }
     }
 
-    fn note(&self, pushed: Pushed, batch: &Batch, mailbox: &Arc<Mailbox>, delivery: &mut Delivery) {
+    fn note(
+        &self,
+        (pushed, waker): (Pushed, Option<Waker>),
+        batch: &Batch,
+        mailbox: &Arc<Mailbox>,
+        delivery: &mut Delivery,
+    ) {
+        match waker {
+            Some(waker) if mailbox.is_direct() => delivery.asleep.push((mailbox.clone(), waker)),
+            Some(waker) => waker.wake(),
+            None => {}
+        }
         match pushed {
             Pushed::Queued => delivery.mailboxes += 1,
             Pushed::Slow => {
@@ -211,16 +226,17 @@ impl Registry {
             mailbox.push_gap(gap.clone());
         }
         let patterns = self.patterns.read();
-        for (_, subscribers) in patterns.matching(topic) {
-            for mailbox in subscribers.as_slice() {
-                // Who can't be told of the topic didn't get its messages either.
-                if !topic.is_text() && !mailbox.wants_each_match() {
-                    continue;
-                }
-                if direct.is_none_or(|direct| direct.position(mailbox.id()).is_none()) {
-                    mailbox.push_gap(gap.clone());
-                }
-            }
+        let matching = patterns.matching(topic).flat_map(|(_, subscribers)| subscribers.as_slice());
+        // Who can't be told of the topic didn't get its messages either.
+        let mut mailboxes: SmallVec<[&Arc<Mailbox>; 16]> = matching
+            .filter(|mailbox| topic.is_text() || mailbox.wants_each_match())
+            .filter(|one| direct.is_none_or(|direct| direct.position(one.id()).is_none()))
+            .collect();
+        // It missed one copy, however many of its patterns match.
+        mailboxes.sort_unstable_by_key(|mailbox| mailbox.id());
+        mailboxes.dedup_by_key(|mailbox| mailbox.id());
+        for mailbox in mailboxes {
+            mailbox.push_gap(gap.clone());
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The registry under many publishers at once.
 
+mod direct;
+
 use std::collections::BTreeMap;
 
 use super::*;

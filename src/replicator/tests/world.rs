@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::link::{Direction, LinkInfo, Roster, StateHandler, StateSource};
+use crate::link::{Direction, LinkInfo, Past, Roster, StateHandler, StateSource};
 use crate::membership::{
     Addresses, LinkEvidence, Load, Member, MemberState, Members, SharedMembers,
 };
@@ -173,6 +173,7 @@ impl World {
                 direction,
                 epoch,
                 had_epoch: false,
+                past: Past::Unknown,
             };
             let node = self.nodes.get_mut(me).expect("a node");
             let source = node.replicator.up(&link);

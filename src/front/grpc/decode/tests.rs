@@ -101,6 +101,11 @@ fn name(ask: &Ask) -> &'static str {
         Ask::Unsubscribe(_) => "unsubscribe",
         Ask::Credit(_) => "credit",
         Ask::Bye { .. } => "bye",
+        Ask::Track(crate::broker::Verb::Track, _) => "track",
+        Ask::Track(crate::broker::Verb::Update, _) => "update",
+        Ask::Untrack(_) => "untrack",
+        Ask::Watch { .. } => "watch",
+        Ask::Unwatch { .. } => "unwatch",
         Ask::Unknown => "unknown",
     }
 }
@@ -122,6 +127,14 @@ fn slow_request(request: &v1::Request) -> Step {
         Some(Kind::Unsubscribe(_)) => return Step::Other(id, "unsubscribe"),
         Some(Kind::Credit(_)) => return Step::Other(id, "credit"),
         Some(Kind::Bye(_)) => return Step::Other(id, "bye"),
+        Some(Kind::Track(_)) => return Step::Other(id, "track"),
+        Some(Kind::Update(_)) => return Step::Other(id, "update"),
+        Some(Kind::Untrack(untrack)) => {
+            let bad = super::codec::duration(untrack.linger).is_err();
+            return if bad { Step::Refused(id, "invalid") } else { Step::Other(id, "untrack") };
+        }
+        Some(Kind::Watch(_)) => return Step::Other(id, "watch"),
+        Some(Kind::Unwatch(_)) => return Step::Other(id, "unwatch"),
         None => return Step::Other(id, "unknown"),
     };
     let confirm = match publish.confirm {

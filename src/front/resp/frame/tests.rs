@@ -141,3 +141,16 @@ fn a_stranger_may_send_little() {
     let parse = arguments.parse(b"*1\r\n$16385\r\n", &limits);
     assert_eq!(parse, Err(FrameError::StrangerBulkLength));
 }
+
+/// What fuzzing has found worth keeping, and what people have thought of.
+#[test]
+fn the_fuzz_target_s_corpus_keeps_the_rules() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/resp");
+    let mut files = 0;
+    for file in std::fs::read_dir(folder).expect("the corpus") {
+        let bytes = std::fs::read(file.expect("a file").path()).expect("its bytes");
+        super::check::check(&bytes);
+        files += 1;
+    }
+    assert!(files > 10, "{files}");
+}

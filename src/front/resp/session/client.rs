@@ -3,7 +3,7 @@
 use subtle::ConstantTimeEq as _;
 
 use super::pubsub::help;
-use super::{Act, Around, NOT_AN_INTEGER, Replies, SYNTAX, Session, number};
+use super::{Act, Around, Replies, SYNTAX, Session, number};
 use crate::front::resp::about;
 use crate::front::resp::frame::Command;
 use crate::pubsub::Resp;
@@ -129,7 +129,7 @@ impl Session {
             return Err("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time".to_owned());
         }
         if let Some(name) = name {
-            self.shown.name = name;
+            self.shown.names().name = name;
         }
         self.shown.resp = resp;
         Ok(act)
@@ -155,22 +155,22 @@ impl Session {
         match word {
             "id" => self.say(out, |printer| printer.integer(self.id)),
             "getname" => self.say(out, |printer| {
-                if self.shown.name.is_empty() {
+                if self.shown.name().is_empty() {
                     printer.null();
                 } else {
-                    printer.bulk(&self.shown.name);
+                    printer.bulk(self.shown.name());
                 }
             }),
             "setname" => {
-                self.shown.name = lawful_name(argument, "Client names")?;
+                self.shown.names().name = lawful_name(argument, "Client names")?;
                 self.say_ok(out);
             }
             "setinfo" => {
                 let value = command.get(3);
                 if argument.eq_ignore_ascii_case(b"lib-name") {
-                    self.shown.lib_name = lawful_name(value, "lib-name")?;
+                    self.shown.names().lib_name = lawful_name(value, "lib-name")?;
                 } else if argument.eq_ignore_ascii_case(b"lib-ver") {
-                    self.shown.lib_ver = lawful_name(value, "lib-ver")?;
+                    self.shown.names().lib_ver = lawful_name(value, "lib-ver")?;
                 } else {
                     return Err(format!("ERR Unrecognized option '{}'", command.text(2)));
                 }
@@ -264,7 +264,8 @@ fn list_filter(command: Command<'_>) -> Result<ClientFilter, String> {
         2 => {}
         4 if option.eq_ignore_ascii_case(b"type") => filter.of_type(command, 3)?,
         4.. if option.eq_ignore_ascii_case(b"id") => {
-            filter.ids = command.from(3).map(client_id).collect::<Result<_, _>>()?;
+            let ids = command.from(3).map(client_id).collect::<Result<_, _>>();
+            filter.ids = ids.map_err(|_| "ERR Invalid client ID")?;
         }
         _ => return Err(SYNTAX.to_owned()),
     }
@@ -272,9 +273,8 @@ fn list_filter(command: Command<'_>) -> Result<ClientFilter, String> {
 }
 
 fn client_id(text: &[u8]) -> Result<u64, String> {
-    let id = number(text).ok_or(NOT_AN_INTEGER)?;
-    u64::try_from(id)
-        .ok()
+    number(text)
+        .and_then(|id| u64::try_from(id).ok())
         .filter(|id| *id > 0)
         .ok_or_else(|| "ERR client-id should be greater than 0".to_owned())
 }

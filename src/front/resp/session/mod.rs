@@ -12,6 +12,8 @@ mod tests;
 pub(super) use client::{ClientFilter, KillAsked};
 pub(super) use pubsub::help;
 
+use std::sync::Arc;
+
 use super::about;
 use super::command::{self, Meaning, Spec, Subcommand, Verb};
 use super::frame::Command;
@@ -66,6 +68,8 @@ pub(super) trait Around {
     fn auth_failed(&self);
     /// Microseconds since 1970.
     fn unix_us(&self) -> u64;
+    /// A line that a client wants in the node's log.
+    fn log(&self, line: &str);
     fn node(&self) -> about::NodeAbout;
     /// Where this client has reached the node.
     fn endpoint(&self) -> (String, u16);
@@ -74,20 +78,42 @@ pub(super) trait Around {
 /// What others may see of a client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Shown {
-    pub(super) name: Box<[u8]>,
-    pub(super) lib_name: Box<[u8]>,
-    pub(super) lib_ver: Box<[u8]>,
+    /// Many connections have none.
+    names: Option<Arc<Names>>,
     pub(super) resp: Resp,
     pub(super) db: u8,
     pub(super) no_evict: bool,
     pub(super) no_touch: bool,
-    pub(super) channels: usize,
-    pub(super) patterns: usize,
-    pub(super) sharded: usize,
+    pub(super) channels: u32,
+    pub(super) patterns: u32,
+    pub(super) sharded: u32,
     pub(super) last: &'static str,
 }
 
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Names {
+    name: Box<[u8]>,
+    lib_name: Box<[u8]>,
+    lib_ver: Box<[u8]>,
+}
+
 impl Shown {
+    pub(super) fn name(&self) -> &[u8] {
+        self.names.as_ref().map_or(&[], |names| &names.name)
+    }
+
+    pub(super) fn lib_name(&self) -> &[u8] {
+        self.names.as_ref().map_or(&[], |names| &names.lib_name)
+    }
+
+    pub(super) fn lib_ver(&self) -> &[u8] {
+        self.names.as_ref().map_or(&[], |names| &names.lib_ver)
+    }
+
+    fn names(&mut self) -> &mut Names {
+        Arc::make_mut(self.names.get_or_insert_default())
+    }
+
     pub(super) fn is_subscribed(&self) -> bool {
         self.channels + self.patterns + self.sharded > 0
     }
@@ -287,7 +313,22 @@ impl Session {
                 Some(_) => self.say_error(out, "ERR DB index is out of range"),
                 None => self.say_error(out, NOT_AN_INTEGER),
             },
-            Verb::Readonly | Verb::Readwrite | Verb::Asking => self.say_ok(out),
+            Verb::Readonly | Verb::Readwrite | Verb::Asking | Verb::Function => self.say_ok(out),
+            // Nothing is stored, so nothing is left.
+            Verb::Flush => match command.get(1).to_ascii_lowercase().as_slice() {
+                b"" | b"async" | b"sync" if command.len() <= 2 => self.say_ok(out),
+                _ => self.say_error(out, SYNTAX),
+            },
+            Verb::Debug if word == "log" => {
+                around.log(&command.text(2));
+                self.say_ok(out);
+            }
+            Verb::Debug => self.say(out, |printer| {
+                help(
+                    printer,
+                    &["DEBUG <subcommand> [<arg>]. Subcommands are:", "LOG <message>", "HELP"],
+                );
+            }),
             Verb::Time => self.say(out, |printer| about::time(printer, around.unix_us())),
             Verb::Info => {
                 self.say(out, |printer| about::info(printer, command, &around.node()));
@@ -311,7 +352,7 @@ impl Session {
     }
 }
 
-pub(super) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 const SYNTAX: &str = "ERR syntax error";
 
 /// As Redis reads numbers: no blanks, no plus, no leading zeros.

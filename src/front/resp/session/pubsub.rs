@@ -22,7 +22,7 @@ impl Session {
         is_new: bool,
         out: &mut Vec<u8>,
     ) {
-        *self.count(kind) += usize::from(is_new);
+        *self.count(kind) += u32::from(is_new);
         self.acknowledge(kind, kind.words().0, Some(name), out);
     }
 
@@ -35,11 +35,11 @@ impl Session {
         out: &mut Vec<u8>,
     ) {
         let count = self.count(kind);
-        *count = count.saturating_sub(usize::from(was_there));
+        *count = count.saturating_sub(u32::from(was_there));
         self.acknowledge(kind, kind.words().1, name, out);
     }
 
-    fn count(&mut self, kind: Kind) -> &mut usize {
+    fn count(&mut self, kind: Kind) -> &mut u32 {
         match kind {
             Kind::Channel => &mut self.shown.channels,
             Kind::Pattern => &mut self.shown.patterns,
@@ -59,7 +59,7 @@ impl Session {
             Some(name) => printer.bulk(name),
             None => printer.null(),
         }
-        printer.integer(count as u64);
+        printer.integer(count.into());
     }
 
     pub(super) fn pubsub(&mut self, word: &str, out: &mut Vec<u8>) -> Act {

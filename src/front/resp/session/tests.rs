@@ -29,6 +29,8 @@ impl Around for Node {
         1_763_000_000_123_456
     }
 
+    fn log(&self, _: &str) {}
+
     fn node(&self) -> NodeAbout {
         NodeAbout { id: "0123456789".repeat(4), is_ready: true, ..NodeAbout::default() }
     }

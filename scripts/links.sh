@@ -1,0 +1,7 @@
+#!/bin/sh
+# Links under cuts at full size: a minute of cuts at RATE messages a second, links held for 20 and 40 s, 10,000 subscribes under cuts.
+# usage: scripts/links.sh [RATE]
+set -eu
+cd "$(dirname "$0")/.."
+export WAXWING_LONG=1 WAXWING_RATE="${1:-50000}"
+cargo test --release --package cluster-tests --test cluster -- --nocapture window::

@@ -1,0 +1,46 @@
+//! Some worlds in every run of the tests; `scripts/simulate.sh` runs many.
+
+use std::process::{Command, Output};
+
+fn world(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_world"));
+    command.args(arguments).output().expect("the world's program runs")
+}
+
+fn verdict(seed: &str) -> serde_json::Value {
+    let output = world(&["run", seed]);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("seed {seed}: {error}: {}", String::from_utf8_lossy(&output.stderr))
+    })
+}
+
+fn expect_kept(seed: &str) {
+    let verdict = verdict(seed);
+    let violations = verdict["violations"].as_array().expect("a list");
+    assert!(violations.is_empty(), "scripts/simulate.sh run {seed} --log: {violations:#?}");
+    assert!(verdict["delivered"].as_u64() > Some(100), "nothing happened: {verdict}");
+}
+
+/// Without it no seed would be worth keeping.
+#[test]
+fn a_seed_decides_everything() {
+    let (once, again) = (verdict("3"), verdict("3"));
+    assert_eq!(once, again);
+    assert_ne!(once["trace"], verdict("4")["trace"]);
+}
+
+#[test]
+fn promises_are_kept_in_worlds_that_once_broke_them() {
+    let text = include_str!("../regressions.txt");
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let seed = line.split_whitespace().next().expect("a seed, and what it found");
+        expect_kept(seed);
+    }
+}
+
+#[test]
+fn promises_are_kept_in_some_worlds() {
+    for seed in ["100", "101", "102", "103"] {
+        expect_kept(seed);
+    }
+}
