@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
+use tokio::sync::RwLockReadGuard;
 use waxwing::supervise::{Clock, Shutdown, Supervisor};
 use waxwing::types::Time;
 
@@ -19,6 +20,7 @@ use crate::cli;
 use crate::client::{Client, ClientError};
 use crate::documents::{Metrics, Status};
 use crate::eventually;
+use crate::gate;
 use crate::history::Recorder;
 use crate::ports::Ports;
 use crate::process;
@@ -42,8 +44,10 @@ pub struct Cluster {
     clock: Clock,
     started: Time,
     name: String,
-    /// Last, so that it goes after the processes that write to it.
+    /// So that it goes after the processes that write to it.
     dir: Option<TempDir>,
+    /// Last: a flood may begin when all of it has gone.
+    beside: Option<RwLockReadGuard<'static, ()>>,
 }
 
 impl Cluster {
@@ -57,10 +61,14 @@ impl Cluster {
 
     /// As `start`, but only until every node answers over HTTP.
     pub async fn launch(n: usize, options: Options) -> Self {
+        let beside = gate::beside().await;
         for _ in 0..STARTS_MAX {
-            let cluster = Self::spawn(n, &options);
+            let mut cluster = Self::spawn(n, &options);
             match cluster.answer().await {
-                Ok(()) => return cluster,
+                Ok(()) => {
+                    cluster.beside = beside;
+                    return cluster;
+                }
                 Err(NoAnswer::PortTaken) => drop(cluster),
                 Err(NoAnswer::Other(reason)) => {
                     cluster.tell_tails();
@@ -104,6 +112,7 @@ impl Cluster {
             started,
             name: cluster_name,
             dir: Some(dir),
+            beside: None,
         }
     }
 

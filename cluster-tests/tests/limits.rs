@@ -6,10 +6,14 @@ use cluster_tests::check;
 use cluster_tests::client::{Client, Got};
 use cluster_tests::cluster::{Cluster, Options};
 use cluster_tests::{figures, gate};
+use tokio::sync::Semaphore;
 use waxwing::metrics::names;
 use waxwing::wire::v1::gap::Reason;
 
 const MIB: u64 = 1 << 20;
+
+/// Bytes of a message's payload.
+const SIZE: usize = 1_024;
 
 /// Numbered messages at full speed, to the last one's confirmation.
 async fn flood(publisher: &mut Client, topic: &str, messages: usize, size: usize) {
@@ -21,10 +25,33 @@ async fn flood(publisher: &mut Client, topic: &str, messages: usize, size: usize
     publisher.flush().await.unwrap();
 }
 
+/// As fast as they read, who have so much room: whoever is behind by more may have to be told of a gap on a slow machine.
+async fn flood_readers(
+    publisher: &mut Client,
+    topic: &str,
+    messages: usize,
+    room: [&Semaphore; 2],
+) {
+    const AT_ONCE: usize = 50;
+    let topics = vec![topic; AT_ONCE];
+    for _ in 0..messages / AT_ONCE {
+        for room in room {
+            room.acquire_many(AT_ONCE as u32).await.unwrap().forget();
+        }
+        publisher.publish_frame(&topics, SIZE).await.unwrap();
+    }
+    publisher.flush().await.unwrap();
+}
+
 async fn read_without_gap(subscriber: &mut Client, messages: usize) {
+    read_and_tell(subscriber, messages, &Semaphore::new(0)).await;
+}
+
+/// Makes room for each message read.
+async fn read_and_tell(subscriber: &mut Client, messages: usize, room: &Semaphore) {
     for number in 0..messages {
         match subscriber.event(Duration::from_secs(20)).await {
-            Ok(Got::Message(_)) => {}
+            Ok(Got::Message(_)) => room.add_permits(1),
             other => panic!("{} got {other:?} after {number}", subscriber.name()),
         }
     }
@@ -34,7 +61,6 @@ async fn read_without_gap(subscriber: &mut Client, messages: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_stops_reading_loses_only_its_own() {
     const MESSAGES: usize = 40_000;
-    const SIZE: usize = 1_024;
     const MAILBOX: u64 = 2 * MIB;
     // Mailbox, sockets, what readers that do read have not read yet, and the allocator's own.
     const GROWTH_MAX: u64 = 40 * MIB;
@@ -50,10 +76,12 @@ async fn a_reader_that_stops_reading_loses_only_its_own() {
     let resident = cluster.node(0).resident_bytes();
 
     let start = cluster.clock().now();
+    // Less than half a mailbox.
+    let (of_beside, of_afar) = (Semaphore::new(900), Semaphore::new(900));
     tokio::join!(
-        flood(&mut publisher, "flood", MESSAGES, SIZE),
-        read_without_gap(&mut beside, MESSAGES),
-        read_without_gap(&mut afar, MESSAGES),
+        flood_readers(&mut publisher, "flood", MESSAGES, [&of_beside, &of_afar]),
+        read_and_tell(&mut beside, MESSAGES, &of_beside),
+        read_and_tell(&mut afar, MESSAGES, &of_afar),
     );
     let took = cluster.clock().now().since(start);
     figures::tell("limits.flood", MESSAGES as f64 / took.as_secs_f64(), "messages/s");

@@ -11,6 +11,9 @@ use crate::membership::MemberState;
 use crate::presence::{Handed, SHARDS};
 use crate::types::NodeName;
 
+/// When every peer's link has failed once.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
+
 /// Entries that a peer is to answer for, by ticket.
 #[derive(Debug, Default)]
 pub(super) struct Handings(Mutex<HashMap<u64, Handing>>);
@@ -22,6 +25,11 @@ struct Handing {
 }
 
 impl Handings {
+    /// What was on its way to that peer may be lost.
+    pub(super) fn gone(&self, peer: &NodeName) {
+        self.0.lock().retain(|_, handing| handing.peer != *peer);
+    }
+
     pub(super) fn answered(&self, ticket: u64, peer: &NodeName, entries: u64) {
         let mut all = self.0.lock();
         if all.get(&ticket).is_some_and(|handing| handing.peer == *peer)
@@ -56,17 +64,22 @@ impl ReplicatorHandle {
         }
         let mut tried: Vec<NodeName> = Vec::new();
         loop {
-            let Some(peer) = replicator.heir(&tried) else {
-                return HandedOver { entries, to: None };
-            };
             let left = give_up.since(replicator.now());
-            if replicator.hand_to(&peer, handed.clone(), left).await {
-                return HandedOver { entries, to: Some(peer) };
+            match replicator.heir(&tried) {
+                Some(peer) if replicator.hand_to(&peer, handed.clone(), left).await => {
+                    return HandedOver { entries, to: Some(peer) };
+                }
+                // Its link has changed: others first.
+                Some(peer) => tried.push(peer),
+                None if replicator.no_heir() => return HandedOver { entries, to: None },
+                None => {
+                    tried.clear();
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
             }
             if replicator.now() >= give_up {
                 return HandedOver { entries, to: None };
             }
-            tried.push(peer);
         }
     }
 
@@ -102,6 +115,11 @@ impl Replicator {
                 && self.lane(&member.name).state.lock().is_up()
         });
         ready.min_by_key(|member| member.load.presences).map(|member| member.name.clone())
+    }
+
+    /// Nobody is there to take anything, linked or not.
+    fn no_heir(&self) -> bool {
+        !self.members().live_peers().any(|member| member.state == MemberState::Ready)
     }
 
     async fn hand_to(&self, peer: &NodeName, handed: Vec<Handed>, within: Duration) -> bool {

@@ -113,25 +113,30 @@ impl Lane {
         self.inward.wake();
     }
 
-    pub(super) fn up(&self, link: &LinkInfo) {
-        let mut state = self.state.lock();
-        let before = state.active();
-        *state.link_mut(link.direction) = Some(link.epoch);
-        state.restart_unless(before);
-        drop(state);
-        self.wake();
+    /// False: all goes on over the link that spoke before.
+    pub(super) fn up(&self, link: &LinkInfo) -> bool {
+        self.relink(link, None, Some(link.epoch))
     }
 
-    pub(super) fn down(&self, link: &LinkInfo) {
+    /// As `up`.
+    pub(super) fn down(&self, link: &LinkInfo) -> bool {
+        self.relink(link, Some(link.epoch), None)
+    }
+
+    fn relink(&self, link: &LinkInfo, from: Option<LinkEpoch>, to: Option<LinkEpoch>) -> bool {
         let mut state = self.state.lock();
-        if *state.link_mut(link.direction) != Some(link.epoch) {
-            return;
+        if from.is_some() && *state.link_mut(link.direction) != from {
+            return false;
         }
         let before = state.active();
-        *state.link_mut(link.direction) = None;
-        state.restart_unless(before);
+        *state.link_mut(link.direction) = to;
+        let restarts = state.active() != before;
+        if restarts {
+            state.start_over();
+        }
         drop(state);
         self.wake();
+        restarts
     }
 }
 
@@ -153,33 +158,11 @@ impl LaneState {
         self.active().is_some()
     }
 
-    /// Whatever the other link carried may be lost: both ends say again where they stand.
-    fn restart_unless(&mut self, same: Option<(Direction, LinkEpoch)>) {
-        if self.active() == same {
-            return;
-        }
-        let (out, inward) = (self.out, self.inward);
-        let (marks, handing) = (self.marks, self.handing.take());
-        *self = Self { out, inward, marks, ..Self::default() };
-        if self.is_up() {
-            self.rows_due = true;
-            self.rows_wanted_due = true;
-            self.handing = handing;
-        }
-    }
-
-    /// All that was told is void: this node has a new replica.
+    /// Whatever was on its way may be lost, or is void: both ends say again where they stand.
     pub(super) fn start_over(&mut self) {
         let (out, inward, marks) = (self.out, self.inward, self.marks);
-        let rows_wanted_due = self.is_up();
-        *self = Self {
-            out,
-            inward,
-            marks,
-            rows_due: rows_wanted_due,
-            rows_wanted_due,
-            ..Self::default()
-        };
+        let up = self.is_up();
+        *self = Self { out, inward, marks, rows_due: up, rows_wanted_due: up, ..Self::default() };
     }
 
     /// The peer's row of this node's own log.

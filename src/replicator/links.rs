@@ -25,15 +25,21 @@ const ADOPT_BATCH: usize = 500;
 
 impl StateHandler for Replicator {
     fn up(&self, link: &LinkInfo) -> Arc<dyn StateSource> {
+        // Before it speaks: what a stranger says is refused.
+        self.follow_members();
         let lane = self.lane(&link.peer);
-        lane.up(link);
+        if lane.up(link) {
+            self.handings.gone(&link.peer);
+        }
         let link = (link.direction, link.epoch);
         Arc::new(Source { replicator: self.me(), lane, link })
     }
 
     fn down(&self, link: &LinkInfo) {
         let lane = self.lane(&link.peer);
-        lane.down(link);
+        if lane.down(link) {
+            self.handings.gone(&link.peer);
+        }
         if !lane.state.lock().is_up() {
             self.asked.lock().retain(|_, asked| asked.peer != link.peer);
         }

@@ -70,8 +70,10 @@ impl Lives {
 }
 
 impl Replicator {
-    /// Called by the one task that follows the members.
-    pub(super) fn members_changed(&self, view: &Members) {
+    /// Takes over what the membership says now. Whoever calls it later sees no earlier view.
+    pub(super) fn follow_members(&self) {
+        let mut lives = self.lives.lock();
+        let view = self.members();
         let now = self.now();
         if let Some(me) = view.me().map(Member::replica)
             && me != self.shards.me()
@@ -82,8 +84,7 @@ impl Replicator {
             }
             self.wake_lanes();
         }
-        let mut lives = self.lives.lock();
-        for turn in lives.turns(view, now) {
+        for turn in lives.turns(&view, now) {
             self.change_all(|tracker, diff, now| match &turn {
                 Turn::Up(replica) => {
                     // Forgotten: then it stays so, and its next incarnation is another matter.

@@ -15,9 +15,7 @@ const SWEEP_EVERY_LOOKS: u32 = 20;
 impl Replicator {
     pub(super) async fn run(self: Arc<Self>, shutdown: Shutdown) {
         let mut members = self.roster.watch();
-        // By a statement of its own: what is borrowed must have been given back when the members are looked at again.
-        let view = members.borrow_and_update().clone();
-        self.members_changed(&view);
+        self.follow_members();
         let mut ticker = Ticker::new(self.config.diff_interval);
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -39,8 +37,7 @@ impl Replicator {
                     if changed.is_err() {
                         return;
                     }
-                    let view = members.borrow_and_update().clone();
-                    self.members_changed(&view);
+                    self.follow_members();
                 }
                 _ = looks.tick() => {
                     look = look.wrapping_add(1);

@@ -140,11 +140,20 @@ impl Talk {
         self.next().await.expect("the stream is open")
     }
 
+    /// The next reply. What a watch tells comes at times of its own, and is kept for whoever asks for it.
     pub(crate) async fn reply(&mut self) -> v1::Reply {
-        match self.event().await {
-            EventKind::Reply(reply) => reply,
-            other => panic!("{other:?} instead of a reply"),
+        let mut aside = Vec::new();
+        let reply = loop {
+            match self.event().await {
+                EventKind::Reply(reply) => break reply,
+                EventKind::Presence(event) => aside.push(EventKind::Presence(event)),
+                other => panic!("{other:?} instead of a reply"),
+            }
+        };
+        for event in aside.into_iter().rev() {
+            self.events.push_front(event);
         }
+        reply
     }
 
     /// The code of the error that comes next, or nothing.

@@ -143,8 +143,8 @@ impl World {
     fn tell(&self) {
         for (called, node) in &self.nodes {
             let view = self.view(called);
-            node.roster.view.send_replace(view.clone());
-            node.replicator.members_changed(&view);
+            node.roster.view.send_replace(view);
+            node.replicator.follow_members();
         }
     }
 
