@@ -102,10 +102,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 
 /// Where tonic's service traits force generated types in, besides `codec.rs` and `convert.rs`.
 const FORCED: &[&str] = &[
-    "src/front/grpc/admin.rs",
-    "src/front/grpc/mod.rs",
-    "src/front/grpc/presence/mod.rs",
-    "src/front/grpc/pubsub.rs",
+    "front/grpc/admin.rs",
+    "front/grpc/mod.rs",
+    "front/grpc/presence/mod.rs",
+    "front/grpc/pubsub.rs",
 ];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -127,8 +127,9 @@ fn code(path: &Path) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn is_test(path: &Path) -> bool {
-    path.components().any(|part| {
+/// Of a path inside `src`: what the folders above are named says nothing.
+fn is_test(inside: &Path) -> bool {
+    inside.components().any(|part| {
         matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs" | "check" | "rules.rs"))
     })
 }
@@ -152,22 +153,35 @@ fn imports(code: &str) -> BTreeSet<String> {
     found
 }
 
-fn sources() -> Vec<(String, PathBuf)> {
+/// A file of the library.
+struct Source {
+    /// The top module it belongs to.
+    top: String,
+    /// Its path inside `src`.
+    inside: PathBuf,
+    path: PathBuf,
+}
+
+fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     files(&root, &mut found);
     let of = |path: PathBuf| {
         let inside = path.strip_prefix(&root).expect("below src").to_owned();
         let top = inside.components().next().expect("a name").as_os_str().to_string_lossy();
-        (top.trim_end_matches(".rs").to_owned(), path)
+        Source { top: top.trim_end_matches(".rs").to_owned(), inside, path }
     };
-    found.into_iter().filter(|path| !is_test(path)).map(of).collect()
+    let sources: Vec<_> =
+        found.into_iter().map(of).filter(|source| !is_test(&source.inside)).collect();
+    assert!(sources.len() > MAY_IMPORT.len(), "only {} files in {}", sources.len(), root.display());
+    sources
 }
 
 #[test]
 fn imports_point_downwards() {
     let mut wrong = Vec::new();
-    for (top, path) in sources().iter().filter(|(top, _)| !matches!(&top[..], "lib" | "main")) {
+    let all = sources();
+    for Source { top, path, .. } in all.iter().filter(|at| !matches!(&at.top[..], "lib" | "main")) {
         let Some((_, allowed)) = MAY_IMPORT.iter().find(|(name, _)| name == top) else {
             wrong.push(format!("{top} is not in the table"));
             continue;
@@ -195,18 +209,18 @@ fn the_table_has_no_circle() {
 #[test]
 fn no_front_imports_another() {
     let all = sources();
-    let inside = |path: &Path| {
-        let mut parts = path.components().skip_while(|part| part.as_os_str() != "front").skip(1);
-        parts.next().map(|part| part.as_os_str().to_string_lossy().into_owned())
+    let name = |source: &Source| {
+        let part = source.inside.components().nth(1)?;
+        Some(part.as_os_str().to_string_lossy().into_owned())
     };
-    let fronts: Vec<_> = all.iter().filter(|(top, _)| top == "front").collect();
-    let names: BTreeSet<String> = fronts.iter().filter_map(|(_, path)| inside(path)).collect();
+    let fronts: Vec<_> = all.iter().filter(|source| source.top == "front").collect();
+    let names: BTreeSet<String> = fronts.iter().filter_map(|source| name(source)).collect();
     assert!(names.len() > 2, "{names:?}");
-    for (_, path) in fronts {
-        let code = code(path);
-        for other in names.iter().filter(|name| Some(*name) != inside(path).as_ref()) {
+    for source in fronts {
+        let code = code(&source.path);
+        for other in names.iter().filter(|other| Some(*other) != name(source).as_ref()) {
             let import = format!("front::{other}");
-            assert!(!code.contains(&import), "{} imports {other}", path.display());
+            assert!(!code.contains(&import), "{} imports {other}", source.path.display());
         }
     }
 }
@@ -221,14 +235,13 @@ fn imports_are_found_in_every_form() {
 #[test]
 fn generated_types_stay_at_the_edge() {
     let mut wrong = Vec::new();
-    for (top, path) in sources().iter().filter(|(top, _)| top != "wire") {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let path_text = path.to_string_lossy();
+    for Source { top, inside, path } in sources().iter().filter(|source| source.top != "wire") {
+        let name = inside.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let lawful = matches!(name, "codec.rs" | "convert.rs")
-            || FORCED.iter().any(|forced| path_text.ends_with(forced));
+            || FORCED.iter().any(|forced| inside == Path::new(forced));
         let code = code(path);
         if !lawful && (code.contains("wire::v1") || code.contains("wire::peer")) {
-            wrong.push(format!("{path_text} ({top})"));
+            wrong.push(format!("{} ({top})", path.display()));
         }
     }
     assert!(wrong.is_empty(), "generated types outside their files:\n{}", wrong.join("\n"));
@@ -236,7 +249,7 @@ fn generated_types_stay_at_the_edge() {
 
 #[test]
 fn every_file_says_what_it_holds() {
-    for (_, path) in sources() {
+    for Source { path, .. } in sources() {
         let text = fs::read_to_string(&path).expect("a source file");
         assert!(text.starts_with("//!"), "{} does not begin with //!", path.display());
     }
