@@ -109,7 +109,13 @@ pub(super) async fn put(
     refuse_encoded(&headers)?;
     let limits = backend.limits();
     let bound = Bound { bytes_max: limits.metadata, limit: "metadata", within: limits.idle };
-    let meta = body::read(body, bound).await?;
+    let meta = body::read(body, bound).await.map_err(|mut error| {
+        // The same everywhere: here the body is no payload.
+        if error.body.code == "payload_too_large" {
+            error.body.code = "metadata_too_large";
+        }
+        error
+    })?;
     let ask = TrackAsk { topic, key, id, meta, revision: 0 };
     let reference = backend.presence_put(&namespace, ask, ttl).await?;
     Ok(Json(serde_json::json!({ "ref": reference, "ttl_s": ttl.as_secs_f64() })).into_response())

@@ -55,7 +55,7 @@ async fn what_makes_no_sense_is_refused_and_does_nothing() {
         ("PUT", "/v1/topics/a/presence/k/i?ttl=1ms", "", 400, "bad_ttl"),
         ("PUT", "/v1/topics/a/presence/k/i?ttl=2h", "", 400, "bad_ttl"),
         ("PUT", "/v1/topics/a/presence/k/i?for=2h", "", 400, "bad_ttl"),
-        ("PUT", "/v1/topics/a/presence/k/i", "12345678901", 413, "payload_too_large"),
+        ("PUT", "/v1/topics/a/presence/k/i", "12345678901", 413, "metadata_too_large"),
         ("PUT", "/v1/topics/a/presence/%ff/i", "", 400, "bad_topic_encoding"),
         ("DELETE", "/v1/topics/a/k/i", "", 404, "not_found"),
         ("PATCH", "/v1/topics/a/presence/k/i", "", 405, "method_not_allowed"),
