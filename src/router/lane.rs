@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use metrics::Counter;
 use parking_lot::{Mutex, RwLock};
@@ -61,6 +62,8 @@ pub(super) struct LaneState {
     pub(super) pair: Option<(Incarnation, Incarnation)>,
     /// What links to the peer send from. `Lane::outbox` is the same once the peer's interest is known.
     pub(super) outbox: Option<Arc<Mailbox>>,
+    /// Messages dropped by outboxes of the past.
+    pub(super) dropped: u64,
     /// What was kept for it was given up, and nobody has told its subscribers.
     pub(super) owes_gap: bool,
     /// Since when there has been no link to it, after there was one.
@@ -115,10 +118,12 @@ impl Lane {
     }
 
     /// Nothing more is kept for the peer, nor its interest. A publish that has seen the interest, and not yet the outbox, finds it closed.
-    pub(super) fn give_up(&self, state: &mut LaneState) {
+    pub(super) fn give_up(&self, state: &mut LaneState, now: Time) {
         state.pair = None;
         self.outbox.write().take();
         if let Some(outbox) = state.outbox.take() {
+            outbox.expire(now, Duration::ZERO);
+            state.dropped += outbox.report().dropped;
             outbox.close(Closed::Reason("what was kept for the peer is given up".to_owned()));
         }
         *self.interest.write() = PeerInterest::default();

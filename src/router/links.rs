@@ -195,7 +195,7 @@ impl Router {
             before.source.retire();
         }
         if link.past != Past::Kept || state.pair != pair {
-            lane.give_up(&mut state);
+            lane.give_up(&mut state, self.clock.now());
             state.pair = pair;
             // A peer that has declared everything lost has told its subscribers, up to where this node has its interest again. One that
             // expects to go on is told in its place.

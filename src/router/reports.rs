@@ -1,8 +1,10 @@
 //! What the router can tell of itself.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::RouterHandle;
+use super::lane::Lane;
 use crate::membership::MemberState;
 use crate::pubsub::gap::GapCounts;
 use crate::pubsub::mailbox::MailboxReport;
@@ -39,6 +41,8 @@ pub struct RouterReport {
     pub slow_mailboxes: u64,
     /// Bytes that are kept for the peer that has most of them, sent and not acknowledged or not yet sent.
     pub fullest_outbox: u64,
+    /// Messages for peers that were over what is kept for them, or too old.
+    pub dropped_for_links: u64,
 }
 
 impl RouterHandle {
@@ -91,6 +95,7 @@ impl RouterHandle {
                 .map(|one| one.bytes + one.unsettled)
                 .max()
                 .unwrap_or(0) as u64,
+            dropped_for_links: self.dropped_for_links(),
             ..RouterReport::default()
         };
         for subscriber in self.0.subscribers.read().values() {
@@ -116,6 +121,14 @@ impl RouterHandle {
         let outboxes: Vec<_> =
             of_these.filter_map(|lane| lane.state.lock().outbox.clone()).collect();
         outboxes.into_iter().map(|outbox| outbox.report())
+    }
+
+    fn dropped_for_links(&self) -> u64 {
+        let dropped = |lane: &Arc<Lane>| {
+            let state = lane.state.lock();
+            state.dropped + state.outbox.as_ref().map_or(0, |outbox| outbox.report().dropped)
+        };
+        self.0.lanes().iter().map(dropped).sum()
     }
 
     /// Linked both ways with every ready member, its interest applied here and ours there.

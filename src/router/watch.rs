@@ -68,7 +68,7 @@ impl Router {
                 state.leaving |= member.state == MemberState::Leaving;
                 if state.pair.is_some_and(|(_, peer)| peer < member.incarnation) {
                     // Nobody will ask for it any more.
-                    lane.give_up(&mut state);
+                    lane.give_up(&mut state, self.clock.now());
                 }
             }
             self.tell_if_lost(lane);
@@ -98,7 +98,7 @@ impl Router {
             let gone = state.out_gone_since.is_some_and(|since| now - since >= age);
             if gone && state.out.is_none() && state.pair.is_some() {
                 tracing::info!(peer = %lane.name, "what was kept for the peer is given up");
-                lane.give_up(&mut state);
+                lane.give_up(&mut state, now);
             }
         }
     }

@@ -129,6 +129,7 @@ fn link(facts: &Facts, member: &Member) -> LinkStatus {
         rtt_ms: out.and_then(|link| link.rtt).or_else(|| inward.and_then(|link| link.rtt)).map(ms),
         unacked_bytes: out.map_or(0, |link| link.unacked_bytes),
         lag_ms: lags.max().map(ms),
+        retransmitted: out.map_or(0, |link| link.retransmitted),
     }
 }
 

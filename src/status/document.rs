@@ -81,6 +81,8 @@ pub struct LinkStatus {
     pub rtt_ms: Option<f64>,
     pub unacked_bytes: u64,
     pub lag_ms: Option<f64>,
+    /// Batches written again, since a link broke before they had arrived.
+    pub retransmitted: u64,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -56,6 +56,7 @@ pub(super) fn set(facts: &Facts, report: &StatusReport) {
     counter!(names::MESSAGES_DELIVERED, "front" => "grpc").absolute(to_grpc);
     counter!(names::MESSAGES_DROPPED, "reason" => "slow_subscriber")
         .absolute(report.pubsub.dropped_total);
+    counter!(names::MESSAGES_DROPPED, "reason" => "link").absolute(facts.router.dropped_for_links);
     for (reason, gaps) in GapReason::ALL.into_iter().zip(facts.router.gaps) {
         counter!(names::GAPS, "reason" => reason.as_str()).absolute(gaps);
     }
