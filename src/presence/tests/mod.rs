@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "the story of a walk, where its seed is given")]
 
+mod plants;
 mod scenarios;
 mod tiny;
 mod walks;
@@ -60,9 +61,14 @@ pub(super) struct Nodes {
 impl Nodes {
     /// Named a, b, c ..., all up, knowing each other.
     pub(super) fn new(count: usize) -> Self {
+        Self::planted(count, None)
+    }
+
+    pub(super) fn planted(count: usize, plant: Option<Plant>) -> Self {
         let names: Vec<Replica> =
             (0..count).map(|at| replica(&char::from(b'a' + at as u8).to_string(), 1)).collect();
-        let all: Vec<Tracker> = names.iter().map(|name| Tracker::new(name.clone())).collect();
+        let all: Vec<Tracker> =
+            names.iter().map(|name| Tracker::planted(name.clone(), plant)).collect();
         let mut nodes = Self { all, now: Time::from_millis(1_000), told: vec![Vec::new(); count] };
         for at in 0..count {
             for other in names.iter().filter(|name| *name != &names[at]) {
