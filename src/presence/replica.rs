@@ -63,10 +63,14 @@ pub(super) struct Known {
     /// Its claims, in the order of their counters.
     pub(super) dots: Sorted,
     pub(super) hidden: usize,
+    /// Of all claims that it ever had here.
+    pub(super) longest_linger: Duration,
     /// The exclusive or of the hashes of its claims' counters, those that wait to be removed left out: whoever has
     /// removed them has the same digest as whoever still has to.
     pub(super) digest: u64,
     pub(super) log: Log,
+    /// How many wholes of it have been applied.
+    pub(super) wholes: u64,
     /// Its digest differed from its origin's: the next whole is believed also where it contradicts what is known.
     pub(super) repairing: bool,
 }
@@ -101,8 +105,10 @@ impl Replicas {
             covered: 0,
             dots: Sorted::default(),
             hidden: 0,
+            longest_linger: Duration::ZERO,
             digest: 0,
             log: Log::default(),
+            wholes: 0,
             repairing: false,
         };
         let id = self.known.insert(known);
