@@ -243,7 +243,7 @@ impl Scene {
 
     /// No more changes: everybody who reads comes to have the list.
     fn settle(&mut self) -> Result<(), String> {
-        for _ in 0..20 {
+        for _ in 0..60 {
             self.now = self.now + INTERVAL;
             let _next = self.ticker.run(&self.shards, &self.watches, self.now);
             self.readers.iter_mut().try_for_each(Reader::read_all)?;
