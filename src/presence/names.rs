@@ -359,10 +359,10 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
         fn it_is_a_sorted_map(
-            steps in prop::collection::vec((prop::bool::weighted(0.8), text()), 0..1_500),
+            steps in prop::collection::vec((prop::bool::weighted(0.8), text()), 0..1_000),
             shared in prop::bool::ANY,
         ) {
             let mut names = Names::default();
