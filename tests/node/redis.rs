@@ -210,10 +210,8 @@ async fn one_copy_for_each_match_and_counts_of_the_whole_cluster() {
 async fn the_subscriptions_of_a_killed_node_count_no_more() {
     let mut cluster = Cluster::start(&["a", "b", "c"]).await;
     let subscribe = [wire(&[b"SUBSCRIBE", b"n"]), wire(&[b"SSUBSCRIBE", b"s"])].concat();
-    let acknowledged = [
-        array(b'*', &[b"subscribe", b"n", b":1"]),
-        array(b'*', &[b"ssubscribe", b"s", b":1"]),
-    ];
+    let acknowledged =
+        [array(b'*', &[b"subscribe", b"n", b":1"]), array(b'*', &[b"ssubscribe", b"s", b":1"])];
     let mut subscribers = Vec::new();
     for name in ["a", "b"] {
         let mut subscriber = Redis::to(&cluster.node(name)).await;
@@ -222,9 +220,7 @@ async fn the_subscriptions_of_a_killed_node_count_no_more() {
         subscribers.push(subscriber);
     }
     let mut asked = Redis::to(&cluster.node("c")).await;
-    let counted = |count: &'static [u8]| {
-        [array(b'*', &[b"n", count]), array(b'*', &[b"s", count])]
-    };
+    let counted = |count: &'static [u8]| [array(b'*', &[b"n", count]), array(b'*', &[b"s", count])];
     let questions: [[&[u8]; 3]; 2] =
         [[b"PUBSUB", b"NUMSUB", b"n"], [b"PUBSUB", b"SHARDNUMSUB", b"s"]];
     for (question, answer) in questions.iter().zip(&counted(b":2")) {
