@@ -12,7 +12,7 @@ pub(super) const REMOVALS_MAX: usize = 65_536;
 pub(super) const KEPT: Duration = Duration::from_secs(60);
 
 /// The successor, without the weight of a whole [`Dot`] where it is of the same replica, as it is with every update.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Because {
     Left,
     Here(u64),
@@ -20,6 +20,7 @@ enum Because {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, Hash))]
 struct Line {
     /// The operation that removed (where one is known by an interval only: the interval's end).
     at: u64,
@@ -30,6 +31,7 @@ struct Line {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Log {
     /// Everything removed by operations after this one is in `lines`.
     start: u64,
@@ -40,6 +42,12 @@ impl Log {
     /// An interval that begins here or later can be served.
     pub(super) fn reaches(&self, from: u64) -> bool {
         from >= self.start
+    }
+
+    #[cfg(test)]
+    pub(super) fn fingerprint(&self, hash: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        (self.start, &self.lines).hash(hash);
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -16,6 +16,7 @@ pub(super) const NONE: u32 = u32::MAX;
 
 /// A claim in its place.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Slot {
     pub(super) claim: Claim,
     pub(super) counter: u64,
@@ -39,6 +40,7 @@ pub(super) struct Slot {
 
 /// One (topic, key, id) of which there is a claim.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Presence {
     /// For key and id: any claim of it.
     pub(super) name: Claim,
@@ -50,6 +52,7 @@ pub(super) struct Presence {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Room {
     pub(super) topic: Topic,
     /// Its presences, in the order of (key, id).
@@ -58,10 +61,11 @@ pub(super) struct Room {
     pub(super) keys: usize,
 }
 
-/// Split, so that growing is never one long step.
-const OWNER_MAPS: usize = 256;
+/// Split, so that growing is never one long step. Tests that copy a tracker for each of a hundred thousand states have few owners.
+const OWNER_MAPS: usize = if cfg!(test) { 2 } else { 256 };
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Set {
     pub(super) slots: Slab<Slot>,
     pub(super) presences: Slab<Presence>,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "the story of a walk, where its seed is given")]
 
+mod exhaustive;
 mod plants;
 mod scenarios;
 mod tiny;

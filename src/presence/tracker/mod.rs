@@ -36,6 +36,7 @@ use work::Work;
 /// they changed to a [`Diff`]. No call works on much more than 1,000 claims (copies of whole lists aside): what is left over is
 /// done by [`Tracker::tick`], and [`Tracker::next_deadline`] is not later than now meanwhile.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Tracker {
     /// This node among the replicas.
     me: u32,

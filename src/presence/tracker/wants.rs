@@ -7,6 +7,7 @@ use super::super::{Plant, Row, Tracker, Want};
 
 /// That peer was ahead of this node with one replica.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Lack {
     /// So far it was.
     counter: u64,

@@ -17,6 +17,7 @@ const STAGE_KEPT: Duration = Duration::from_secs(2);
 const BEHIND_MAX: usize = 256;
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Stage {
     to: u64,
     adds: Vec<Entry>,
@@ -25,6 +26,7 @@ pub(super) struct Stage {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Applying {
     to: u64,
     adds: Vec<Entry>,
