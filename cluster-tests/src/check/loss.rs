@@ -1,8 +1,10 @@
 //! P1 and P5: what should have come has come, or exactly one gap in its place says that it hasn't.
 //!
 //! A message *must* come when its publish began after every member had confirmed the subscription and succeeded before the client
-//! asked to end it; it *may* come when the two only touch, or when the stream ended and nothing later came. A gap can explain a message when it covers its topic and origin and stands between
-//! what came before it and what came after it from the same publisher.
+//! asked to end it; it *may* come when the two only touch, when it was still on its way as the subscription began, or when the stream
+//! ended and nothing later came. A gap can explain a message when it covers its topic and origin and stands between what came before
+//! it and what came after it from the same publisher. A possible gap may also stand earlier, as long as it was told after the publish
+//! began: it says that anything published so far may be missing, and may overtake what is still on its way.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -55,9 +57,14 @@ fn missing<'a>(
             continue;
         }
         let claim = claim(subscriber, published, places.nothing_after(published));
-        if claim != Claim::None {
-            let gaps = places.gaps_for(subscriber, published);
-            all.push(Missing { published, must: claim == Claim::Must, gaps });
+        if claim == Claim::None {
+            continue;
+        }
+        let gaps = places.gaps_for(subscriber, published);
+        let must = claim == Claim::Must;
+        // What may have come and no gap speaks of says nothing about anybody.
+        if must || !gaps.is_empty() {
+            all.push(Missing { published, must, gaps });
         }
     }
     // The order of publishing, whatever the maps did.
@@ -81,11 +88,11 @@ fn claim(subscriber: &Subscriber, published: &Published, at_the_end: bool) -> Cl
         }
         let before = |place: Option<usize>| place.is_some_and(|at| at < published.invoked);
         let over_before = before(subscription.ended) || before(subscription.cut_off);
-        let (done, asked_after) = match published.outcome {
-            Outcome::Ok(done) => (Some(done), done < subscription.asked),
-            Outcome::Fail | Outcome::Unknown => (None, false),
+        let done = match published.outcome {
+            Outcome::Ok(done) => Some(done),
+            Outcome::Fail | Outcome::Unknown => None,
         };
-        if over_before || asked_after {
+        if over_before {
             return Claim::None;
         }
         let acknowledged_first = before(subscription.everywhere);
@@ -139,8 +146,12 @@ impl<'a> Places<'a> {
         let next = near.partition_point(|(seq, _)| *seq < published.message.seq);
         let low = next.checked_sub(1).map_or(0, |before| near[before].1);
         let high = near.get(next).map_or(usize::MAX, |(_, at)| *at);
-        let in_place = self.gaps.iter().copied().filter(|at| (low..high).contains(at));
-        in_place.filter(|at| gap(subscriber, *at).covers(published)).collect()
+        let in_place = |at: &usize| {
+            let gap = gap(subscriber, *at);
+            let early = !gap.certain && published.invoked < gap.told;
+            *at < high && (*at >= low || early) && gap.covers(published)
+        };
+        self.gaps.iter().copied().filter(in_place).collect()
     }
 }
 

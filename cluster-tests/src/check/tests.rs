@@ -97,6 +97,13 @@ fn p5_loss_without_a_gap() {
     check(&format!("{three} s got t p 1; s gap t 1; s got t p 3"), &[]);
     check(&format!("{three} s got t p 1; s maybe *; s got t p 3"), &[]);
     check(&format!("{three} s got t p 1; s gap t 2"), &[]);
+    // A possible gap may overtake what is on its way, but not what is published after it was told.
+    check(&format!("{three} s maybe *; s got t p 1; s got t p 3"), &[]);
+    check(
+        "s sub t; p pub t 1; s maybe *; p pub t 2; p pub t 3; s got t p 1; s got t p 3",
+        &[LossExplained],
+    );
+    check(&format!("{three} s gap t 1; s got t p 1; s got t p 3"), &[LossExplained, GapFinal]);
     // In the wrong place, for another topic, for another origin.
     check(&format!("{three} s got t p 1; s got t p 3; s maybe *"), &[LossExplained]);
     check(&format!("{three} s got t p 1; s maybe u; s got t p 3"), &[LossExplained]);
@@ -109,6 +116,10 @@ fn p5_gaps_that_count_wrongly() {
     check(&format!("{four} s got t p 1; s gap t 2; s got t p 4"), &[]);
     check(&format!("{four} s got t p 1; s gap t 1; s got t p 4"), &[LossExplained]);
     check(&format!("{four} s got t p 1; s gap t 3; s got t p 4"), &[GapFinal]);
+    // What was on its way when the subscription began would have come.
+    let early = "p pub t 1; s sub t; p pub t 2;";
+    check(&format!("{early} s gap t 1; s got t p 2"), &[]);
+    check(&format!("{early} s gap t 2; s got t p 2"), &[GapFinal]);
     // Two gaps for one loss.
     check(&format!("{four} s got t p 1; s gap t 2; s gap t 2; s got t p 4"), &[LossExplained]);
     check(&format!("{four} s got t p 1; s gap t 1; s gap t 1; s got t p 4"), &[]);

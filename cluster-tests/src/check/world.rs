@@ -44,7 +44,6 @@ pub(super) struct Subscription {
     pub(super) is_pattern: bool,
     pub(super) attachment: u32,
     pub(super) node: String,
-    pub(super) asked: usize,
     /// Acknowledged by every live member, or not at all.
     pub(super) everywhere: Option<usize>,
     pub(super) unasked: Option<usize>,
@@ -65,6 +64,8 @@ pub(super) struct Gap {
     pub(super) origin: String,
     pub(super) missing: Option<u64>,
     pub(super) certain: bool,
+    /// Where in the history it stands.
+    pub(super) told: usize,
 }
 
 impl Gap {
@@ -90,8 +91,8 @@ impl World {
                 let subscriber = self.subscriber(record);
                 match record.kind {
                     Kind::Invoke => {
-                        subscriber.ask(at, record, topics, false);
-                        subscriber.ask(at, record, patterns, true);
+                        subscriber.ask(record, topics, false);
+                        subscriber.ask(record, patterns, true);
                     }
                     Kind::Ok if *everywhere => {
                         let acknowledged = |subscription: &mut Subscription| {
@@ -118,7 +119,7 @@ impl World {
             }
             Op::Gap { topics, origin, missing, certain, .. } => {
                 let (topics, origin) = (topics.clone(), origin.clone());
-                let gap = Gap { topics, origin, missing: *missing, certain: *certain };
+                let gap = Gap { topics, origin, missing: *missing, certain: *certain, told: at };
                 self.subscriber(record).stream.push(Seen::Gap(gap));
             }
             Op::Ended { .. } => {
@@ -156,7 +157,7 @@ impl World {
 }
 
 impl Subscriber {
-    fn ask(&mut self, at: usize, record: &Record, names: &[String], is_pattern: bool) {
+    fn ask(&mut self, record: &Record, names: &[String], is_pattern: bool) {
         let attachment = record.attachment;
         for name in names {
             // Asked for again while it holds: nothing new.
@@ -171,7 +172,6 @@ impl Subscriber {
                 is_pattern,
                 attachment,
                 node: record.node.clone(),
-                asked: at,
                 everywhere: None,
                 unasked: None,
                 ended: None,
