@@ -15,6 +15,7 @@ pub(super) const KEPT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Because {
     Left,
+    GivenUp,
     Here(u64),
     Elsewhere(Box<Dot>),
 }
@@ -54,21 +55,15 @@ impl Log {
         self.lines.is_empty()
     }
 
-    /// `because` of the same replica: pass its counter as `here`.
-    pub(super) fn push(
-        &mut self,
-        at: u64,
-        counter: u64,
-        because: Option<&Dot>,
-        here: bool,
-        now: Time,
-    ) {
-        let because = match because {
+    /// That `removal` was done by operation `at`. `here`: its successor is of the same replica.
+    pub(super) fn push(&mut self, at: u64, removal: &Removal, here: bool, now: Time) {
+        let because = match &removal.because {
+            None if removal.given_up => Because::GivenUp,
             None => Because::Left,
             Some(dot) if here => Because::Here(dot.counter),
             Some(dot) => Because::Elsewhere(Box::new(dot.clone())),
         };
-        self.lines.push_back(Line { at, counter, because, when: now });
+        self.lines.push_back(Line { at, counter: removal.counter, because, when: now });
         if self.lines.len() > REMOVALS_MAX {
             self.drop_first();
         }
@@ -112,22 +107,22 @@ impl Log {
         let first = self.lines.partition_point(|line| line.at <= from);
         let fates: HashMap<u64, &Because> =
             self.lines.iter().skip(first).map(|line| (line.counter, &line.because)).collect();
-        let fate = |line: &Line| {
-            let mut because = &line.because;
-            while let Because::Here(counter) = because {
+        let told = |line: &&Line| line.at <= to || line.counter > from && line.counter <= to;
+        let removal = |line: &Line| {
+            let mut fate = &line.because;
+            while let Because::Here(counter) = fate {
                 match fates.get(counter) {
-                    Some(next) => because = next,
+                    Some(next) => fate = next,
                     None => break,
                 }
             }
-            match because {
-                Because::Left => None,
+            let because = match fate {
+                Because::Left | Because::GivenUp => None,
                 Because::Here(counter) => Some(Dot { replica: replica.clone(), counter: *counter }),
                 Because::Elsewhere(dot) => Some(Dot::clone(dot)),
-            }
+            };
+            Removal { counter: line.counter, because, given_up: *fate == Because::GivenUp }
         };
-        let told = |line: &&Line| line.at <= to || line.counter > from && line.counter <= to;
-        let removal = |line: &Line| Removal { counter: line.counter, because: fate(line) };
         self.lines.iter().skip(first).filter(told).map(removal).collect()
     }
 }

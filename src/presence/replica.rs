@@ -74,6 +74,9 @@ pub(super) struct Known {
     /// Its claims, in the order of their counters.
     pub(super) dots: Sorted,
     pub(super) hidden: usize,
+    /// When it had done so many operations it had heard of so many of this node's: what it did until then it did without knowing the
+    /// rest.
+    pub(super) knew: Option<(u64, u64)>,
     /// The exclusive or of the hashes of its claims' counters, those that wait to be removed left out: whoever has
     /// removed them has the same digest as whoever still has to.
     pub(super) digest: u64,
@@ -113,6 +116,7 @@ impl Replicas {
             covered: 0,
             dots: Sorted::default(),
             hidden: 0,
+            knew: None,
             digest: 0,
             log: Log::default(),
             repairing: false,

@@ -34,6 +34,8 @@ pub(super) struct Slot {
     pub(super) released: bool,
     /// Its owner is done with it, but another node has to claim above it first.
     pub(super) ending: bool,
+    /// Its owner untracked it.
+    pub(super) given_up: bool,
     /// A deadline is set that will look at it again.
     pub(super) timed: bool,
 }
@@ -175,6 +177,7 @@ impl Set {
             waiting: false,
             released: false,
             ending: false,
+            given_up: false,
             timed: false,
         };
         let slot = self.slots.insert(slot);

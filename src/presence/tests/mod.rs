@@ -3,6 +3,8 @@
 #![allow(clippy::print_stdout, reason = "the story of a walk, where its seed is given")]
 
 mod exhaustive;
+mod laws;
+mod phoenix;
 mod plants;
 mod scenarios;
 mod tiny;

@@ -1,5 +1,6 @@
 //! What each step does.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,7 +186,7 @@ impl Tiny {
                 Ok(())
             }
             Step::Drain { from, to } => {
-                let handed = self.on(from, |node, now, _| node.hand_over(now))?;
+                let handed = self.on(from, |node, now, _| node.hand_over(&HashMap::new(), now))?;
                 let sessions: Vec<_> = handed.iter().map(|one| one.claim.session()).collect();
                 self.on(to, |node, now, diff| node.adopt(handed, now, diff))?;
                 for session in 0..SESSIONS {
@@ -220,10 +221,17 @@ impl Tiny {
         }
     }
 
-    /// What shows there is the latest claim of a session that is attached to a node which is up, as seen from there.
+    /// What shows there is the latest claim of a session that is attached to a node which is up, as seen from there; and it shows at that
+    /// node as well, so that nobody has taken it over without those here knowing.
     fn sees_holder(&self, at: usize) -> bool {
-        let shown = self.nodes[at].snapshot(&topic("room"));
-        let Some(shown) = shown.first().filter(|shown| !shown.orphaned()) else { return false };
+        let shows = |at: usize| self.nodes[at].snapshot(&topic("room")).into_iter().next();
+        let Some(shown) = shows(at).filter(|shown| !shown.orphaned()) else { return false };
+        let holder = self.nodes.iter().position(|node| node.me().name == *shown.node());
+        let same =
+            |other: &Shown| (other.node(), other.session()) == (shown.node(), shown.session());
+        if !holder.and_then(shows).as_ref().is_some_and(same) {
+            return false;
+        }
         let holds = |session: usize, client: &Client| {
             client.node.is_some_and(|node| name(node) == shown.node().as_str())
                 && shown.session() == id(session)

@@ -7,6 +7,10 @@ use super::super::topic;
 use super::*;
 
 impl Tiny {
+    pub(in super::super) fn is_up(&self, at: usize, node: usize) -> bool {
+        self.nodes[at].is_up(self.nodes[node].me())
+    }
+
     pub(super) fn sync(&mut self) -> Result<(), String> {
         for _ in 0..3 {
             for to in 0..NODES {
@@ -31,6 +35,7 @@ impl Tiny {
         for session in 0..SESSIONS {
             let node = self.sessions[session].node.unwrap_or(session);
             self.step(Step::Attach { session, node })?;
+            self.sync()?;
             // Attachments of old that nobody has ended yet end now.
             for old in 0..NODES {
                 if self.sessions[session].known.iter().any(|(at, _)| *at == old && *at != node) {
@@ -65,11 +70,7 @@ impl Tiny {
         for at in 0..NODES {
             let report = self.nodes[at].report();
             if report.waiting > 0 || report.claims != 1 {
-                return Err(format!(
-                    "at the end {}: {report:?}\n{}",
-                    name(at),
-                    self.brief()
-                ));
+                return Err(format!("at the end {}: {report:?}\n{}", name(at), self.brief()));
             }
         }
         Ok(())
@@ -84,10 +85,13 @@ impl Tiny {
                 let Answer::Whole(whole) = node.whole(&row.replica, self.now) else { continue };
                 for Entry { counter, claim, .. } in &whole.adds {
                     let because = whole.removes.iter().find(|one| one.counter == *counter);
-                    let (session, epoch, number) = (claim.session().0[0], claim.epoch(), claim.number());
+                    let (session, epoch, number) =
+                        (claim.session().0[0], claim.epoch(), claim.number());
                     let of = &row.replica;
                     let _ = write!(text, " <{of}:{counter} s{session} e{epoch} n{number}");
-                    if let Some(Dot { replica, counter }) = because.and_then(|one| one.because.as_ref()) {
+                    if let Some(Dot { replica, counter }) =
+                        because.and_then(|one| one.because.as_ref())
+                    {
                         let _ = write!(text, " waits for {replica}:{counter}");
                     }
                     text.push('>');
