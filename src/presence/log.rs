@@ -23,8 +23,9 @@ enum Because {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, Hash))]
 struct Line {
-    /// The operation that removed (where one is known by an interval only: the interval's end).
+    /// The operation that removed: this one, or, where it is known by an interval only, any of those after `since`.
     at: u64,
+    since: u64,
     /// The operation that had added.
     counter: u64,
     because: Because,
@@ -55,15 +56,21 @@ impl Log {
         self.lines.is_empty()
     }
 
-    /// That `removal` was done by operation `at`. `here`: its successor is of the same replica.
-    pub(super) fn push(&mut self, at: u64, removal: &Removal, here: bool, now: Time) {
+    /// That `removal` was done by one of the operations in (since, at]. `here`: its successor is of the same replica.
+    pub(super) fn push(
+        &mut self,
+        (since, at): (u64, u64),
+        removal: &Removal,
+        here: bool,
+        now: Time,
+    ) {
         let because = match &removal.because {
             None if removal.given_up => Because::GivenUp,
             None => Because::Left,
             Some(dot) if here => Because::Here(dot.counter),
             Some(dot) => Because::Elsewhere(Box::new(dot.clone())),
         };
-        self.lines.push_back(Line { at, counter: removal.counter, because, when: now });
+        self.lines.push_back(Line { at, since, counter: removal.counter, because, when: now });
         if self.lines.len() > REMOVALS_MAX {
             self.drop_first();
         }
@@ -99,7 +106,8 @@ impl Log {
 
     /// What somebody who is told of (from, to] must hear is gone: what was there at `from` and was removed by operations up to `to`; and
     /// what was added in between and isn't there any more, whenever it went. That too, because somebody else may have heard of
-    /// it, and hear of its end from whoever is told now.
+    /// it, and hear of its end from whoever is told now. And what may have gone by `to`: whoever is told goes on from there, and
+    /// with somebody else, who knows better when it went.
     ///
     /// Each with the claim that stands at the end of its chain of successors: where one took another's place and then went for a
     /// third, the first went for the third.
@@ -107,7 +115,9 @@ impl Log {
         let first = self.lines.partition_point(|line| line.at <= from);
         let fates: HashMap<u64, &Because> =
             self.lines.iter().skip(first).map(|line| (line.counter, &line.because)).collect();
-        let told = |line: &&Line| line.at <= to || line.counter > from && line.counter <= to;
+        let told = |line: &&Line| {
+            line.at <= to || line.counter <= to && (line.counter > from || line.since < to)
+        };
         let removal = |line: &Line| {
             let mut fate = &line.because;
             while let Because::Here(counter) = fate {

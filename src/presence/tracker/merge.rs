@@ -103,7 +103,8 @@ impl Tracker {
             // A replica has one claim of a presence: the later is in the place of the earlier.
             let replica = self.replicas[id].replica.clone();
             let because = Some(Dot { replica, counter: entry.counter });
-            self.log(id, to, &Removal { counter, because, given_up: false }, now);
+            let have = self.replicas[id].counter;
+            self.log(id, (have, to), &Removal { counter, because, given_up: false }, now);
         }
         let slot = self.put(presence, entry.claim.clone(), id, entry.counter);
         if let Some(old) = old {
@@ -121,7 +122,7 @@ impl Tracker {
             // It came and went before this node heard of it. Others may have heard of it; and somebody may have been withdrawn in
             // its favour.
             if removal.counter > have {
-                self.log(id, to, removal, now);
+                self.log(id, (have, to), removal, now);
                 if let Some(successor) = &removal.because {
                     let replica = self.replicas[id].replica.clone();
                     let dot = Dot { replica, counter: removal.counter };
@@ -134,7 +135,7 @@ impl Tracker {
         if self.set.slots[slot].waiting {
             return false;
         }
-        self.log(id, to, removal, now);
+        self.log(id, (have, to), removal, now);
         if removal.given_up {
             self.give_up_heir(slot, now);
         }

@@ -364,7 +364,7 @@ impl Tracker {
             let gone = self.set.slots[old].counter;
             let dot = Dot { replica: self.me().clone(), counter };
             let removal = Removal { counter: gone, because: Some(dot), given_up: false };
-            self.log(me, counter, &removal, now);
+            self.log(me, (counter - 1, counter), &removal, now);
             self.take(old);
         }
         self.advance(me, counter);
@@ -377,7 +377,7 @@ impl Tracker {
         let because = because.filter(|_| self.plant != Some(Plant::NoBecause));
         let given_up = because.is_none() && self.set.slots[slot].given_up;
         let removal = Removal { counter: self.set.slots[slot].counter, because, given_up };
-        self.log(me, counter, &removal, now);
+        self.log(me, (counter - 1, counter), &removal, now);
         self.take(slot);
         self.advance(me, counter);
     }
@@ -401,10 +401,11 @@ impl Tracker {
         }
     }
 
-    fn log(&mut self, replica: u32, at: u64, removal: &Removal, now: Time) {
+    /// One of its operations in (since, at] was that removal.
+    fn log(&mut self, replica: u32, (since, at): (u64, u64), removal: &Removal, now: Time) {
         let known = &mut self.replicas[replica];
         let here = removal.because.as_ref().is_some_and(|dot| dot.replica == known.replica);
-        known.log.push(at, removal, here, now);
+        known.log.push((since, at), removal, here, now);
         self.keep_house(now);
     }
 

@@ -188,7 +188,7 @@ impl Tracker {
         let mut removes: Vec<_> = applying.removes.into_iter().collect();
         removes.sort_unstable_by_key(|(counter, _)| *counter);
         for (_, removal) in removes.iter().filter(|(_, removal)| removal.has_reason()) {
-            self.log(id, to, removal, now);
+            self.log(id, (0, to), removal, now);
         }
         for delta in applying.behind {
             // What doesn't fit is asked for again.

@@ -31,8 +31,17 @@ impl Naive {
     }
 
     /// A claim that was withdrawn stays until what it was withdrawn for has been heard of; of what came and went unseen, that for
-    /// which it went.
+    /// which it went. A replica's later claim of the same is in the place of its earlier in any case.
     fn stays(&self, dot: &Dot) -> bool {
+        let name = |claim: &Claim| (claim.key().to_owned(), claim.id().to_owned());
+        let later = |(other, claim): (&Dot, &Claim)| {
+            other.replica == dot.replica
+                && other.counter > dot.counter
+                && self.claims.get(dot).is_some_and(|this| name(this) == name(claim))
+        };
+        if self.claims.iter().any(later) {
+            return false;
+        }
         let Some(because) = self.gone.get(dot) else { return true };
         let mut next = because.as_ref();
         while let Some(successor) = next {
