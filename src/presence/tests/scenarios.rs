@@ -225,3 +225,24 @@ fn what_is_handed_over_has_what_is_left_of_its_time() {
         assert_eq!(nodes.list(2).len(), listed, "{ms} ms later");
     }
 }
+
+/// A node that has heard of many operations at once doesn't know which of them took what away. Whoever asks it for a part of them, and
+/// somebody else for the rest, must not be left with what is gone.
+#[test]
+fn a_part_from_one_and_the_rest_from_another_is_the_whole() {
+    let mut nodes = Nodes::new(3);
+    let (a, ann) = (nodes.all[0].me().clone(), owner(1, 1, 5_000));
+    (0..4).for_each(|at| drop(nodes.track(0, &ann, &track("ann", &at.to_string(), "", 1))));
+    nodes.pull(2, 0, &a);
+    for at in 0..4 {
+        let gone = untrack("ann", &at.to_string(), 0);
+        nodes.on(0, |node, now, diff| node.untrack(session(1), &gone, now, diff));
+    }
+    nodes.pull(1, 0, &a);
+    let now = nodes.now;
+    let Answer::Interval(part) = nodes.all[1].interval(&a, 4, 1, now) else { panic!() };
+    nodes.on(2, |node, now, diff| node.merge(&a.name, part, now, diff)).unwrap();
+    nodes.pull(2, 0, &a);
+    assert!(nodes.list(2).is_empty());
+    assert_eq!(nodes.all[2].rows()[0], nodes.all[0].rows()[0]);
+}
