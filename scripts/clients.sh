@@ -12,8 +12,14 @@ exec </dev/null
 
 python=${PYTHON:-python3}
 if [ -z "${WAXWING_BIN:-}" ]; then
-    cargo build --locked --bin waxwing
+    cargo build --locked --bin waxwing --example chat --example room
     WAXWING_BIN=${CARGO_TARGET_DIR:-target}/debug/waxwing
+fi
+# Where cargo puts them, next to the program.
+examples=$(dirname "$WAXWING_BIN")/examples
+if [ -z "${REDIS_ONLY:-}" ] && { [ ! -x "$examples/chat" ] || [ ! -x "$examples/room" ]; }; then
+    cargo build --locked --example chat --example room
+    examples=${CARGO_TARGET_DIR:-target}/debug/examples
 fi
 
 work=$(mktemp -d)
@@ -139,8 +145,8 @@ export WAXWING_BIN work c http http_b
 export -f curl_to_subscriber curl_presence
 
 if [ -z "${REDIS_ONLY:-}" ]; then
-    run rust cargo run --quiet --locked --example chat -- --smoke "$c" "$a"
-    run rust-room cargo run --quiet --locked --example room -- --smoke "$a" "$b"
+    run rust "$examples/chat" --smoke "$c" "$a"
+    run rust-room "$examples/room" --smoke "$a" "$b"
     run python-room "$python" examples/python/room.py --smoke "$b" "$c"
     run node-room node examples/node/room.js --smoke "$c" "$a"
     run http-presence bash -euo pipefail -c curl_presence

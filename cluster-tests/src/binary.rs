@@ -27,7 +27,9 @@ fn build() -> PathBuf {
     };
 
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--package", "waxwing", "--bin", "waxwing"]);
+    // The features of everything below depend on what is asked for: with the whole workspace and one (small) test among it, they are
+    // those of `cargo test --workspace`, and nothing is built twice.
+    cargo.args(["build", "--quiet", "--workspace", "--bin", "waxwing", "--test", "layers"]);
     cargo.args(["--profile", profile]);
     cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace"));
     // Cargo keeps this file at the top of the target directory alone. (CACHEDIR.TAG is there only if cargo made the directory itself.)

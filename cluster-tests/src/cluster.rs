@@ -201,7 +201,7 @@ impl Cluster {
     }
 
     pub fn sigstop(&self, i: usize) {
-        self.nodes[i].signal(Signal::SIGSTOP);
+        self.nodes[i].stop();
     }
 
     pub fn sigcont(&self, i: usize) {

@@ -63,6 +63,28 @@ impl Process {
         let _ = kill(pid, signal);
     }
 
+    /// SIGSTOP, and back when no thread of it runs any more: the kernel stops them one after another.
+    pub fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        let is_stopped = |stat: &str| {
+            // PID (NAME) STATE ...; an ended thread does nothing either.
+            let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim_start());
+            state.is_empty() || state.starts_with(['T', 'Z', 'X'])
+        };
+        let all_are = || {
+            let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.child.id())) else {
+                return true;
+            };
+            let stat = |thread: std::fs::DirEntry| {
+                std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default()
+            };
+            threads.flatten().all(|thread| is_stopped(&stat(thread)))
+        };
+        while !all_are() {
+            std::thread::yield_now();
+        }
+    }
+
     /// None while it runs.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("wait for a child")

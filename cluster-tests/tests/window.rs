@@ -3,6 +3,7 @@
 //! Short by default. With `WAXWING_LONG=1` (`scripts/links.sh`) at full size: a minute of cuts, a gibibyte held, ten thousand
 //! subscriptions; `WAXWING_RATE` sets the messages a second.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster_tests::check;
@@ -40,15 +41,16 @@ async fn sleep_until(clock: Clock, at: Time) {
     sleep(at.since(clock.now())).await;
 }
 
-/// Cuts every half second for 50 to 300 ms, until `until`.
-async fn keep_cutting(clock: Clock, links: &[ProxyHandle], until: Time) -> u64 {
+/// Cuts every half second for 50 to 300 ms, until after so many it is enough.
+async fn keep_cutting(
+    clock: Clock,
+    links: &[ProxyHandle],
+    enough: impl AsyncFn(u64) -> bool,
+) -> u64 {
     let mut cuts = 0;
     let mut at = clock.now();
-    loop {
+    while !enough(cuts).await {
         at = at + Duration::from_millis(500);
-        if at >= until {
-            return cuts;
-        }
         sleep_until(clock, at).await;
         let link = &links[usize::try_from(scattered(cuts)).unwrap() % links.len()];
         link.cut();
@@ -56,6 +58,7 @@ async fn keep_cutting(clock: Clock, links: &[ProxyHandle], until: Time) -> u64 {
         link.heal();
         cuts += 1;
     }
+    cuts
 }
 
 /// The number of a message of this test.
@@ -68,7 +71,9 @@ fn number(got: &Got) -> Option<u64> {
 async fn links_cut_every_half_second_lose_and_repeat_nothing() {
     const SIZE: usize = 100;
     let _alone = gate::flooding().await;
-    let time = Duration::from_secs(if long() { 60 } else { 10 });
+    // A busy machine hits fewer at a time, so the cutting goes on until it has tried what it is for.
+    let (time, hits_enough) =
+        if long() { (Duration::from_secs(60), 90.0) } else { (Duration::from_secs(5), 8.0) };
     let cluster = Cluster::start(2, Options::proxied()).await;
     let deaf = cluster.recorder().deaf();
     let address = |i: usize| cluster.node(i).ports.grpc.to_string();
@@ -79,11 +84,24 @@ async fn links_cut_every_half_second_lose_and_repeat_nothing() {
     let every = Duration::from_millis(5);
     let clock = cluster.clock();
     let begin = clock.now();
-    let until = begin + time;
+    let over = AtomicBool::new(false);
+    let is_over = || over.load(Ordering::Relaxed);
+    let hits =
+        async || cluster.metrics(0).await.sum(names::LINK_RESUMES, &[("kind", "unacknowledged")]);
     let links = [cluster.mesh().pair(0, 1).only(&CONNECTIONS)];
+    let cut = async {
+        let enough = async |cuts| {
+            let (taken, hits) = (clock.now().since(begin), hits().await);
+            assert!(taken < 6 * time, "{hits} of {cuts} cuts hit in {taken:?}");
+            taken >= time && hits >= hits_enough
+        };
+        let cuts = keep_cutting(clock, &links, enough).await;
+        over.store(true, Ordering::Relaxed);
+        cuts
+    };
     let publish = async {
         let (mut at, mut sent, mut ticks) = (begin, 0, 0);
-        while at < until {
+        while !is_over() {
             at = at + every;
             ticks += 1;
             sleep_until(clock, at).await;
@@ -104,24 +122,21 @@ async fn links_cut_every_half_second_lose_and_repeat_nothing() {
             match subscriber.event(Duration::from_secs(5)).await {
                 Ok(got) if number(&got) == Some(next) => next += 1,
                 Ok(got) => panic!("{got:?} instead of message {next}"),
-                Err(error) if clock.now() < until => panic!("message {next}: {error}"),
+                Err(error) if !is_over() => panic!("message {next}: {error}"),
                 Err(_) => return next - 1,
             }
         }
     };
-    let (sent, received, cuts) = tokio::join!(publish, receive, keep_cutting(clock, &links, until));
+    let (sent, received, cuts) = tokio::join!(publish, receive, cut);
     assert_eq!(received, sent, "after {cuts} cuts");
 
     let metrics = cluster.metrics(0).await;
-    let hits = metrics.sum(names::LINK_RESUMES, &[("kind", "unacknowledged")]);
+    let hits = hits().await;
     let again = metrics.sum(names::LINK_RETRANSMITTED, &[]);
     figures::tell("messages over a link that was cut", sent as f64, "");
     figures::tell("cuts", cuts as f64, "");
     figures::tell("cuts that hit unacknowledged frames", hits, "");
     figures::tell("batches sent again", again, "");
-    // A busy machine hits fewer; that the short form hits some shows that it tries what it is for.
-    let least = if long() { 90.0 } else { 3.0 };
-    assert!(hits >= least, "only {hits} of {cuts} cuts hit unacknowledged frames");
     assert_eq!(metrics.sum(names::LINK_RESUMES, &[("kind", "lost")]), 0.0);
 }
 
@@ -325,10 +340,9 @@ async fn subscribed_means_subscribed_while_links_are_cut() {
             }
         }
     };
-    let (clock, whole) = (cluster.clock(), Duration::from_secs(3_600));
     tokio::select! {
         () = churn => {}
-        cuts = keep_cutting(clock, &links, clock.now() + whole) => panic!("{cuts} cuts, and no end"),
+        cuts = keep_cutting(cluster.clock(), &links, async |_| false) => unreachable!("{cuts} cuts"),
     }
     cluster.mesh().all().for_each(ProxyHandle::heal);
     cluster.restart(2);

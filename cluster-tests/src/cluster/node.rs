@@ -72,6 +72,12 @@ impl Node {
         }
     }
 
+    pub fn stop(&self) {
+        if let Some(process) = &*self.process() {
+            process.stop();
+        }
+    }
+
     pub fn kill9(&self) {
         if let Some(process) = &mut *self.process() {
             process.kill9();
