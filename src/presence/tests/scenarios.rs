@@ -232,7 +232,9 @@ fn what_is_handed_over_has_what_is_left_of_its_time() {
 fn a_part_from_one_and_the_rest_from_another_is_the_whole() {
     let mut nodes = Nodes::new(3);
     let (a, ann) = (nodes.all[0].me().clone(), owner(1, 1, 5_000));
-    (0..4).for_each(|at| drop(nodes.track(0, &ann, &track("ann", &at.to_string(), "", 1))));
+    for at in 0..4 {
+        nodes.track(0, &ann, &track("ann", &at.to_string(), "", 1));
+    }
     nodes.pull(2, 0, &a);
     for at in 0..4 {
         let gone = untrack("ann", &at.to_string(), 0);

@@ -130,7 +130,8 @@ proptest! {
                 other.hears(all[usize::from(*choice) % all.len()].clone());
             }
         }
-        let rounds = other.repairs(history.nodes.iter().map(|node| &node.tracker), small);
+        let nodes: Vec<&Tracker> = history.nodes.iter().map(|node| &node.tracker).collect();
+        let rounds = other.repairs(&nodes, small);
         prop_assert!(rounds.is_some(), "it never has everything");
         prop_assert_eq!(complete.knows(), other.knows());
     }

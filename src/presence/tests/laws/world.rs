@@ -85,12 +85,12 @@ pub(super) struct Observer {
 impl Observer {
     /// Knows all nodes that write, itself aside.
     pub(super) fn new(name: &str) -> Self {
-        Self::with(replica(name, 1))
+        Self::with(&replica(name, 1))
     }
 
-    fn with(me: Replica) -> Self {
+    fn with(me: &Replica) -> Self {
         let mut node = Self { tracker: Tracker::new(me.clone()), told: BTreeMap::new() };
-        for other in (0..NODES).map(writer).filter(|other| *other != me) {
+        for other in (0..NODES).map(writer).filter(|other| other != me) {
             node.does(|tracker, diff| tracker.replica_up(&other, NOW, diff));
         }
         node
@@ -158,14 +158,10 @@ impl Observer {
     }
 
     /// Compares with each node in turn until nothing is lacking. `None`: that never comes.
-    pub(super) fn repairs<'a>(
-        &mut self,
-        nodes: impl Iterator<Item = &'a Tracker> + Clone,
-        few: usize,
-    ) -> Option<usize> {
+    pub(super) fn repairs(&mut self, nodes: &[&Tracker], few: usize) -> Option<usize> {
         for round in 0..200 {
             let mut lacking = false;
-            for node in nodes.clone() {
+            for node in nodes {
                 let (rows, peer) = (node.rows(), node.me().name.clone());
                 let behind = rows.iter().any(|row| {
                     self.tracker.counter_of(&row.replica).is_some_and(|have| have < row.counter)
@@ -227,7 +223,7 @@ pub(super) struct History {
 impl History {
     pub(super) fn of(ops: &[Op]) -> Self {
         let mut history = Self {
-            nodes: (0..NODES).map(|node| Observer::with(writer(node))).collect(),
+            nodes: (0..NODES).map(|node| Observer::with(&writer(node))).collect(),
             logs: vec![Vec::new(); NODES],
             sessions: (0..SESSIONS).map(|at| (at % NODES, 1)).collect(),
         };
