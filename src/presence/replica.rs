@@ -39,6 +39,16 @@ impl Life {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn rank(self) -> u8 {
+        match self {
+            Self::Up => 0,
+            Self::Down { .. } => 1,
+            Self::Gone { .. } => 2,
+            Self::Forgotten => 3,
+        }
+    }
+
     /// Until when a claim of it may be adopted; `None`: as long as it likes.
     pub(super) fn adoptable_until(self, linger: Duration) -> Option<Time> {
         self.down_since().map(|since| since + linger)
@@ -51,6 +61,7 @@ impl Life {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Known {
     pub(super) replica: Replica,
     pub(super) life: Life,
@@ -63,6 +74,9 @@ pub(super) struct Known {
     /// Its claims, in the order of their counters.
     pub(super) dots: Sorted,
     pub(super) hidden: usize,
+    /// When it had done so many operations it had heard of so many of this node's: what it did until then it did without knowing the
+    /// rest.
+    pub(super) knew: Option<(u64, u64)>,
     /// The exclusive or of the hashes of its claims' counters, those that wait to be removed left out: whoever has
     /// removed them has the same digest as whoever still has to.
     pub(super) digest: u64,
@@ -72,6 +86,7 @@ pub(super) struct Known {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Replicas {
     known: Slab<Known>,
     by_name: BTreeMap<Replica, u32>,
@@ -101,6 +116,7 @@ impl Replicas {
             covered: 0,
             dots: Sorted::default(),
             hidden: 0,
+            knew: None,
             digest: 0,
             log: Log::default(),
             repairing: false,
@@ -138,6 +154,11 @@ impl Replicas {
     pub(super) fn set_floor(&mut self, replica: &Replica) {
         let floor = self.floors.entry(replica.name.clone()).or_default();
         *floor = replica.incarnation.max(*floor);
+    }
+
+    #[cfg(test)]
+    pub(super) fn floors(&self) -> &BTreeMap<NodeName, Incarnation> {
+        &self.floors
     }
 
     pub(super) fn is_forgotten(&self, replica: &Replica) -> bool {

@@ -106,7 +106,7 @@ impl Tracker {
         let adds = self.entries(known, 0, to, usize::MAX);
         let mut removes = known.log.removals(replica, 0, to);
         // That it isn't in the whole says enough of what left.
-        removes.retain(|removal| removal.because.is_some());
+        removes.retain(Removal::has_reason);
         let logged: std::collections::HashSet<u64> =
             removes.iter().map(|removal| removal.counter).collect();
         let withdrawn = self.withdrawn(&adds, known);
@@ -148,7 +148,8 @@ impl Tracker {
         let waits = |entry: &Entry| {
             let slot = known.dots.find(|slot| slots[slot].counter.cmp(&entry.counter))?;
             let because = self.waiting.get(slot)?.successor.clone();
-            Some(Removal { counter: entry.counter, because: Some(because) })
+            let given_up = false;
+            Some(Removal { counter: entry.counter, because: Some(because), given_up })
         };
         adds.iter().filter_map(waits).collect()
     }
