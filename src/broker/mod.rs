@@ -246,6 +246,11 @@ impl Broker {
         self.shared.table.lock().seats.len() as u64
     }
 
+    /// Sessions that have lost their attachment here, and when they end.
+    pub fn lingering(&self) -> HashMap<SessionId, Time> {
+        self.shared.table.lock().sessions.lingers().collect()
+    }
+
     /// Closes whatever is still attached, with this reason.
     pub fn close_all(&self, reason: &str) {
         let seats: Vec<_> = self.shared.table.lock().seats.values().cloned().collect();

@@ -173,6 +173,11 @@ impl Sessions {
         self.lingers.len()
     }
 
+    /// Sessions without a current attachment, and when they end.
+    pub(crate) fn lingers(&self) -> impl Iterator<Item = (SessionId, Time)> {
+        self.lingers.iter().map(|(until, session)| (*session, *until))
+    }
+
     pub(crate) fn view(&self, session: SessionId) -> Option<SessionView> {
         self.by_id.get(&session).map(|entry| SessionView {
             epoch: entry.epoch,

@@ -28,6 +28,15 @@ pub struct Removal {
     pub counter: u64,
     /// The claim that took its place. `None`: it left.
     pub because: Option<Dot>,
+    /// It left since its owner untracked it: whoever has adopted it meanwhile, unasked, lets it go too.
+    pub given_up: bool,
+}
+
+impl Removal {
+    /// Why a claim went, where that isn't just that it did.
+    pub(super) fn has_reason(&self) -> bool {
+        self.because.is_some() || self.given_up
+    }
 }
 
 /// A part of what one replica did in this shard.

@@ -12,17 +12,20 @@ pub(super) const REMOVALS_MAX: usize = 65_536;
 pub(super) const KEPT: Duration = Duration::from_secs(60);
 
 /// The successor, without the weight of a whole [`Dot`] where it is of the same replica, as it is with every update.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Because {
     Left,
+    GivenUp,
     Here(u64),
     Elsewhere(Box<Dot>),
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, Hash))]
 struct Line {
-    /// The operation that removed (where one is known by an interval only: the interval's end).
+    /// The operation that removed: this one, or, where it is known by an interval only, any of those after `since`.
     at: u64,
+    since: u64,
     /// The operation that had added.
     counter: u64,
     because: Because,
@@ -30,6 +33,7 @@ struct Line {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Log {
     /// Everything removed by operations after this one is in `lines`.
     start: u64,
@@ -42,25 +46,31 @@ impl Log {
         from >= self.start
     }
 
+    #[cfg(test)]
+    pub(super) fn fingerprint(&self, hash: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        (self.start, &self.lines).hash(hash);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
-    /// `because` of the same replica: pass its counter as `here`.
+    /// That `removal` was done by one of the operations in (since, at]. `here`: its successor is of the same replica.
     pub(super) fn push(
         &mut self,
-        at: u64,
-        counter: u64,
-        because: Option<&Dot>,
+        (since, at): (u64, u64),
+        removal: &Removal,
         here: bool,
         now: Time,
     ) {
-        let because = match because {
+        let because = match &removal.because {
+            None if removal.given_up => Because::GivenUp,
             None => Because::Left,
             Some(dot) if here => Because::Here(dot.counter),
             Some(dot) => Because::Elsewhere(Box::new(dot.clone())),
         };
-        self.lines.push_back(Line { at, counter, because, when: now });
+        self.lines.push_back(Line { at, since, counter: removal.counter, because, when: now });
         if self.lines.len() > REMOVALS_MAX {
             self.drop_first();
         }
@@ -96,7 +106,8 @@ impl Log {
 
     /// What somebody who is told of (from, to] must hear is gone: what was there at `from` and was removed by operations up to `to`; and
     /// what was added in between and isn't there any more, whenever it went. That too, because somebody else may have heard of
-    /// it, and hear of its end from whoever is told now.
+    /// it, and hear of its end from whoever is told now. And what may have gone by `to`: whoever is told goes on from there, and
+    /// with somebody else, who knows better when it went.
     ///
     /// Each with the claim that stands at the end of its chain of successors: where one took another's place and then went for a
     /// third, the first went for the third.
@@ -104,22 +115,24 @@ impl Log {
         let first = self.lines.partition_point(|line| line.at <= from);
         let fates: HashMap<u64, &Because> =
             self.lines.iter().skip(first).map(|line| (line.counter, &line.because)).collect();
-        let fate = |line: &Line| {
-            let mut because = &line.because;
-            while let Because::Here(counter) = because {
+        let told = |line: &&Line| {
+            line.at <= to || line.counter <= to && (line.counter > from || line.since < to)
+        };
+        let removal = |line: &Line| {
+            let mut fate = &line.because;
+            while let Because::Here(counter) = fate {
                 match fates.get(counter) {
-                    Some(next) => because = next,
+                    Some(next) => fate = next,
                     None => break,
                 }
             }
-            match because {
-                Because::Left => None,
+            let because = match fate {
+                Because::Left | Because::GivenUp => None,
                 Because::Here(counter) => Some(Dot { replica: replica.clone(), counter: *counter }),
                 Because::Elsewhere(dot) => Some(Dot::clone(dot)),
-            }
+            };
+            Removal { counter: line.counter, because, given_up: *fate == Because::GivenUp }
         };
-        let told = |line: &&Line| line.at <= to || line.counter > from && line.counter <= to;
-        let removal = |line: &Line| Removal { counter: line.counter, because: fate(line) };
         self.lines.iter().skip(first).filter(told).map(removal).collect()
     }
 }

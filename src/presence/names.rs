@@ -12,6 +12,7 @@ const FETCH_RUNS: usize = 64;
 const LINE: usize = 16;
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Names {
     /// With so many bytes all names begin.
     shared: usize,
@@ -21,6 +22,7 @@ pub(super) struct Names {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Run {
     /// With so many bytes its names begin, if not with more.
     shared: u16,

@@ -39,6 +39,16 @@ impl Life {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn rank(self) -> u8 {
+        match self {
+            Self::Up => 0,
+            Self::Down { .. } => 1,
+            Self::Gone { .. } => 2,
+            Self::Forgotten => 3,
+        }
+    }
+
     /// Until when a claim of it may be adopted; `None`: as long as it likes.
     pub(super) fn adoptable_until(self, linger: Duration) -> Option<Time> {
         self.down_since().map(|since| since + linger)
@@ -51,6 +61,7 @@ impl Life {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Known {
     pub(super) replica: Replica,
     pub(super) life: Life,
@@ -65,6 +76,9 @@ pub(super) struct Known {
     pub(super) hidden: usize,
     /// Of all claims that it ever had here.
     pub(super) longest_linger: Duration,
+    /// When it had done so many operations it had heard of so many of this node's: what it did until then it did without knowing the
+    /// rest.
+    pub(super) knew: Option<(u64, u64)>,
     /// The exclusive or of the hashes of its claims' counters, those that wait to be removed left out: whoever has
     /// removed them has the same digest as whoever still has to.
     pub(super) digest: u64,
@@ -76,6 +90,7 @@ pub(super) struct Known {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Replicas {
     known: Slab<Known>,
     by_name: BTreeMap<Replica, u32>,
@@ -106,6 +121,7 @@ impl Replicas {
             dots: Sorted::default(),
             hidden: 0,
             longest_linger: Duration::ZERO,
+            knew: None,
             digest: 0,
             log: Log::default(),
             wholes: 0,
@@ -144,6 +160,11 @@ impl Replicas {
     pub(super) fn set_floor(&mut self, replica: &Replica) {
         let floor = self.floors.entry(replica.name.clone()).or_default();
         *floor = replica.incarnation.max(*floor);
+    }
+
+    #[cfg(test)]
+    pub(super) fn floors(&self) -> &BTreeMap<NodeName, Incarnation> {
+        &self.floors
     }
 
     pub(super) fn is_forgotten(&self, replica: &Replica) -> bool {

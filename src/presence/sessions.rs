@@ -17,6 +17,7 @@ const UNTRACKED_MAX: usize = 1_024;
 pub(super) const IDLE_KEPT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) enum State {
     Attached {
         since: Time,
@@ -32,6 +33,7 @@ pub(super) enum State {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Session {
     pub(super) epoch: u64,
     pub(super) linger: Duration,
@@ -44,11 +46,19 @@ pub(super) struct Session {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Sessions(HashMap<SessionId, Session, RandomState>);
 
 impl Session {
     pub(super) fn has_untracked(&self, presence: u64) -> bool {
         self.untracked.contains(&presence)
+    }
+
+    #[cfg(test)]
+    pub(super) fn fingerprint(&self, hash: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        (self.epoch, self.linger, self.state, self.expires, self.holds).hash(hash);
+        self.untracked.hash(hash);
     }
 
     pub(super) fn remember_untracked(&mut self, presence: u64) {

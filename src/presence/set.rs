@@ -16,6 +16,7 @@ pub(super) const NONE: u32 = u32::MAX;
 
 /// A claim in its place.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Slot {
     pub(super) claim: Claim,
     pub(super) counter: u64,
@@ -33,12 +34,15 @@ pub(super) struct Slot {
     pub(super) released: bool,
     /// Its owner is done with it, but another node has to claim above it first.
     pub(super) ending: bool,
+    /// Its owner untracked it.
+    pub(super) given_up: bool,
     /// A deadline is set that will look at it again.
     pub(super) timed: bool,
 }
 
 /// One (topic, key, id) of which there is a claim.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Presence {
     /// For key and id: any claim of it.
     pub(super) name: Claim,
@@ -52,6 +56,7 @@ pub(super) struct Presence {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Room {
     pub(super) topic: Topic,
     /// Its presences, in the order of (key, id).
@@ -60,10 +65,11 @@ pub(super) struct Room {
     pub(super) keys: usize,
 }
 
-/// Split, so that growing is never one long step.
-const OWNER_MAPS: usize = 256;
+/// Split, so that growing is never one long step. Tests that copy a tracker for each of a hundred thousand states have few owners.
+const OWNER_MAPS: usize = if cfg!(test) { 2 } else { 256 };
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Set {
     pub(super) slots: Slab<Slot>,
     pub(super) presences: Slab<Presence>,
@@ -197,6 +203,7 @@ impl Set {
             waiting: false,
             released: false,
             ending: false,
+            given_up: false,
             timed: false,
         };
         let slot = self.slots.insert(slot);

@@ -3,6 +3,7 @@
 const BLOCK: usize = 512;
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Slab<T> {
     blocks: Vec<Vec<Option<T>>>,
     free: Vec<u32>,

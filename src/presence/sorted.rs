@@ -7,6 +7,7 @@ const RUN_MAX: usize = 256;
 
 /// Comparisons say how an element of it stands to what is looked for.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Sorted {
     runs: Vec<Vec<u32>>,
     len: usize,

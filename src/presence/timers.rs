@@ -15,6 +15,7 @@ pub(super) enum Due {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Timers(BinaryHeap<Reverse<(Time, Due)>>);
 
 impl Timers {

@@ -18,6 +18,7 @@ const HOPS_MAX: usize = 64;
 const FORWARDS_MAX: usize = 65_536;
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Wait {
     /// What it waits for.
     pub(super) successor: Dot,
@@ -25,6 +26,7 @@ pub(super) struct Wait {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Waiting {
     by_slot: HashMap<u32, Wait, foldhash::fast::RandomState>,
     by_successor: BTreeSet<(Replica, u64, u32)>,

@@ -239,7 +239,7 @@ impl Mailbox {
 
     /// Counts a gap that is part of a ready-made run.
     pub fn count_gap(&self, reason: GapReason) {
-        self.state.lock().gaps[reason as usize] += 1;
+        self.state.lock().count_gap(reason);
     }
 
     /// Puts a ready-made run (a reply, a go-away) behind all that is there; never dropped. False: the mailbox is full; ask `room`.
@@ -275,7 +275,7 @@ impl Mailbox {
             let mut state = self.state.lock();
             if !state.take(bytes_max, true, &mut |entry| taken.push(entry)) {
                 if let Some(closed) = &state.closed {
-                    return Poll::Ready(Err(closed.clone()));
+                    return Poll::Ready(Err((**closed).clone()));
                 }
                 state.sleep(cx);
                 return Poll::Pending;
@@ -325,7 +325,7 @@ impl Mailbox {
         let mut state = self.state.lock();
         if !state.take(bytes_max, false, take) {
             if let Some(closed) = &state.closed {
-                return Poll::Ready(Err(closed.clone()));
+                return Poll::Ready(Err((**closed).clone()));
             }
             state.sleep(cx);
             return Poll::Pending;
@@ -370,7 +370,7 @@ impl Mailbox {
         if !state.wait(Awaited::End, cx) {
             return Poll::Pending;
         }
-        state.closed.clone().map_or(Poll::Pending, Poll::Ready)
+        state.closed.as_deref().cloned().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// So many more messages may be taken. From the first call on the credit is a limit.
@@ -386,7 +386,7 @@ impl Mailbox {
     /// What is in it can still be taken. The first reason stands.
     pub fn close(&self, why: Closed) {
         let mut state = self.state.lock();
-        state.closed.get_or_insert(why);
+        state.close(why);
         state.held_from = None;
         let writer = state.writer.take();
         let room = state.waited();
@@ -401,7 +401,7 @@ impl Mailbox {
 
     /// Why it is closed; None: it isn't.
     pub fn closed(&self) -> Option<Closed> {
-        self.state.lock().closed.clone()
+        self.state.lock().closed.as_deref().cloned()
     }
 
     /// Closes it when messages have waited for `limit` and none was taken; or, where there is a soft limit, when it is over that for too
@@ -450,7 +450,7 @@ impl Mailbox {
             limit: state.limit,
             delivered: state.delivered,
             dropped: state.dropped,
-            gaps: state.gaps,
+            gaps: state.gaps(),
         }
     }
 }

@@ -60,8 +60,10 @@ fn one(glob: &[u8], byte: u8) -> Option<usize> {
                         at += 2;
                     }
                     Some(&low) if glob.get(at + 1) == Some(&b'-') && at + 2 < glob.len() => {
-                        let (low, high) = (low.min(glob[at + 2]), low.max(glob[at + 2]));
-                        hit |= (low..=high).contains(&byte);
+                        // As Redis on x86, whose characters are signed: bytes that are no ASCII come before those that are.
+                        let ends = (low.cast_signed(), glob[at + 2].cast_signed());
+                        let ends = ends.0.min(ends.1)..=ends.0.max(ends.1);
+                        hit |= ends.contains(&byte.cast_signed());
                         at += 3;
                     }
                     Some(&literal) => {
@@ -218,6 +220,18 @@ mod tests {
             ("", "a", false),
         ] {
             assert_eq!(matches(glob.as_bytes(), text.as_bytes()), expected, "{glob:?} on {text:?}");
+        }
+    }
+
+    #[test]
+    fn ranges_go_by_signed_bytes() {
+        for (glob, text, expected) in [
+            (&b"[\xff-]"[..], &b"A"[..], true),
+            (b"[\xff-]", b"b", false),
+            (b"[\x80-\xff]", b"\xa0", true),
+            (b"[\x80-\xff]", b"a", false),
+        ] {
+            assert_eq!(matches(glob, text), expected, "{glob:?} on {text:?}");
         }
     }
 

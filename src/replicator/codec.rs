@@ -182,6 +182,7 @@ fn encode_delta(shard: usize, delta: &Delta) -> pb::StateDelta {
             .because
             .as_ref()
             .map(|dot| pb::Dot { replica: Some(replica_id(&dot.replica)), counter: dot.counter }),
+        given_up: removal.given_up,
     };
     let (whole, first, last) = match delta.kind {
         Kind::Interval => (false, false, false),
@@ -219,7 +220,8 @@ fn decode_delta(delta: pb::StateDelta, hasher: &TopicHasher) -> Result<Frame, Co
                 counter: counter(dot.counter)?,
             })
         });
-        Ok(Removal { counter: counter(one.counter)?, because: because.transpose()? })
+        let (because, given_up) = (because.transpose()?, one.given_up);
+        Ok(Removal { counter: counter(one.counter)?, because, given_up })
     };
     let kind = if delta.whole {
         Kind::Whole { first: delta.first, last: delta.last }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::{Replicator, ReplicatorHandle};
 use crate::membership::MemberState;
 use crate::presence::{Handed, SHARDS};
-use crate::types::NodeName;
+use crate::types::{NodeName, SessionId, Time};
 
 /// When every peer's link has failed once.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
@@ -52,21 +52,31 @@ pub struct HandedOver {
 
 impl ReplicatorHandle {
     /// Gives what this node's sessions still hold to a ready peer, and ends with its answer, or after `within`. From then on nobody may
-    /// track here.
-    pub async fn hand_over(&self, within: Duration) -> HandedOver {
+    /// track here. `lingering`: sessions without an attachment, and when they end.
+    pub async fn hand_over(
+        &self,
+        lingering: HashMap<SessionId, Time>,
+        within: Duration,
+    ) -> HandedOver {
         let replicator = &self.0;
-        let give_up = replicator.now() + within;
+        let since = replicator.now();
+        let give_up = since + within;
         let mut handed: Vec<Handed> = Vec::new();
-        replicator.change_all(|tracker, _, now| handed.append(&mut tracker.hand_over(now)));
+        replicator.change_all(|tracker, _, now| {
+            handed.append(&mut tracker.hand_over(&lingering, now));
+        });
         let entries = handed.len();
         if entries == 0 {
             return HandedOver::default();
         }
         let mut tried: Vec<NodeName> = Vec::new();
         loop {
-            let left = give_up.since(replicator.now());
+            let now = replicator.now();
+            let left = give_up.since(now);
             match replicator.heir(&tried) {
-                Some(peer) if replicator.hand_to(&peer, handed.clone(), left).await => {
+                Some(peer)
+                    if replicator.hand_to(&peer, after(&handed, now.since(since)), left).await =>
+                {
                     return HandedOver { entries, to: Some(peer) };
                 }
                 // Its link has changed: others first.
@@ -103,6 +113,13 @@ impl ReplicatorHandle {
         }
         behind
     }
+}
+
+/// The same, some time later.
+fn after(handed: &[Handed], time: Duration) -> Vec<Handed> {
+    let later =
+        |one: &Handed| Handed { remaining: one.remaining.saturating_sub(time), ..one.clone() };
+    handed.iter().map(later).collect()
 }
 
 impl Replicator {

@@ -114,7 +114,7 @@ mod tests {
             from: 0,
             to: 100,
             adds: Vec::new(),
-            removes: vec![Removal { counter: 1, because }; 10],
+            removes: vec![Removal { counter: 1, because, given_up: false }; 10],
             kind: Kind::Whole { first, last },
             down_for: None,
         }

@@ -1,7 +1,7 @@
 //! What this node keeps of one peer: its interest, the outbox to it, how far it has applied this node's interest.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) struct Lane {
     pub(super) interest: RwLock<PeerInterest>,
     /// What is published for the peer, whether a link to it is up or not. None: its interest is not known, or no longer.
     pub(super) outbox: RwLock<Option<Arc<Mailbox>>>,
-    /// The link to it is up.
+    /// See `is_linked`.
     pub(super) linked: AtomicBool,
     pub(super) state: Mutex<LaneState>,
     pub(super) forwarded: Forwarded,
@@ -97,9 +97,9 @@ pub(super) struct Unconfirmed {
 }
 
 impl Lane {
-    /// Would a publish be handed to it now?
+    /// The link to it is up. Its interest, and what is published for it, are kept beyond that.
     pub(super) fn is_linked(&self) -> bool {
-        self.outbox.read().is_some()
+        self.linked.load(Ordering::Acquire)
     }
 
     pub(super) fn new(name: &NodeName, forwarded: &Arc<AtomicU64>) -> Self {

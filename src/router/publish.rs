@@ -147,7 +147,7 @@ impl Router {
                         continue;
                     }
                     let outbox = lane.outbox.read().clone();
-                    let linked = lane.linked.load(Ordering::Acquire);
+                    let linked = lane.is_linked();
                     let kept = outbox.is_some();
                     wanting.push(Wanting { lane: lane.clone(), announced, kept, linked });
                     outboxes.extend(outbox);
@@ -158,7 +158,7 @@ impl Router {
                     self.find_lane(name).ok_or_else(|| PublishError::UnknownNode(name.clone()))?;
                 let outbox = lane.outbox.read().clone();
                 let outbox = outbox
-                    .filter(|_| lane.linked.load(Ordering::Acquire))
+                    .filter(|_| lane.is_linked())
                     .ok_or_else(|| PublishError::NotConnected(name.clone()))?;
                 let announced = lane.interest.read().subscriptions(topic);
                 wanting.push(Wanting { lane, announced, kept: true, linked: true });

@@ -25,6 +25,8 @@ pub enum Task {
     FrontGrpc,
     FrontHttp,
     FrontRedis,
+    /// Meets Redis clients, on a thread of its own.
+    RedisGreeter,
     /// One client connection's stream; the label says which.
     Session(String),
     /// A Redis client's connection; there are very many, so it has no text of its own.
@@ -76,6 +78,7 @@ impl Task {
             | Self::FrontGrpc
             | Self::FrontHttp
             | Self::FrontRedis
+            | Self::RedisGreeter
             | Self::Departure
             | Self::ParentWatch => OnExit::StopNode,
             Self::LinkGreeting
@@ -103,6 +106,7 @@ impl Task {
             Self::FrontGrpc => "front-grpc",
             Self::FrontHttp => "front-http",
             Self::FrontRedis => "front-redis",
+            Self::RedisGreeter => "redis-greeter",
             Self::Session(_) | Self::RedisClient(_) => "session",
             Self::SessionReaper => "session-reaper",
             Self::Probe => "probe",

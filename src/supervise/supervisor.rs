@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -113,6 +114,33 @@ impl Supervisor {
         TaskHandle { join: tokio::spawn(self.shared.tracker.track_future(body)) }
     }
 
+    /// As `spawn`, on a thread of its own with a runtime of its own: the operating system shares the processors out between it and all
+    /// other tasks, so that neither side waits for the other's work. What it has spawned there ends with it. Ends when it has ended.
+    pub fn spawn_apart<M, F>(
+        &self,
+        task: Task,
+        make: M,
+    ) -> io::Result<impl Future<Output = ()> + Send + use<M, F>>
+    where
+        M: FnOnce() -> F + Send + 'static,
+        F: Future<Output = ()>,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (this, guard) = (self.clone(), self.row(&task));
+        let (ended, until_ended) = tokio::sync::oneshot::channel::<()>();
+        let token = self.shared.tracker.token();
+        std::thread::Builder::new().name(task.kind().to_owned()).spawn(move || {
+            let run =
+                std::panic::AssertUnwindSafe(move || runtime.block_on(async { make().await }));
+            let panicked = std::panic::catch_unwind(run).is_err();
+            this.ended(&task, panicked);
+            drop((guard, token, ended));
+        })?;
+        Ok(async move {
+            let _ = until_ended.await;
+        })
+    }
+
     /// Runs what `make` makes; when it ends while the node runs, makes it anew by the rule of `task`.
     pub fn spawn_restarting<F>(
         &self,
@@ -155,6 +183,17 @@ impl Supervisor {
         G: FnOnce(Self, u64) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
+        let guard = self.row(task);
+        let body = run(self.clone(), guard.row);
+        let join = tokio::spawn(self.shared.tracker.track_future(async move {
+            let _guard = guard;
+            body.await;
+        }));
+        TaskHandle { join }
+    }
+
+    /// A row in status, as long as the guard lives.
+    fn row(&self, task: &Task) -> RowGuard {
         let row = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let report = TaskReport {
             name: task.to_string(),
@@ -163,13 +202,7 @@ impl Supervisor {
             restarts: 0,
         };
         self.shared.rows.lock().insert(row, report);
-        let guard = RowGuard { supervisor: self.clone(), row };
-        let body = run(self.clone(), row);
-        let join = tokio::spawn(self.shared.tracker.track_future(async move {
-            let _guard = guard;
-            body.await;
-        }));
-        TaskHandle { join }
+        RowGuard { supervisor: self.clone(), row }
     }
 
     fn ended(&self, task: &Task, panicked: bool) {

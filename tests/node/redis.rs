@@ -207,6 +207,41 @@ async fn one_copy_for_each_match_and_counts_of_the_whole_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_subscriptions_of_a_killed_node_count_no_more() {
+    let mut cluster = Cluster::start(&["a", "b", "c"]).await;
+    let subscribe = [wire(&[b"SUBSCRIBE", b"n"]), wire(&[b"SSUBSCRIBE", b"s"])].concat();
+    let acknowledged =
+        [array(b'*', &[b"subscribe", b"n", b":1"]), array(b'*', &[b"ssubscribe", b"s", b":1"])];
+    let mut subscribers = Vec::new();
+    for name in ["a", "b"] {
+        let mut subscriber = Redis::to(&cluster.node(name)).await;
+        subscriber.send(&subscribe).await;
+        subscriber.expect(&acknowledged.concat()).await;
+        subscribers.push(subscriber);
+    }
+    let mut asked = Redis::to(&cluster.node("c")).await;
+    let counted = |count: &'static [u8]| [array(b'*', &[b"n", count]), array(b'*', &[b"s", count])];
+    let questions: [[&[u8]; 3]; 2] =
+        [[b"PUBSUB", b"NUMSUB", b"n"], [b"PUBSUB", b"SHARDNUMSUB", b"s"]];
+    for (question, answer) in questions.iter().zip(&counted(b":2")) {
+        asked.eventually_told(question, answer).await;
+    }
+    // What it had is kept for its return; and it doesn't return.
+    cluster.kill("b").await;
+    for (question, answer) in questions.iter().zip(&counted(b":1")) {
+        asked.eventually_told(question, answer).await;
+    }
+    asked.is_told(&[b"SPUBLISH", b"s", b"x"], b":1\r\n").await;
+    subscribers[0].expect(&array(b'*', &[b"smessage", b"s", b"x"])).await;
+    let mut moved = Redis::to(&cluster.node("c")).await;
+    moved.send(&subscribe).await;
+    moved.expect(&acknowledged.concat()).await;
+    for (question, answer) in questions.iter().zip(&counted(b":2")) {
+        asked.is_told(question, answer).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_and_grpc_share_their_topics() {
     let cluster = Cluster::start(&["a", "b"]).await;
     let (_on_a, mut events) = cluster.subscriber("a", "room").await;

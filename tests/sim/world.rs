@@ -1,6 +1,6 @@
 //! The world: nodes, clients, faults, and the order in which things happen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use waxwing::presence::{Answer, Change, Diff, Plant, Tracker};
 use waxwing::types::{
@@ -544,7 +544,8 @@ impl World {
         self.meet("drains");
         self.say(|| format!("{} drains to {}", node_name(at), node_name(peer)));
         self.nodes[at].draining = true;
-        let handed = self.at(at, |node, now, _| node.hand_over(now))?.unwrap_or_default();
+        let handed =
+            self.at(at, |node, now, _| node.hand_over(&HashMap::new(), now))?.unwrap_or_default();
         for session in 0..self.clients.len() {
             if self.clients[session].node == Some(at) {
                 self.breaks(session);

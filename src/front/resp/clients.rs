@@ -59,6 +59,10 @@ impl Card {
         Self { id, address, local, since: now, seen: seen.into() }
     }
 
+    pub(super) fn since(&self) -> Time {
+        self.since
+    }
+
     pub(super) fn address(&self) -> SocketAddr {
         self.address.get()
     }

@@ -5,7 +5,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -13,17 +12,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use tokio::net::TcpStream;
 
 use super::clients::{Card, Seen};
+use super::frame::FrameLimits;
+use super::greeter::Newcomer;
 use super::input::{Input, Read};
-use super::line::{Line, WRITE_BYTES_MAX, count_gap, run_of};
+use super::line::{Line, WRITE_BYTES_MAX, count_gap, run_of, shut};
 use super::output::Output;
 use super::server::Place;
 use super::session::Session;
 use super::{FRONT, RespVoice, Shared};
 use crate::broker::{Attachment, BrokerError, Ending, Opening, Outlet};
-use crate::config::OnGap;
+use crate::config::{Limits, OnGap};
 use crate::metrics::names;
 use crate::pubsub::mailbox::Entry;
 use crate::pubsub::{DirectWriter, Gap};
@@ -32,9 +32,18 @@ use crate::supervise::Shutdown;
 /// Reads in a row; then other connections have their turn.
 const READS_MAX: usize = 4;
 /// How long a connection that ends has to take what is still to be said to it.
-const FAREWELL_MAX: Duration = Duration::from_secs(1);
+pub(super) const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// A stranger's command is no longer than this.
 pub(super) const STRANGER_BYTES_MAX: usize = 16 << 10;
+
+/// What a command may be, and how many bytes of it there may be in all.
+pub(super) fn limits_of(is_stranger: bool, limits: &Limits) -> (FrameLimits, usize) {
+    if is_stranger {
+        (FrameLimits::stranger(), STRANGER_BYTES_MAX)
+    } else {
+        (FrameLimits::new(limits.payload.max(limits.topic)), limits.frame)
+    }
+}
 
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
@@ -67,22 +76,18 @@ enum Next {
 }
 
 impl Connection {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        io: TcpStream,
-        from: SocketAddr,
-        local: SocketAddr,
-        place: Place,
-    ) -> Self {
+    /// `input`: what it has said so far.
+    pub(super) fn new(shared: Arc<Shared>, newcomer: Newcomer, input: Input) -> Self {
+        let Newcomer { io, from, local, since, place } = newcomer;
         let id = shared.clients.next_id();
         let is_stranger = shared.deps.config.password.is_some();
-        let card = Card::new(id, from, local, shared.deps.clock.now());
+        let card = Card::new(id, from, local, since);
         Self {
             session: Session::new(id, is_stranger),
             card: Arc::new(card),
             seat: None,
             line: Arc::new(Line::new(io)),
-            input: Input::default(),
+            input,
             reads: 0,
             _place: place,
             shared,
@@ -103,10 +108,13 @@ impl Connection {
 
     async fn begin(&mut self, shutdown: &Shutdown) -> Result<(), Ending> {
         if !self.session.is_stranger() {
-            return self.enter().await;
+            self.enter().await?;
+            return self.listen().await;
         }
-        let handshake = self.shared.deps.limits.get().handshake;
+        let known_by = self.card.since() + self.shared.deps.limits.get().handshake;
+        let handshake = known_by - self.shared.deps.clock.now();
         let known = async {
+            self.listen().await?;
             while self.seat.is_none() {
                 match self.next().await {
                     Next::Readable => Box::pin(self.work()).await?,
@@ -219,17 +227,22 @@ impl Connection {
                 return Err(Ending::Lost);
             }
         };
-        let mut input = std::mem::take(&mut self.input);
-        let done = self.talk(&mut input).await;
-        input.rest();
-        self.input = input;
-        done?;
+        self.listen().await?;
         self.reads = if more { self.reads + 1 } else { 0 };
         if self.reads >= READS_MAX {
             self.reads = 0;
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+
+    /// Does what is asked by what has been read.
+    async fn listen(&mut self) -> Result<(), Ending> {
+        let mut input = std::mem::take(&mut self.input);
+        let done = self.talk(&mut input).await;
+        input.rest();
+        self.input = input;
+        done
     }
 
     /// Awaits `future`; meanwhile what there is is written.
@@ -326,7 +339,7 @@ impl Connection {
                 // It is nobody any more, though its socket is still there.
                 self.seat = None;
                 if linger {
-                    self.shut().await;
+                    shut(&self.line.io).await;
                 }
             };
             let _ = tokio::time::timeout(FAREWELL_MAX, rest).await;
@@ -353,26 +366,6 @@ impl Connection {
             }
         }
         Poll::Ready(())
-    }
-
-    /// Closes this side and waits for the other: closing with something unread would take back what the client has not read yet.
-    async fn shut(&mut self) {
-        if socket2::SockRef::from(&self.line.io).shutdown(std::net::Shutdown::Write).is_err() {
-            return;
-        }
-        let mut nowhere = [0; 4096];
-        loop {
-            match self.line.io.try_read(&mut nowhere) {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.line.io.readable().await.is_err() {
-                        return;
-                    }
-                }
-                Err(_) => return,
-            }
-        }
     }
 }
 

@@ -2,10 +2,12 @@
 //! that sleeps. Whoever writes holds the output from taking out of the mailbox to writing, so that the order stays.
 
 use std::io;
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::output::Output;
@@ -15,6 +17,9 @@ use crate::pubsub::{DirectWriter, Gap, GapReason, Resp};
 
 /// Written in one go; then other connections have their turn.
 pub(super) const WRITE_BYTES_MAX: usize = 256 << 10;
+
+/// A client that is told to go is read no more often than this.
+const FAREWELL_READS_MAX: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Line {
@@ -67,6 +72,31 @@ impl DirectWriter for Line {
             }
         }
         false
+    }
+}
+
+/// Closes this side and waits for the other: closing with something unread would take back what the client has not read yet. One that goes
+/// on talking instead is not listened to for long.
+pub(super) async fn shut(io: &TcpStream) {
+    let mut nowhere = [0; 4096];
+    let mut is_shut = false;
+    let mut reads = 0;
+    while reads < FAREWELL_READS_MAX {
+        match io.try_read(&mut nowhere) {
+            Ok(0) => return,
+            Ok(_) => reads += 1,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if !std::mem::replace(&mut is_shut, true)
+                    && SockRef::from(io).shutdown(Shutdown::Write).is_err()
+                {
+                    return;
+                }
+                if io.readable().await.is_err() {
+                    return;
+                }
+            }
+            Err(_) => return,
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 //! - Channels are topics of the default namespace, sharded channels of `default.shard`; both of any bytes.
 //! - An acknowledged subscription holds in the whole cluster, and `PUBLISH` counts the whole cluster.
 //! - Answers stand in the order of the commands. What this front does not do is refused, and the connection stays.
-//! - A connection is one task and owns no buffer while it is idle.
+//! - A connection is one task and owns no buffer while it is idle. Before it has said anything it is met on a thread apart.
 
 mod about;
 mod clients;
 mod command;
 mod connection;
 mod frame;
+mod greeter;
 mod input;
 mod line;
 mod output;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::Shared;
 use super::about::NodeAbout;
 use super::command;
-use super::connection::{Connection, STRANGER_BYTES_MAX, Seat};
-use super::frame::{Arguments, Command, FrameLimits, Parsed};
+use super::connection::{Connection, Seat, limits_of};
+use super::frame::{Arguments, Command, Parsed};
 use super::input::Input;
 use super::print::Printer;
 use super::session::{Act, Around, KillAsked, Kind};
@@ -127,19 +127,11 @@ impl Connection {
 }
 
 impl Talk<'_> {
-    fn frame_limits(&self) -> (FrameLimits, usize) {
-        if self.connection.session.is_stranger() {
-            (FrameLimits::stranger(), STRANGER_BYTES_MAX)
-        } else {
-            let bulk = self.limits.payload.max(self.limits.topic);
-            (FrameLimits::new(bulk), self.limits.frame)
-        }
-    }
-
     async fn all(&mut self, input: &mut Input) -> Result<(), Ending> {
         let mut arguments = Arguments::default();
         loop {
-            let (limits, bytes_max) = self.frame_limits();
+            let is_stranger = self.connection.session.is_stranger();
+            let (limits, bytes_max) = limits_of(is_stranger, &self.limits);
             let unread = input.unread();
             if unread.is_empty() {
                 return Ok(());

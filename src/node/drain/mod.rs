@@ -149,7 +149,7 @@ async fn depart(
             }
             Action::HandOver(within) => {
                 let handed = tokio::select! {
-                    handed = parts.replicator.hand_over(within) => handed,
+                    handed = parts.replicator.hand_over(parts.broker.lingering(), within) => handed,
                     _ = hurried.wait_for(|hurried| *hurried) => HandedOver::default(),
                     () = parts.supervisor.shutdown().cancelled() => return,
                 };

@@ -2,6 +2,9 @@
 
 #![allow(clippy::print_stdout, reason = "the story of a walk, where its seed is given")]
 
+mod exhaustive;
+mod laws;
+mod phoenix;
 mod pieces;
 mod plants;
 mod scenarios;

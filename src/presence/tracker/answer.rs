@@ -190,7 +190,7 @@ impl Tracker {
             adds.retain(|add| !gone.contains(&add.counter));
         }
         // That it isn't in the whole says enough of what left.
-        removes.retain(|removal| removal.because.is_some());
+        removes.retain(Removal::has_reason);
         removes.extend(withdrawn.into_iter().filter(|one| !logged.contains(&one.counter)));
         let kind = Kind::Whole { first: true, last: true };
         let (replica, down_for) = (known.replica.clone(), down_for(known, now));
@@ -221,7 +221,8 @@ impl Tracker {
         let waits = |entry: &Entry| {
             let slot = known.dots.find(|slot| slots[slot].counter.cmp(&entry.counter))?;
             let because = self.waiting.get(slot)?.successor.clone();
-            Some(Removal { counter: entry.counter, because: Some(because) })
+            let given_up = false;
+            Some(Removal { counter: entry.counter, because: Some(because), given_up })
         };
         adds.iter().filter_map(waits).collect()
     }

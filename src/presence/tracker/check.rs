@@ -4,6 +4,10 @@ use std::fmt::Write as _;
 
 use super::super::Tracker;
 use super::super::order::visible;
+#[cfg(test)]
+use super::super::replica::Life;
+#[cfg(test)]
+use crate::types::Replica;
 
 impl Tracker {
     /// For tests: all books agree with each other.
@@ -70,6 +74,42 @@ impl Tracker {
             return fail("claims are lost");
         }
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(in super::super) fn is_up(&self, replica: &Replica) -> bool {
+        let id = self.replicas.find(replica);
+        id.is_some_and(|id| self.replicas[id].life == Life::Up)
+    }
+
+    /// As `dump`, in one number.
+    #[cfg(test)]
+    pub(in super::super) fn fingerprint(&self) -> u64 {
+        use std::hash::{Hash, Hasher};
+        let mut hash = siphasher::sip::SipHasher13::new_with_keys(1, 2);
+        for (id, known) in self.replicas.iter() {
+            (&known.replica, known.counter, known.covered, known.seen_up).hash(&mut hash);
+            (known.life.rank(), known.life.down_since(), known.knew).hash(&mut hash);
+            for slot in known.dots.iter() {
+                let at = &self.set.slots[slot];
+                let claim = at.claim.fields();
+                (at.counter, claim.key, claim.id, claim.meta, claim.session).hash(&mut hash);
+                (claim.epoch, claim.number, claim.revision, claim.base).hash(&mut hash);
+                (at.hidden, at.ending, at.given_up, claim.linger).hash(&mut hash);
+                (self.inherited.get(&slot), self.beside.get(&slot)).hash(&mut hash);
+                let wait = self.waiting.get(slot).map(|wait| (&wait.successor, wait.since));
+                (wait, self.released.get(&slot)).hash(&mut hash);
+            }
+            known.log.fingerprint(&mut hash);
+            self.applying.contains_key(&id).hash(&mut hash);
+        }
+        self.replicas.floors().hash(&mut hash);
+        for (id, session) in self.sessions.sorted() {
+            id.hash(&mut hash);
+            session.fingerprint(&mut hash);
+        }
+        self.waiting.all_forwards().hash(&mut hash);
+        hash.finish()
     }
 
     /// Two trackers of which this is the same go on in the same way.

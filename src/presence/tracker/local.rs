@@ -1,5 +1,6 @@
 //! What sessions of this node ask for.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::types::{Replica, SessionId, Time};
@@ -18,6 +19,14 @@ use super::{Slot, hash_of_name};
 
 /// Clients count from 1; nobody gets here by counting.
 const REVISION_MAX: u64 = 1 << 48;
+
+/// How long a session that is handed over would have been held here.
+#[derive(Debug, Clone, Copy)]
+enum Held {
+    /// Each of its claims for its linger.
+    Since(Time),
+    Until(Time),
+}
 
 impl Tracker {
     /// `unix_ms` is for people only: since when.
@@ -70,6 +79,10 @@ impl Tracker {
             self.settle(now, diff);
         }
         let found = self.set.find(&track.topic, &track.key, id);
+        // It is asked for now, wherever it came from.
+        if let Some(own) = found.and_then(|presence| self.claim_of(presence, self.me)) {
+            self.inherited.remove(&own);
+        }
         let after = found.and_then(|presence| self.view(presence));
         let reference = |shown: &Option<Shown>| shown.as_ref().map(Shown::reference);
         if before.is_none() {
@@ -186,7 +199,10 @@ impl Tracker {
         };
         match untrack.release {
             Some(time) if !time.is_zero() => self.release(slot, now + time, time, now),
-            _ => self.end(slot, now),
+            _ => {
+                self.set.slots[slot].given_up = true;
+                self.end(slot, now);
+            }
         }
         self.settle(now, diff);
         Untracked::Done
@@ -274,9 +290,12 @@ impl Tracker {
     }
 
     /// Everything that this node's sessions hold, for another node to adopt. From now on they count as moved.
-    /// `remaining` of each is its linger: the shell subtracts what has run already.
-    pub fn hand_over(&mut self, now: Time) -> Vec<Handed> {
+    ///
+    /// `lingering`: sessions without an attachment, and when they end. What has run of a time already is not given again.
+    pub fn hand_over(&mut self, lingering: &HashMap<SessionId, Time>, now: Time) -> Vec<Handed> {
         let mut handed = Vec::new();
+        // Of each session, until when it would have been held here. `None`: for a linger from now on.
+        let mut held: HashMap<SessionId, Held> = HashMap::new();
         for slot in self.replicas[self.me].dots.iter() {
             let slot = &self.set.slots[slot];
             let session = slot.claim.session();
@@ -284,13 +303,24 @@ impl Tracker {
             if known.state == State::Ended {
                 continue;
             }
+            let held = *held.entry(session).or_insert_with(|| match known.state {
+                State::Moved { since } => Held::Since(since),
+                _ => known
+                    .expires
+                    .or_else(|| lingering.get(&session).copied())
+                    .map_or(Held::Since(now), Held::Until),
+            });
             if !matches!(known.state, State::Moved { .. }) {
                 known.state = State::Moved { since: now };
                 known.expires = None;
                 self.timers.set(now + ADOPTION_TRAVELS, Due::Session(session));
             }
             let (topic, claim) = (self.set.topic(slot.presence).clone(), slot.claim.clone());
-            handed.push(Handed { topic, remaining: claim.linger(), claim });
+            let until = match held {
+                Held::Since(since) => since + claim.linger(),
+                Held::Until(until) => until,
+            };
+            handed.push(Handed { topic, remaining: until.since(now), claim });
         }
         handed
     }
@@ -354,6 +384,10 @@ impl Tracker {
             }
             if let Some(slot) = self.claim_of(presence, self.me) {
                 self.set.slots[slot].ending = self.set.slots[id].ending;
+                self.set.slots[slot].given_up = self.set.slots[id].given_up;
+                if let Some(of) = self.inherited.remove(&id) {
+                    self.inherited.insert(slot, of);
+                }
             }
             // The session holds it once, not twice.
             self.lets_go(self.set.slots[id].claim.session());

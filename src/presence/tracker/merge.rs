@@ -108,8 +108,9 @@ impl Tracker {
             }
             // A replica has one claim of a presence: the later is in the place of the earlier.
             let replica = self.replicas[id].replica.clone();
-            let dot = Dot { replica, counter: entry.counter };
-            self.log(id, to, counter, Some(&dot), now);
+            let because = Some(Dot { replica, counter: entry.counter });
+            let have = self.replicas[id].counter;
+            self.log(id, (have, to), &Removal { counter, because, given_up: false }, now);
         }
         let slot = self.put(presence, entry.claim.clone(), id, entry.counter);
         if let Some(old) = old {
@@ -127,7 +128,7 @@ impl Tracker {
             // It came and went before this node heard of it. Others may have heard of it; and somebody may have been withdrawn in
             // its favour.
             if removal.counter > have {
-                self.log(id, to, removal.counter, removal.because.as_ref(), now);
+                self.log(id, (have, to), removal, now);
                 if let Some(successor) = &removal.because {
                     let replica = self.replicas[id].replica.clone();
                     let dot = Dot { replica, counter: removal.counter };
@@ -140,7 +141,10 @@ impl Tracker {
         if self.set.slots[slot].waiting {
             return false;
         }
-        self.log(id, to, removal.counter, removal.because.as_ref(), now);
+        self.log(id, (have, to), removal, now);
+        if removal.given_up {
+            self.give_up_heir(slot, now);
+        }
         self.retire(slot, removal.because.as_ref(), now)
     }
 
@@ -200,6 +204,6 @@ fn check(delta: &Delta) -> Result<(), MergeError> {
 }
 
 /// Removals of a whole, to be looked up.
-pub(super) fn by_counter(removes: Vec<Removal>) -> HashMap<u64, Option<Dot>> {
-    removes.into_iter().map(|removal| (removal.counter, removal.because)).collect()
+pub(super) fn by_counter(removes: Vec<Removal>) -> HashMap<u64, Removal> {
+    removes.into_iter().map(|removal| (removal.counter, removal)).collect()
 }

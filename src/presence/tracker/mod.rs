@@ -26,7 +26,7 @@ use super::sessions::{Sessions, State};
 use super::set::{Set, Slot};
 use super::timers::{Due, Timers};
 use super::waiting::Waiting;
-use super::{Change, Claim, Diff, Dot, Fields, Plant, Reference, Shown};
+use super::{Change, Claim, Diff, Dot, Fields, Plant, Reference, Removal, Shown};
 
 pub use answer::{Read, Reading};
 
@@ -38,6 +38,7 @@ use work::Work;
 /// they changed to a [`Diff`]. No call works on much more than 1,000 claims (copies of whole lists aside): what is left over is
 /// done by [`Tracker::tick`], and [`Tracker::next_deadline`] is not later than now meanwhile.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Tracker {
     /// This node among the replicas.
     me: u32,
@@ -54,6 +55,10 @@ pub struct Tracker {
     applying: BTreeMap<u32, Applying>,
     /// Claims of this node that stay until then for somebody to adopt.
     released: HashMap<u32, Time, RandomState>,
+    /// Claims of this node that stay though another one counts, which was made without knowing of them; and which that is.
+    beside: HashMap<u32, (u32, u64), RandomState>,
+    /// Claims of this node that nobody has asked for since they were adopted, and from which claim they were.
+    inherited: HashMap<u32, (u32, u64), RandomState>,
     /// What the running call has changed, and what showed before.
     touched: Vec<(u32, Option<Shown>)>,
     lacking: BTreeMap<(Replica, NodeName), Lack>,
@@ -70,6 +75,8 @@ enum Move {
     Claim { like: u32, owner: super::Owner },
     /// Withdraw this claim in favour of that one.
     Yield { slot: u32, to: u32 },
+    /// Keep this claim beside that one, which was made without knowing of it.
+    Stand { slot: u32, beside: (u32, u64) },
     /// Withdraw this claim: nobody is left whom its end had to wait for.
     End { slot: u32 },
 }
@@ -96,6 +103,8 @@ impl Tracker {
             stages: BTreeMap::new(),
             applying: BTreeMap::new(),
             released: HashMap::default(),
+            beside: HashMap::default(),
+            inherited: HashMap::default(),
             touched: Vec::new(),
             lacking: BTreeMap::new(),
             shown: 0,
@@ -215,6 +224,7 @@ impl Tracker {
                 None => return,
                 Some(Move::Claim { like, owner }) => self.claim_like(presence, like, &owner, now),
                 Some(Move::End { slot }) => self.withdraw(slot, None, now),
+                Some(Move::Stand { slot, beside }) => drop(self.beside.insert(slot, beside)),
                 Some(Move::Yield { slot, to }) => {
                     let because = self.dot(&self.set.slots[to]);
                     self.withdraw(slot, Some(because), now);
@@ -223,13 +233,36 @@ impl Tracker {
         }
     }
 
-    /// Claims a presence for a session, with the content of one of its claims.
+    /// Claims a presence for a session, with the content of one of its claims. Nobody asked for it: where the owner has given that claim
+    /// up, and the news are on their way, this one goes with it.
     fn claim_like(&mut self, presence: u32, like: u32, owner: &super::Owner, now: Time) {
-        let like = self.set.slots[like].claim.clone();
+        let slot = &self.set.slots[like];
+        let of = (slot.replica != self.me).then_some((slot.replica, slot.counter));
+        let inherited = match self.claim_of(presence, self.me) {
+            None => of,
+            Some(own) => self.inherited.get(&own).map(|before| of.unwrap_or(*before)),
+        };
+        let like = slot.claim.clone();
         let number = self.highest_number(presence) + 1;
         let (session, epoch, linger) = (owner.session, owner.epoch, owner.linger);
         let fields = Fields { session, epoch, linger, number, ..like.fields() };
         self.mint(presence, like.renewed(&fields), now);
+        if let Some(of) = inherited
+            && let Some(own) = self.claim_of(presence, self.me)
+        {
+            self.inherited.insert(own, of);
+        }
+    }
+
+    /// The owner has given that claim up: what this node adopted from it, or from what its replica claimed before, goes too.
+    fn give_up_heir(&mut self, slot: u32, now: Time) {
+        let Slot { presence, replica, counter, .. } = self.set.slots[slot];
+        let Some(own) = self.claim_of(presence, self.me) else { return };
+        let heir = self.inherited.get(&own);
+        if heir.is_some_and(|(of, since)| *of == replica && *since <= counter) {
+            self.set.slots[own].given_up = true;
+            self.end(own, now);
+        }
     }
 
     fn decide(&self, presence: u32, now: Time) -> Option<Move> {
@@ -283,7 +316,27 @@ impl Tracker {
         if self.plant == Some(Plant::LingerNotCancelled) && self.lingers(slot) {
             return None;
         }
+        // Somebody who never knew of this claim has taken nothing over. Whoever is attached here is still there when that one goes.
+        if best.claim.session() != own.claim.session()
+            && self.sessions.attached(own.claim.session()).is_some()
+        {
+            let beside = (best.replica, best.counter);
+            if self.beside.get(&slot) == Some(&beside) {
+                return None;
+            }
+            if self.is_concurrent(own, best) {
+                return Some(Move::Stand { slot, beside });
+            }
+        }
         Some(Move::Yield { slot, to })
+    }
+
+    /// That claim was certainly made without knowing of this one, which is this node's: it has no higher number; or its replica has said,
+    /// when it had made it, that it had not heard so much of this node.
+    fn is_concurrent(&self, own: &Slot, other: &Slot) -> bool {
+        let knew = self.replicas[other.replica].knew;
+        own.claim.number() == other.claim.number()
+            || knew.is_some_and(|(its, ours)| other.counter <= its && ours < own.counter)
     }
 
     /// The claim will go at a deadline.
@@ -317,7 +370,8 @@ impl Tracker {
         if let Some(old) = old {
             let gone = self.set.slots[old].counter;
             let dot = Dot { replica: self.me().clone(), counter };
-            self.log(me, counter, gone, Some(&dot), now);
+            let removal = Removal { counter: gone, because: Some(dot), given_up: false };
+            self.log(me, (counter - 1, counter), &removal, now);
             self.take(old);
         }
         self.advance(me, counter);
@@ -328,7 +382,9 @@ impl Tracker {
         self.touch(self.set.slots[slot].presence);
         let (me, counter) = (self.me, self.replicas[self.me].counter + 1);
         let because = because.filter(|_| self.plant != Some(Plant::NoBecause));
-        self.log(me, counter, self.set.slots[slot].counter, because.as_ref(), now);
+        let given_up = because.is_none() && self.set.slots[slot].given_up;
+        let removal = Removal { counter: self.set.slots[slot].counter, because, given_up };
+        self.log(me, (counter - 1, counter), &removal, now);
         self.take(slot);
         self.advance(me, counter);
     }
@@ -352,10 +408,11 @@ impl Tracker {
         }
     }
 
-    fn log(&mut self, replica: u32, at: u64, counter: u64, because: Option<&Dot>, now: Time) {
+    /// One of its operations in (since, at] was that removal.
+    fn log(&mut self, replica: u32, (since, at): (u64, u64), removal: &Removal, now: Time) {
         let known = &mut self.replicas[replica];
-        let here = because.is_some_and(|dot| dot.replica == known.replica);
-        known.log.push(at, counter, because, here, now);
+        let here = removal.because.as_ref().is_some_and(|dot| dot.replica == known.replica);
+        known.log.push((since, at), removal, here, now);
         self.keep_house(now);
     }
 
@@ -402,6 +459,8 @@ impl Tracker {
             self.released.remove(&id);
         }
         if replica == self.me {
+            self.inherited.remove(&id);
+            self.beside.remove(&id);
             self.lets_go(session);
         }
     }

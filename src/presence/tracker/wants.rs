@@ -7,6 +7,7 @@ use super::super::{Plant, Row, Tracker, Want};
 
 /// That peer was ahead of this node with one replica.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Lack {
     /// So far it was.
     counter: u64,
@@ -18,6 +19,7 @@ impl Tracker {
     /// A replica that is up sends its own deltas to everybody, and what a third node has of it first is mostly on its way here too:
     /// only what is lacking still at the next comparison is asked for.
     pub fn wants(&mut self, rows: &[Row], peer: &NodeName, now: Time) -> Vec<Want> {
+        self.note_what_it_knows(rows, peer);
         let mut wants = Vec::new();
         for row in rows {
             if row.replica == *self.me() || self.replicas.is_forgotten(&row.replica) {
@@ -51,5 +53,15 @@ impl Tracker {
             }
         }
         wants
+    }
+
+    fn note_what_it_knows(&mut self, rows: &[Row], peer: &NodeName) {
+        let its = rows.iter().find(|row| row.replica.name == *peer);
+        let ours = rows.iter().find(|row| row.replica == *self.me());
+        if let (Some(its), Some(ours)) = (its, ours)
+            && let Some(id) = self.replicas.find(&its.replica)
+        {
+            self.replicas[id].knew = Some((its.counter, ours.counter));
+        }
     }
 }

@@ -18,6 +18,7 @@ const BEHIND_MAX: usize = 256;
 const BEHIND_BYTES_MAX: usize = 16 << 20;
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Stage {
     to: u64,
     adds: Vec<Entry>,
@@ -26,10 +27,11 @@ pub(super) struct Stage {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Applying {
     to: u64,
     adds: Vec<Entry>,
-    removes: HashMap<u64, Option<Dot>>,
+    removes: HashMap<u64, Removal>,
     /// How many of `adds` are in.
     added: usize,
     /// All adds are in; of those that were there before, all up to this counter have been looked at.
@@ -159,10 +161,13 @@ impl Tracker {
                     break;
                 }
                 let lives = applying.adds.binary_search_by_key(&counter, |add| add.counter).is_ok();
-                let because = applying.removes.get(&counter).cloned();
+                let removal = applying.removes.get(&counter);
                 // In it and removed as well: its sender waits for the successor too.
-                if !self.set.slots[slot].waiting && (!lives || because.is_some()) {
-                    self.retire(slot, because.flatten().as_ref(), now);
+                if !self.set.slots[slot].waiting && (!lives || removal.is_some()) {
+                    if removal.is_some_and(|removal| removal.given_up) {
+                        self.give_up_heir(slot, now);
+                    }
+                    self.retire(slot, removal.and_then(|removal| removal.because.as_ref()), now);
                 }
             }
             if done {
@@ -177,9 +182,9 @@ impl Tracker {
     /// Claims that came and went, and what they went for.
     fn learn_forwards(&mut self, id: u32, applying: &Applying, have: u64, now: Time) {
         let replica = self.replicas[id].replica.clone();
-        for (counter, because) in &applying.removes {
+        for (counter, removal) in &applying.removes {
             let lives = applying.adds.binary_search_by_key(counter, |add| add.counter).is_ok();
-            if let Some(successor) = because
+            if let Some(successor) = &removal.because
                 && *counter > have
                 && !lives
             {
@@ -200,10 +205,8 @@ impl Tracker {
         // In the order of counters, so that two nodes that apply the same whole log the same.
         let mut removes: Vec<_> = applying.removes.into_iter().collect();
         removes.sort_unstable_by_key(|(counter, _)| *counter);
-        for (counter, because) in removes {
-            if because.is_some() {
-                self.log(id, to, counter, because.as_ref(), now);
-            }
+        for (_, removal) in removes.iter().filter(|(_, removal)| removal.has_reason()) {
+            self.log(id, (0, to), removal, now);
         }
         for delta in applying.behind {
             // What doesn't fit is asked for again.

@@ -44,6 +44,7 @@ impl Strict {
     }
 }
 
+/// There are very many, nearly all of them idle: what few have, or only once, is behind a box.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) queue: VecDeque<Entry>,
@@ -64,11 +65,12 @@ pub(super) struct State {
     /// None: the client never gave any, so HTTP/2 alone limits it.
     pub(super) credit: Option<i64>,
     pub(super) writer: Option<Waker>,
-    waiting: Vec<(Awaited, Waker)>,
-    pub(super) closed: Option<Closed>,
+    #[expect(clippy::box_collection, reason = "nearly nobody waits, and each pays for its room")]
+    waiting: Option<Box<Vec<(Awaited, Waker)>>>,
+    pub(super) closed: Option<Box<Closed>>,
     pub(super) delivered: u64,
     pub(super) dropped: u64,
-    pub(super) gaps: GapCounts,
+    gaps: Option<Box<GapCounts>>,
     /// Rises with every take.
     takes: u64,
     /// The takes that the last look saw, and when that number was first seen.
@@ -90,19 +92,32 @@ impl State {
             held_from: None,
             credit: None,
             writer: None,
-            waiting: Vec::new(),
+            waiting: None,
             closed: None,
             delivered: 0,
             dropped: 0,
-            gaps: GapCounts::default(),
+            gaps: None,
             takes: 0,
             seen: (0, Time::ZERO),
         }
     }
 
+    pub(super) fn count_gap(&mut self, reason: GapReason) {
+        self.gaps.get_or_insert_default()[reason as usize] += 1;
+    }
+
+    pub(super) fn gaps(&self) -> GapCounts {
+        self.gaps.as_deref().copied().unwrap_or_default()
+    }
+
+    /// The first reason stands.
+    pub(super) fn close(&mut self, why: Closed) {
+        self.closed.get_or_insert_with(|| Box::new(why));
+    }
+
     pub(super) fn append(&mut self, entry: Entry) {
         match &entry {
-            Entry::Gap(gap) => self.gaps[gap.reason as usize] += 1,
+            Entry::Gap(gap) => self.count_gap(gap.reason),
             Entry::Event(_) => self.events += 1,
             Entry::Batch(_) | Entry::Match(_) => {}
         }
@@ -160,7 +175,7 @@ impl State {
 
     /// What waits is given up at once: nobody will take it.
     pub(super) fn overflow(&mut self) {
-        self.closed.get_or_insert(Closed::Overflow);
+        self.close(Closed::Overflow);
         self.held_from = None;
         self.queue = VecDeque::new();
         self.events = 0;
@@ -348,21 +363,19 @@ impl State {
         if self.is_over(awaited) || self.closed.is_some() {
             return true;
         }
-        self.waiting.retain(|(_, waker)| !waker.will_wake(cx.waker()));
-        self.waiting.push((awaited, cx.waker().clone()));
+        let waiting = self.waiting.get_or_insert_default();
+        waiting.retain(|(_, waker)| !waker.will_wake(cx.waker()));
+        waiting.push((awaited, cx.waker().clone()));
         false
     }
 
     /// Those whose waiting is over.
     pub(super) fn waited(&mut self) -> Vec<Waker> {
-        if self.waiting.is_empty() {
-            return Vec::new();
-        }
+        let Some(waiting) = self.waiting.take() else { return Vec::new() };
         let closed = self.closed.is_some();
-        let (over, still): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|(awaited, _)| closed || self.is_over(*awaited));
-        self.waiting = still;
+        let (over, still): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|(awaited, _)| closed || self.is_over(*awaited));
+        self.waiting = (!still.is_empty()).then(|| Box::new(still));
         over.into_iter().map(|(_, waker)| waker).collect()
     }
 }

@@ -61,8 +61,12 @@ fn frames_are_read_as_they_were_written() {
     whole.kind = Kind::Whole { first: true, last: false };
     whole.adds[1].claim = own_id.expect("lawful");
     whole.removes = vec![
-        Removal { counter: 1, because: Some(Dot { replica: replica("c", 1), counter: 5 }) },
-        Removal { counter: 2, because: None },
+        Removal {
+            counter: 1,
+            because: Some(Dot { replica: replica("c", 1), counter: 5 }),
+            given_up: false,
+        },
+        Removal { counter: 2, because: None, given_up: true },
     ];
     whole.down_for = Some(Duration::from_millis(700));
     let row = |replica, counter, settled| Row { replica, counter, digest: u64::MAX, settled };
