@@ -1,11 +1,13 @@
 //! What a remote presence costs, and how fast the core is: `cargo run --release --example presence_memory`.
 //!
 //! Resident memory for each presence that came from another node (keys of 12 bytes, 32 bytes of metadata), in many topics and in one;
-//! merging a delta of 1,000 into a topic of 1,000,000; counting.
+//! merging a delta of 1,000 into a topic of 1,000,000; counting; for how long a shard is locked while all of it is read.
 
 use std::time::Duration;
 
-use waxwing::presence::{Claim, Delta, Diff, Entry, Fields, Kind, SHARDS, Tracker, shard_of};
+use waxwing::presence::{
+    Claim, Delta, Diff, Entry, Fields, Kind, Read, Reading, SHARDS, Tracker, shard_of,
+};
 use waxwing::types::{
     ClusterName, Incarnation, Namespace, NodeName, Replica, SessionId, Time, Topic, TopicHasher,
 };
@@ -19,11 +21,10 @@ fn resident() -> usize {
     pages.unwrap_or(0) * 4_096
 }
 
-/// Time of processor that this thread has had: what other programs do meanwhile doesn't count.
-fn processor() -> Duration {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let first = stat.split(' ').next().and_then(|ns| ns.parse().ok());
-    Duration::from_nanos(first.unwrap_or(0))
+/// Time of processor that this thread has had: what other programs do meanwhile counts only as far as they empty the caches.
+fn processor() -> anyhow::Result<Duration> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    Ok(time.into())
 }
 
 fn replica(name: &str) -> anyhow::Result<Replica> {
@@ -72,7 +73,7 @@ impl Fill {
         Ok(Self { shards, counters: vec![0; SHARDS], origin })
     }
 
-    /// A delta of entries of one topic, merged as if it came over a link; what that took of the processor.
+    /// A delta of entries of one topic, merged as if it came over a link; the time of processor it took.
     fn merge(
         &mut self,
         topic: &Topic,
@@ -96,10 +97,42 @@ impl Fill {
             down_for: None,
         };
         let mut diff = Diff::new();
-        let start = processor();
+        let start = processor()?;
         self.shards[shard].merge(&self.origin.name, delta, Time::ZERO, &mut diff)?;
-        Ok(processor() - start)
+        Ok(processor()? - start)
     }
+}
+
+/// For how long a shard is locked while all of it is read: at once, and in pieces as watches and transfers do it.
+#[expect(clippy::print_stdout, reason = "it is what this program is for")]
+fn reading(fill: &Fill, topic: &Topic) -> anyhow::Result<()> {
+    let tracker = &fill.shards[shard_of(topic)];
+    let start = processor()?;
+    let all = tracker.snapshot(topic);
+    println!("  reading all {} at once: {:?}", all.len(), processor()? - start);
+    let mut longest = Duration::ZERO;
+    let mut last: Option<waxwing::presence::Shown> = None;
+    loop {
+        let start = processor()?;
+        let after = last.as_ref().map(|last| (last.key(), last.id()));
+        let piece = tracker.page(topic, None, after, 1_000);
+        longest = longest.max(processor()? - start);
+        let Some(end) = piece.last().cloned() else { break };
+        last = Some(end);
+    }
+    println!("  in pieces of 1,000: the longest {longest:?}");
+    let mut longest = Duration::ZERO;
+    let mut reading = Reading::new(&fill.origin);
+    loop {
+        let start = processor()?;
+        let read = tracker.read_whole(&mut reading, 2_000, Time::ZERO);
+        longest = longest.max(processor()? - start);
+        if !matches!(read, Read::More) {
+            break;
+        }
+    }
+    println!("  for a peer, in pieces of 2,000: the longest {longest:?}");
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "it is what this program is for")]
@@ -133,16 +166,20 @@ fn main() -> anyhow::Result<()> {
         println!("{topics} x {each}, {id}: {bytes:.0} B of resident memory a presence");
         if topics == 1 {
             let mut times = Vec::new();
-            for _ in 0..21 {
+            for _ in 0..101 {
                 times.push(fill.merge(&names[0], number..number + 1_000, short_id)?);
                 number += 1_000;
             }
             times.sort_unstable();
-            println!("  merging 1,000 into it: median {:?}, worst {:?}", times[10], times[20]);
-            let start = processor();
+            let (fastest, median, slow) = (times[0], times[50], times[90]);
+            println!(
+                "  merging 1,000 into it: median {median:?}, fastest {fastest:?}, one of ten over {slow:?}"
+            );
+            let start = processor()?;
             let shard = &fill.shards[shard_of(&names[0])];
             let counted: usize = (0..1_000).map(|_| shard.count(&names[0]).presences).sum();
-            println!("  counting {}: {:?} each", counted / 1_000, (processor() - start) / 1_000);
+            println!("  counting {}: {:?} each", counted / 1_000, (processor()? - start) / 1_000);
+            reading(&fill, &names[0])?;
         }
     }
     Ok(())

@@ -218,6 +218,7 @@ impl From<v1::PresenceEntry> for PresenceEntry {
             first_of_key: entry.first_of_key,
             last_of_key: entry.last_of_key,
             orphaned: entry.orphaned,
+            leaves_in: entry.leaves_in.and_then(|left| left.try_into().ok()),
         }
     }
 }

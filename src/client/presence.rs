@@ -80,6 +80,8 @@ pub struct PresenceEntry {
     pub last_of_key: bool,
     /// Its node is down; it goes when its linger is over, unless it is taken over.
     pub orphaned: bool,
+    /// In lists, of an orphan: how long that is.
+    pub leaves_in: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -13,7 +13,7 @@ pub const METADATA_CEILING: usize = 64 << 10;
 
 /// Plain numbers; bytes unless said otherwise. SIGHUP replaces the whole struct (`Limits` is read through `LimitsHandle`). What is made
 /// before keeps what it was made with: mailboxes `mailbox`, links `link_window` and `handshake`, the gRPC server `streams` and `idle`,
-/// gossip `gossip_message` and `members`; of the last four a new value waits for the next start.
+/// gossip `gossip_message` and `members`, presence `presence_transfer`; of the last five a new value waits for the next start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Attachments at once on this node. The next one is refused with `too_many_sessions`.
@@ -40,6 +40,8 @@ pub struct Limits {
     pub key: usize,
     /// Metadata of one presence. Refused with `metadata_too_large`.
     pub metadata: usize,
+    /// Bytes held of whole presence states that peers have begun to send, one from each. What goes beyond is refused and asked for again.
+    pub presence_transfer: usize,
     /// Bytes waiting for one attachment. The newest are dropped until it is half empty; one gap stands in their place.
     pub mailbox: usize,
     /// An attachment that takes nothing for so long while messages wait is closed.
@@ -85,6 +87,7 @@ impl Default for Limits {
             watches: 10_000,
             key: KEY_LEN_CEILING,
             metadata: 4 << 10,
+            presence_transfer: 1 << 30,
             mailbox: 8 << 20,
             mailbox_stall: Duration::from_secs(30),
             link_window: 64 << 20,

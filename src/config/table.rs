@@ -361,6 +361,14 @@ pub static KEYS: &[Key] = &[
         |c| size(c.limits.metadata),
     ),
     Key::limit(
+        "presence_transfer",
+        "SIZE",
+        "Whole presence states that peers have begun to send, one from each.",
+        "refused, counted, and asked for again.",
+        |c, v| v.size(MIB..=1_024 * GIB).map(|n| c.limits.presence_transfer = to_usize(n)),
+        |c| size(c.limits.presence_transfer),
+    ),
+    Key::limit(
         "mailbox",
         "SIZE",
         "Bytes waiting for one attachment.",

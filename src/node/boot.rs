@@ -59,6 +59,7 @@ pub(super) async fn start(
     let replicator = Replicator::start(
         ReplicatorConfig {
             diff_interval: config.presence.diff_interval,
+            transfer_max: config.limits.presence_transfer,
             ..ReplicatorConfig::new(config.cluster.name.clone())
         },
         Arc::new(membership.clone()),

@@ -8,6 +8,7 @@ use triomphe::ThinArc;
 use crate::types::SessionId;
 
 use super::KEY_LEN_MAX;
+use super::name::Name;
 
 /// All of a claim in the open, to make one from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +129,10 @@ impl Claim {
     fn id_bytes(&self) -> &[u8] {
         let start = usize::from(self.fixed().key_len);
         &self.0.slice[start..start + usize::from(self.fixed().id_len)]
+    }
+
+    pub(super) fn name(&self) -> Name<'_> {
+        Name { key: self.key_bytes(), id: self.id_bytes() }
     }
 
     pub fn key(&self) -> &str {

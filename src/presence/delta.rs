@@ -82,45 +82,63 @@ impl Delta {
     }
 
     /// A whole in parts of about `size_max` bytes; anything else is one part. Needs no lock: the entries are shared, not copied.
-    pub fn into_parts(self, size_max: usize) -> Vec<Self> {
-        if self.kind == Kind::Interval || self.size() <= size_max {
-            return vec![self];
+    pub fn into_parts(self, size_max: usize) -> Parts {
+        let whole = matches!(self.kind, Kind::Whole { .. });
+        let Self { replica, from, to, adds, removes, kind, down_for } = self;
+        let (nothing, none) = (Vec::new(), Vec::new());
+        let frame = Self { replica, from, to, adds: nothing, removes: none, kind, down_for };
+        Parts {
+            frame,
+            adds: adds.into_iter(),
+            removes: removes.into_iter(),
+            size_max: if whole { size_max } else { usize::MAX },
+            begun: false,
+            done: false,
         }
-        let Self { replica, from, to, adds, removes, down_for, .. } = self;
-        let part = |adds, removes| Self {
-            replica: replica.clone(),
-            from,
-            to,
-            adds,
-            removes,
-            kind: Kind::Whole { first: false, last: false },
-            down_for,
-        };
-        let mut parts = Vec::new();
-        let mut now = part(Vec::new(), Vec::new());
+    }
+}
+
+/// Made one by one, as they are asked for.
+#[derive(Debug)]
+pub struct Parts {
+    frame: Delta,
+    adds: std::vec::IntoIter<Entry>,
+    removes: std::vec::IntoIter<Removal>,
+    size_max: usize,
+    begun: bool,
+    done: bool,
+}
+
+impl Parts {
+    pub const fn is_done(&self) -> bool {
+        self.done
+    }
+}
+
+impl Iterator for Parts {
+    type Item = Delta;
+
+    fn next(&mut self) -> Option<Delta> {
+        if self.done {
+            return None;
+        }
+        let mut part = self.frame.clone();
         let mut size = 0;
-        for entry in adds {
+        while size < self.size_max {
+            let Some(entry) = self.adds.next() else { break };
             size += entry.size();
-            now.adds.push(entry);
-            if size >= size_max {
-                parts.push(std::mem::replace(&mut now, part(Vec::new(), Vec::new())));
-                size = 0;
-            }
+            part.adds.push(entry);
         }
-        for removal in removes {
+        while size < self.size_max {
+            let Some(removal) = self.removes.next() else { break };
             size += REMOVAL_SIZE;
-            now.removes.push(removal);
-            if size >= size_max {
-                parts.push(std::mem::replace(&mut now, part(Vec::new(), Vec::new())));
-                size = 0;
-            }
+            part.removes.push(removal);
         }
-        parts.push(now);
-        let last = parts.len() - 1;
-        for (at, part) in parts.iter_mut().enumerate() {
-            part.kind = Kind::Whole { first: at == 0, last: at == last };
+        self.done = self.adds.len() == 0 && self.removes.len() == 0;
+        if let Kind::Whole { first, last } = &mut part.kind {
+            (*first, *last) = (!std::mem::replace(&mut self.begun, true), self.done);
         }
-        parts
+        Some(part)
     }
 }
 

@@ -10,6 +10,8 @@ mod claim;
 mod delta;
 mod diff;
 mod log;
+mod name;
+mod names;
 mod order;
 mod plant;
 mod replica;
@@ -24,7 +26,7 @@ mod tracker;
 mod waiting;
 
 pub use claim::{BadName, Claim, Fields};
-pub use delta::{Answer, Delta, Dot, Entry, Kind, MergeError, Merged, Removal, Row, Want};
+pub use delta::{Answer, Delta, Dot, Entry, Kind, MergeError, Merged, Parts, Removal, Row, Want};
 pub use diff::{Change, Diff};
 #[doc(hidden)]
 pub use plant::Plant;
@@ -32,7 +34,7 @@ pub use requests::{
     Handed, NOBODY, Outcome, Owner, Track, TrackError, Tracked, Untrack, Untracked,
 };
 pub use shown::{Count, Reference, Report, Shown};
-pub use tracker::Tracker;
+pub use tracker::{Read, Reading, Tracker};
 
 use crate::types::Topic;
 

@@ -74,6 +74,8 @@ pub(super) struct Known {
     /// Its claims, in the order of their counters.
     pub(super) dots: Sorted,
     pub(super) hidden: usize,
+    /// Of all claims that it ever had here.
+    pub(super) longest_linger: Duration,
     /// When it had done so many operations it had heard of so many of this node's: what it did until then it did without knowing the
     /// rest.
     pub(super) knew: Option<(u64, u64)>,
@@ -81,6 +83,8 @@ pub(super) struct Known {
     /// removed them has the same digest as whoever still has to.
     pub(super) digest: u64,
     pub(super) log: Log,
+    /// How many wholes of it have been applied.
+    pub(super) wholes: u64,
     /// Its digest differed from its origin's: the next whole is believed also where it contradicts what is known.
     pub(super) repairing: bool,
 }
@@ -116,9 +120,11 @@ impl Replicas {
             covered: 0,
             dots: Sorted::default(),
             hidden: 0,
+            longest_linger: Duration::ZERO,
             knew: None,
             digest: 0,
             log: Log::default(),
+            wholes: 0,
             repairing: false,
         };
         let id = self.known.insert(known);

@@ -1,16 +1,16 @@
 //! The claims themselves and everything that finds them: by presence (topic, key, id), by dot, by owner. Keeps books, decides
 //! nothing.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
 use crate::types::{SessionId, Topic};
 
+use super::name::Name;
+use super::names::{Names, Place};
 use super::slab::Slab;
-use super::sorted::{Place, Sorted};
-use super::{Claim, Count};
+use super::{Claim, Count, Entry};
 
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -49,6 +49,8 @@ pub(super) struct Presence {
     pub(super) topic: u32,
     head: u32,
     pub(super) shown: bool,
+    /// No other presence has its key. (If not so: one has, or had.)
+    alone: bool,
     /// It is among those that the running call has changed.
     pub(super) touched: bool,
 }
@@ -58,7 +60,7 @@ pub(super) struct Presence {
 pub(super) struct Room {
     pub(super) topic: Topic,
     /// Its presences, in the order of (key, id).
-    pub(super) order: Sorted,
+    pub(super) order: Names,
     pub(super) shown: usize,
     pub(super) keys: usize,
 }
@@ -77,14 +79,6 @@ pub(super) struct Set {
     owners: Vec<HashMap<SessionId, u32, RandomState>>,
 }
 
-fn by_name(claim: &Claim, key: &str, id: &str) -> Ordering {
-    claim
-        .key()
-        .as_bytes()
-        .cmp(key.as_bytes())
-        .then_with(|| claim.id().as_bytes().cmp(id.as_bytes()))
-}
-
 impl Set {
     pub(super) fn new() -> Self {
         Self {
@@ -100,16 +94,20 @@ impl Set {
         self.by_topic.get(topic).copied()
     }
 
-    /// The first presence of a room that is not before (key, id).
-    pub(super) fn seek(&self, room: u32, key: &str, id: &str) -> Place {
-        let presences = &self.presences;
-        self.rooms[room].order.seek(|presence| by_name(&presences[presence].name, key, id))
+    fn search(&self, room: u32, name: Name<'_>) -> Result<Place, Place> {
+        self.rooms[room].order.search(name, |presence| self.presences[presence].name.name())
+    }
+
+    /// The presences of a room that are not before (key, id), in order.
+    pub(super) fn from(&self, room: u32, key: &str, id: &str) -> impl Iterator<Item = u32> + '_ {
+        let place = self.search(room, Name::new(key, id)).unwrap_or_else(|place| place);
+        self.rooms[room].order.iter_from(place)
     }
 
     pub(super) fn find(&self, topic: &Topic, key: &str, id: &str) -> Option<u32> {
         let room = self.room(topic)?;
-        let presences = &self.presences;
-        self.rooms[room].order.find(|presence| by_name(&presences[presence].name, key, id))
+        let place = self.search(room, Name::new(key, id)).ok()?;
+        self.rooms[room].order.get(place)
     }
 
     /// The presence that the claim is about; made, without claims, if it is new.
@@ -117,23 +115,36 @@ impl Set {
         let room = match self.by_topic.get(topic) {
             Some(room) => *room,
             None => {
-                let order = Sorted::default();
+                let order = Names::default();
                 let room = Room { topic: topic.clone(), order, shown: 0, keys: 0 };
                 let room = self.rooms.insert(room);
                 self.by_topic.insert(topic.clone(), room);
                 room
             }
         };
-        let place = self.seek(room, claim.key(), claim.id());
-        if let Some(found) = self.rooms[room].order.get(place)
-            && by_name(&self.presences[found].name, claim.key(), claim.id()).is_eq()
-        {
-            return found;
+        let place = match self.search(room, claim.name()) {
+            Err(place) => place,
+            Ok(place) => {
+                let found = self.rooms[room].order.get(place);
+                return found.unwrap_or_else(|| unreachable!("it has just been found there"));
+            }
+        };
+        let name_of = |other: u32| self.presences[other].name.name();
+        let beside = self.rooms[room].order.of_key_beside(place, claim.name(), name_of);
+        for other in beside.into_iter().flatten() {
+            self.presences[other].alone = false;
         }
-        let name = claim.clone();
-        let presence = Presence { name, topic: room, head: NONE, shown: false, touched: false };
-        let presence = self.presences.insert(presence);
-        self.rooms[room].order.insert(place, presence);
+        let presence = self.presences.insert(Presence {
+            name: claim.clone(),
+            topic: room,
+            head: NONE,
+            shown: false,
+            alone: beside == [None, None],
+            touched: false,
+        });
+        let presences = &self.presences;
+        let name_of = |other: u32| presences[other].name.name();
+        self.rooms[room].order.insert(place, claim.name(), presence, name_of);
         presence
     }
 
@@ -143,15 +154,31 @@ impl Set {
         else {
             return;
         };
-        let (room, name) = (*room, name.clone());
-        let place = self.seek(room, name.key(), name.id());
-        self.rooms[room].order.remove(place);
+        let room = *room;
+        if let Ok(place) = self.search(room, name.name()) {
+            let presences = &self.presences;
+            self.rooms[room].order.remove(place, |other| presences[other].name.name());
+        }
         self.presences.remove(presence);
         if self.rooms[room].order.is_empty()
             && let Some(room) = self.rooms.remove(room)
         {
             self.by_topic.remove(&room.topic);
         }
+    }
+
+    /// Fetches from the memory what adding these would look at. That is much faster than to add one after another and wait for the memory
+    /// each time: it answers many questions at once, if they don't depend on each other.
+    pub(super) fn fetch(&self, entries: &[Entry]) {
+        let name_of = |presence: u32| self.presences[presence].name.name();
+        let runs = entries.iter().map(|entry| {
+            let order = &self.rooms[self.room(&entry.topic)?].order;
+            Some((order, order.run_of(entry.claim.name(), name_of)?))
+        });
+        let runs: Vec<(&Names, usize)> = runs.flatten().collect();
+        let fetched = runs.into_iter().fold(0, |sum, (order, run)| sum ^ order.fetch(run));
+        let owners = entries.iter().filter_map(|entry| self.owner_head(entry.claim.session()));
+        std::hint::black_box(owners.fold(fetched, |sum, owner| sum ^ owner));
     }
 
     /// Adds a claim to a presence, and to its owner's.
@@ -163,16 +190,15 @@ impl Set {
         counter: u64,
     ) -> u32 {
         let session = claim.session();
-        let next = self.presences[presence].head;
-        let owner_next = self.owner_head(session).unwrap_or(NONE);
+        let name = claim.clone();
         let slot = Slot {
             claim,
             counter,
             replica,
             presence,
-            next,
+            next: self.presences[presence].head,
             owner_before: NONE,
-            owner_next,
+            owner_next: NONE,
             hidden: false,
             waiting: false,
             released: false,
@@ -181,15 +207,16 @@ impl Set {
             timed: false,
         };
         let slot = self.slots.insert(slot);
-        self.presences[presence].head = slot;
-        self.presences[presence].name = self.slots[slot].claim.clone();
-        if let Some(next) = self.slots.get_mut(owner_next) {
-            next.owner_before = slot;
-        }
+        let of = &mut self.presences[presence];
+        (of.head, of.name) = (slot, name);
         if self.owners.is_empty() {
             self.owners.resize_with(OWNER_MAPS, HashMap::default);
         }
-        self.owners[usize::from(session.0[0]) % OWNER_MAPS].insert(session, slot);
+        let owned = self.owners[usize::from(session.0[0]) % OWNER_MAPS].insert(session, slot);
+        if let Some(first) = owned {
+            self.slots[slot].owner_next = first;
+            self.slots[first].owner_before = slot;
+        }
         slot
     }
 
@@ -259,14 +286,21 @@ impl Set {
     /// Whether anything else of its key shows: what stands beside it in the order.
     pub(super) fn key_shows_beside(&self, presence: u32) -> bool {
         let this = &self.presences[presence];
+        if this.alone {
+            return false;
+        }
         let order = &self.rooms[this.topic].order;
-        let same = |other: &u32| self.presences[*other].name.key() == this.name.key();
-        let shows = |other: u32| self.presences[other].shown;
-        let here = self.seek(this.topic, this.name.key(), this.name.id());
-        let mut below = std::iter::successors(order.before(here), |at| order.before(*at))
-            .map_while(|at| order.get(at))
-            .take_while(same);
-        let mut above = order.iter_from(order.after(here)).take_while(same);
-        below.any(shows) || above.any(shows)
+        let Ok(here) = self.search(this.topic, this.name.name()) else { return false };
+        let key = this.name.name().key;
+        let of_key = |at: Place| {
+            // Its key and what ends it.
+            let told_apart = order.differ_within(here, at, key.len() + 1);
+            let other = order.get(at).filter(|_| !told_apart)?;
+            let other = &self.presences[other];
+            (other.name.name().key == key).then_some(other.shown)
+        };
+        let below = std::iter::successors(order.before(here), |at| order.before(*at));
+        let above = std::iter::successors(order.after(here), |at| order.after(*at));
+        below.map_while(of_key).any(|shown| shown) || above.map_while(of_key).any(|shown| shown)
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
-use crate::types::{NodeName, SessionId, Topic};
+use crate::types::{NodeName, SessionId, Time, Topic};
 
 use super::Claim;
 
@@ -46,7 +46,7 @@ pub struct Shown {
     pub(super) session: SessionId,
     pub(super) since_ms: u64,
     pub(super) reference: Reference,
-    pub(super) orphaned: bool,
+    pub(super) leaves_at: Option<Time>,
 }
 
 impl Shown {
@@ -87,7 +87,12 @@ impl Shown {
 
     /// Its node is down, and its linger runs.
     pub fn orphaned(&self) -> bool {
-        self.orphaned
+        self.leaves_at.is_some()
+    }
+
+    /// When it leaves, unless somebody takes it over: of an orphan.
+    pub fn leaves_at(&self) -> Option<Time> {
+        self.leaves_at
     }
 }
 

@@ -95,22 +95,6 @@ impl Sorted {
         let rest = self.runs.get(place.run + 1..).unwrap_or_default();
         first.iter().chain(rest.iter().flatten()).copied()
     }
-
-    /// What stands just before a place.
-    pub(super) fn before(&self, place: Place) -> Option<Place> {
-        match place {
-            Place { run: 0, at: 0 } => None,
-            Place { run, at: 0 } => Some(Place { run: run - 1, at: self.runs[run - 1].len() - 1 }),
-            Place { run, at } => Some(Place { run, at: at - 1 }),
-        }
-    }
-
-    pub(super) fn after(&self, place: Place) -> Place {
-        match self.runs.get(place.run) {
-            Some(run) if place.at + 1 < run.len() => Place { run: place.run, at: place.at + 1 },
-            _ => Place { run: place.run + 1, at: 0 },
-        }
-    }
 }
 
 #[cfg(test)]
@@ -142,10 +126,6 @@ mod tests {
             prop_assert!(sorted.iter().eq(model.iter().copied()));
             let middle = place(&sorted, 1_000);
             prop_assert!(sorted.iter_from(middle).eq(model.range(1_000..).copied()));
-            let below = sorted.before(middle).and_then(|place| sorted.get(place));
-            prop_assert_eq!(below, model.range(..1_000).next_back().copied());
-            let second = sorted.get(middle).and_then(|_| sorted.get(sorted.after(middle)));
-            prop_assert_eq!(second, model.range(1_000..).nth(1).copied());
         }
     }
 }

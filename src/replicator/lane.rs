@@ -14,14 +14,13 @@ use parking_lot::Mutex;
 
 use super::codec::{self, Frame};
 use super::shard::{Sent, Shards};
+use super::transfer::{Step, Transfer};
 use crate::link::{Direction, LinkInfo};
-use crate::presence::{Answer, Delta, Handed, Row, SHARDS, Want};
+use crate::presence::{Answer, Handed, Row, SHARDS, Want};
 use crate::types::{LinkEpoch, NodeName, Replica, Time};
 
 /// Entries, and as many removals, of one interval.
 const INTERVAL_ENTRIES_MAX: usize = 500;
-/// Of a part of a whole transfer.
-const PART_BYTES: usize = 64 << 10;
 const ROWS_A_FRAME: usize = 4_096;
 const HANDED_A_FRAME: usize = 500;
 const MARK_EVERY: Duration = Duration::from_millis(100);
@@ -70,13 +69,6 @@ pub(super) struct LaneState {
     last_mark: Option<Time>,
     /// The shard whose turn it is.
     turn: usize,
-}
-
-/// A whole on its way to the peer.
-#[derive(Debug)]
-struct Transfer {
-    log: Log,
-    parts: VecDeque<Delta>,
 }
 
 /// Entries on their way to a peer that is to own them.
@@ -220,7 +212,7 @@ impl LaneState {
         self.taken.1
     }
 
-    /// Appends what comes next until about `bytes_max`, if this is the link that speaks.
+    /// Appends what comes next until about `bytes_max`, if this is the link that speaks. True: ask again soon, even if it was nothing.
     pub(super) fn fill(
         &mut self,
         link: (Direction, LinkEpoch),
@@ -228,14 +220,14 @@ impl LaneState {
         now: Time,
         bytes_max: usize,
         out: &mut Vec<Bytes>,
-    ) {
+    ) -> bool {
         if self.active() != Some(link) {
-            return;
+            return false;
         }
         let mut put = Put { out, bytes: 0, bytes_max };
         while let Some(frame) = self.ready.pop_front() {
             if put.is_full_after(frame) {
-                return;
+                return false;
             }
         }
         if std::mem::take(&mut self.rows_wanted_due) {
@@ -250,7 +242,7 @@ impl LaneState {
         }
         self.put_own(shards, now, &mut put);
         self.put_handing(&mut put);
-        self.put_answers(shards, now, &mut put);
+        self.put_answers(shards, now, &mut put)
     }
 
     /// This node's own operations, shard by shard.
@@ -317,29 +309,33 @@ impl LaneState {
         }
     }
 
-    /// What was asked for; one part of a whole at least, so that intervals do not keep it back for ever.
-    fn put_answers(&mut self, shards: &Shards, now: Time, put: &mut Put<'_>) {
-        if self.transfer.is_some() {
-            self.put_part(put);
+    /// What was asked for; one part of a whole at least, so that intervals do not keep it back for ever. True: more of a whole is to be
+    /// read before there is anything to say.
+    fn put_answers(&mut self, shards: &Shards, now: Time, put: &mut Put<'_>) -> bool {
+        if self.transfer.is_some() && self.go_on(shards, now, put) {
+            return true;
         }
         while !put.is_full() {
             if self.transfer.is_some() {
-                self.put_part(put);
+                if self.go_on(shards, now, put) {
+                    return true;
+                }
                 continue;
             }
-            let Some((log, want)) = self.answers.pop_first() else { return };
+            let Some((log, want)) = self.answers.pop_first() else { return false };
             let (replica, shard) = log;
             let answer = {
                 let guard = shards.lock(shard);
-                if want.whole {
-                    guard.tracker.whole(&replica, now)
-                } else {
-                    guard.tracker.interval(&replica, want.from, INTERVAL_ENTRIES_MAX, now)
-                }
+                let whole = want.whole || !guard.tracker.reaches(&replica, want.from);
+                let most = INTERVAL_ENTRIES_MAX;
+                (!whole).then(|| guard.tracker.interval(&replica, want.from, most, now))
             };
             match answer {
-                Answer::UpToDate | Answer::Unknown => {}
-                Answer::Interval(delta) => {
+                None | Some(Answer::Whole(_)) => {
+                    self.transfer = Some(Transfer::new((replica, shard)));
+                }
+                Some(Answer::UpToDate | Answer::Unknown) => {}
+                Some(Answer::Interval(delta)) => {
                     // Whether there is more is seen when it is asked for.
                     if delta.to > want.from {
                         let rest = Want { from: delta.to, ..want };
@@ -347,26 +343,32 @@ impl LaneState {
                     }
                     put.frame(Frame::Delta { shard, delta });
                 }
-                Answer::Whole(delta) => {
-                    if replica == shards.me() {
-                        self.cursors[shard] = Some(delta.to);
-                    }
-                    let parts = delta.into_parts(PART_BYTES).into();
-                    self.transfer = Some(Transfer { log: (replica, shard), parts });
-                }
             }
         }
+        false
     }
 
-    fn put_part(&mut self, put: &mut Put<'_>) {
-        let Some(transfer) = &mut self.transfer else { return };
-        let shard = transfer.log.1;
-        if let Some(delta) = transfer.parts.pop_front() {
-            put.frame(Frame::Delta { shard, delta });
+    /// A piece of the whole is read, or a part of it sent. True: there is more to read.
+    fn go_on(&mut self, shards: &Shards, now: Time, put: &mut Put<'_>) -> bool {
+        let Some(transfer) = &mut self.transfer else { return false };
+        let step = transfer.go_on(shards, now);
+        let (replica, shard) = &transfer.log;
+        match step {
+            Step::Reads => return true,
+            Step::Read { to } => {
+                if *replica == shards.me() {
+                    self.cursors[*shard] = Some(to);
+                }
+            }
+            Step::Part { delta, is_last } => {
+                put.frame(Frame::Delta { shard: *shard, delta });
+                if is_last {
+                    self.transfer = None;
+                }
+            }
+            Step::Nothing => self.transfer = None,
         }
-        if transfer.parts.is_empty() {
-            self.transfer = None;
-        }
+        false
     }
 }
 
@@ -380,6 +382,9 @@ enum Next {
 fn next_own(shards: &Shards, me: &Replica, shard: usize, cursor: u64, now: Time) -> Next {
     let (delta, since) = {
         let guard = shards.lock(shard);
+        if !guard.tracker.reaches(me, cursor) {
+            return Next::Whole;
+        }
         let since = guard.waiting_since(cursor);
         if let Some(sent) = guard.sent.as_ref().filter(|sent| sent.from == cursor) {
             return Next::Interval(sent.clone(), since);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::codec::{self, CodecError, Frame};
 use super::lane::{Lane, LaneState, Log};
 use super::source::Source;
+use super::staged::Verdict;
 use super::{Asked, Replicator};
 use crate::link::{LinkInfo, Pace, StateHandler, StateSource};
 use crate::metrics::names;
@@ -30,6 +31,7 @@ impl StateHandler for Replicator {
         let lane = self.lane(&link.peer);
         if lane.up(link) {
             self.handings.gone(&link.peer);
+            self.give_up(&link.peer);
         }
         let link = (link.direction, link.epoch);
         Arc::new(Source { replicator: self.me(), lane, link })
@@ -39,6 +41,7 @@ impl StateHandler for Replicator {
         let lane = self.lane(&link.peer);
         if lane.down(link) {
             self.handings.gone(&link.peer);
+            self.give_up(&link.peer);
         }
         if !lane.state.lock().is_up() {
             self.asked.lock().retain(|_, asked| asked.peer != link.peer);
@@ -145,6 +148,9 @@ impl Replicator {
     fn merge(&self, lane: &Arc<Lane>, shard: usize, delta: Delta) {
         let log = (delta.replica.clone(), shard);
         let (kind, relayed) = (delta.kind, delta.replica.name != lane.name);
+        if !self.has_room_for(&lane.name, &log, &delta) {
+            return;
+        }
         let merged =
             self.change(shard, |tracker, diff, now| tracker.merge(&lane.name, delta, now, diff));
         match merged {
@@ -163,6 +169,46 @@ impl Replicator {
                     lane.wake();
                 }
             }
+        }
+    }
+
+    /// Of a part of a whole: whether it may be held until the last is here.
+    fn has_room_for(&self, peer: &NodeName, log: &Log, delta: &Delta) -> bool {
+        let most = self.config.transfer_max;
+        let verdict = self.staged.lock().part(peer, log, delta, most, self.now());
+        match verdict {
+            Verdict::Take { instead_of } => {
+                if let Some(before) = instead_of {
+                    self.drop_stage(peer, &before);
+                }
+                true
+            }
+            Verdict::Refuse => {
+                refused("transfer_too_large");
+                tracing::warn!(%peer, replica = %log.0, shard = log.1, limit = most, "refused a whole presence state: too much is held already");
+                self.drop_stage(peer, log);
+                false
+            }
+        }
+    }
+
+    /// The rest of what that peer was sending will not come.
+    fn give_up(&self, peer: &NodeName) {
+        let held = self.staged.lock().give_up(peer);
+        if let Some(log) = held {
+            self.drop_stage(peer, &log);
+        }
+    }
+
+    fn drop_stage(&self, peer: &NodeName, (replica, shard): &Log) {
+        self.change(*shard, |tracker, _, _| tracker.abandon(replica, peer));
+    }
+
+    /// Lets go of wholes that don't go on.
+    pub(super) fn sweep_staged(&self) {
+        let stale = self.staged.lock().sweep(self.now());
+        for (peer, log) in stale {
+            self.drop_stage(&peer, &log);
         }
     }
 

@@ -16,8 +16,10 @@ pub(crate) mod rules;
 mod run;
 mod shard;
 mod source;
+mod staged;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod update;
 mod watch;
 
@@ -32,6 +34,7 @@ use self::hand_over::Handings;
 use self::lane::{Lane, Log};
 use self::members::Lives;
 use self::shard::Shards;
+use self::staged::Staged;
 use self::watch::Watches;
 use crate::link::{Roster, StateHandler};
 use crate::membership::SharedMembers;
@@ -43,7 +46,7 @@ use crate::types::{ClusterName, Namespace, NodeName, SessionId, Time, Topic, Top
 
 pub use self::hand_over::HandedOver;
 pub use self::update::{
-    ENTRIES_MAX, Listed, Page, PageToken, PresenceReport, Query, UPDATE_BYTES_MAX, Update,
+    ENTRIES_MAX, Listed, Orphans, Page, PageToken, PresenceReport, Query, UPDATE_BYTES_MAX, Update,
     UpdateKind, WatchId, Watcher, Watching,
 };
 
@@ -62,11 +65,13 @@ pub struct ReplicatorConfig {
     pub cluster: ClusterName,
     /// Changes of a topic are joined for so long before its watchers are told.
     pub diff_interval: Duration,
+    /// Bytes held of wholes that peers have begun to send.
+    pub transfer_max: usize,
 }
 
 impl ReplicatorConfig {
     pub const fn new(cluster: ClusterName) -> Self {
-        Self { cluster, diff_interval: Duration::from_millis(50) }
+        Self { cluster, diff_interval: Duration::from_millis(50), transfer_max: 1 << 30 }
     }
 }
 
@@ -74,7 +79,7 @@ impl ReplicatorConfig {
 #[derive(Debug, Clone)]
 pub struct ReplicatorHandle(Arc<Replicator>);
 
-/// See the module. Lock order: a topic's audience, a lane's `state`, then a shard; no two of a kind. `lives`, `asked` and the maps are
+/// See the module. Lock order: a topic's audience, a lane's `state`, then a shard; no two of a kind. `lives`, `asked`, `staged` and the maps are
 /// held for a look only; `lives` while all shards are told of a member.
 pub struct Replicator {
     this: Weak<Replicator>,
@@ -88,6 +93,7 @@ pub struct Replicator {
     lives: Mutex<Lives>,
     /// Which logs have been asked for, of whom and when; so that two peers aren't asked for the same.
     asked: Mutex<HashMap<Log, Asked>>,
+    staged: Mutex<Staged>,
     handings: Handings,
     tickets: AtomicU64,
 }
@@ -132,6 +138,7 @@ impl Replicator {
             lanes: RwLock::default(),
             lives: Mutex::default(),
             asked: Mutex::default(),
+            staged: Mutex::default(),
             handings: Handings::default(),
             tickets: AtomicU64::new(1),
         })
@@ -290,7 +297,7 @@ impl ReplicatorHandle {
             .filter(|_| more)
             .map(|last| PageToken { key: last.key().to_owned(), id: last.id().to_owned() });
         let entries = watch::pending::mark_firsts(entries, after.map(|(key, _)| key));
-        Page { entries, next, count, version }
+        Page { entries, next, count, version, at: self.0.now() }
     }
 
     pub fn count(&self, topic: &Topic) -> Count {
@@ -327,7 +334,8 @@ impl ReplicatorHandle {
             claims: all.claims as u64,
             pending_repairs: (all.waiting + asked) as u64,
             watches: self.0.watches.count(),
-            orphans: self.0.shards.orphans(),
+            transfer_bytes: self.0.staged.lock().bytes() as u64,
+            orphans: self.0.shards.orphans(self.0.now()),
         }
     }
 

@@ -25,6 +25,8 @@ impl Replicator {
             let next = ticker.run(&self.shards, &self.watches, now);
             let due = async {
                 match next {
+                    // A timer would round that up.
+                    Some(at) if at <= now => tokio::task::yield_now().await,
                     Some(at) => tokio::time::sleep(at.since(now)).await,
                     None => std::future::pending().await,
                 }
@@ -44,6 +46,7 @@ impl Replicator {
                     if look.is_multiple_of(SWEEP_EVERY_LOOKS) {
                         self.sweep_lives();
                         self.sweep_asked();
+                        self.sweep_staged();
                     }
                 }
             }

@@ -11,9 +11,11 @@ use bytes::Bytes;
 use metrics::Counter;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use super::update::Orphans;
+use super::watch::copying::{Copying, Piece};
 use super::watch::pending::{Pending, Step};
 use crate::metrics::names;
-use crate::presence::{Change, Count, Diff, Report, SHARDS, Shown, Tracker, shard_of};
+use crate::presence::{Change, Count, Diff, Report, SHARDS, Tracker, shard_of};
 use crate::types::{Namespace, NodeName, Replica, Time, Topic};
 
 /// So many times of own operations are remembered, to tell how old the oldest is that a link sends.
@@ -35,13 +37,21 @@ pub(super) struct Shards {
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) tracker: Tracker,
-    watched: HashMap<Topic, Pending>,
+    watched: HashMap<Topic, Watched>,
     /// Watched topics that have had news, or a newcomer, since the ticker last asked.
     to_tick: Vec<Topic>,
     /// The newest interval of own operations that a link sent: those who are as far get the same bytes.
     pub(super) sent: Option<Sent>,
     /// Up to which number own operations had come at which time.
     marks: VecDeque<(u64, Time)>,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    /// Since its last tick.
+    pending: Pending,
+    /// Somebody new is being given the list.
+    copying: Option<Copying>,
 }
 
 #[derive(Debug, Clone)]
@@ -63,8 +73,8 @@ struct Counters {
 pub(super) struct Glance {
     /// Net, since the last look.
     pub(super) step: Step,
-    /// The list after it, where it was asked for.
-    pub(super) all: Option<Vec<Shown>>,
+    /// The beginning of the list after it, where it was asked for.
+    pub(super) piece: Option<Piece>,
     pub(super) count: Count,
     pub(super) version: Arc<str>,
 }
@@ -228,27 +238,56 @@ impl Shards {
         }
     }
 
-    pub(super) fn glance(&self, topic: &Topic, with_list: bool) -> Glance {
+    /// `copy`: begins with a copy of the list, by about so many entries.
+    pub(super) fn glance(&self, topic: &Topic, copy: Option<usize>) -> Glance {
         let mut guard = self.shards[shard_of(topic)].lock();
-        let pending = guard.watched.get_mut(topic).map(std::mem::take).unwrap_or_default();
-        let all = with_list.then(|| guard.tracker.snapshot(topic));
+        let Shard { tracker, watched, .. } = &mut *guard;
+        let mut watched = watched.get_mut(topic);
+        let pending = watched.as_mut().map(|watched| std::mem::take(&mut watched.pending));
+        let piece = copy.map(|most| {
+            let mut copying = Copying::default();
+            let piece = copying.read(tracker, topic, most);
+            if let Some(watched) = watched {
+                watched.copying = Some(copying).filter(|_| !piece.is_last);
+            }
+            piece
+        });
         let (count, version) = (guard.tracker.count(topic), guard.version(topic));
         drop(guard);
-        Glance { step: pending.into_step(), all, count, version }
+        Glance { step: pending.unwrap_or_default().into_step(), piece, count, version }
+    }
+
+    /// What follows in the copy that was begun. `None`: none is being made.
+    pub(super) fn next_piece(&self, topic: &Topic, most: usize) -> Option<Piece> {
+        let mut guard = self.shards[shard_of(topic)].lock();
+        let Shard { tracker, watched, .. } = &mut *guard;
+        let copying = &mut watched.get_mut(topic)?.copying;
+        let piece = copying.as_mut()?.read(tracker, topic, most);
+        copying.take_if(|_| piece.is_last);
+        Some(piece)
+    }
+
+    pub(super) fn stop_copying(&self, topic: &Topic) {
+        let mut guard = self.shards[shard_of(topic)].lock();
+        let copying = guard.watched.get_mut(topic).and_then(|watched| watched.copying.take());
+        drop(guard);
+        drop(copying);
     }
 
     /// The list between two ticks.
     #[cfg(test)]
-    pub(super) fn peek(&self, topic: &Topic) -> (Vec<Shown>, Count, Arc<str>) {
+    pub(super) fn peek(&self, topic: &Topic) -> (Vec<crate::presence::Shown>, Count, Arc<str>) {
         let guard = self.shards[shard_of(topic)].lock();
         (guard.tracker.snapshot(topic), guard.tracker.count(topic), guard.version(topic))
     }
 
-    pub(super) fn orphans(&self) -> BTreeMap<NodeName, u64> {
-        let mut all = BTreeMap::new();
+    pub(super) fn orphans(&self, now: Time) -> BTreeMap<NodeName, Orphans> {
+        let mut all: BTreeMap<NodeName, Orphans> = BTreeMap::new();
         for shard in &self.shards {
-            for (node, claims) in shard.lock().tracker.orphans() {
-                *all.entry(node.clone()).or_default() += claims as u64;
+            for (node, claims, until) in shard.lock().tracker.orphans() {
+                let of = all.entry(node.clone()).or_default();
+                of.presences += claims as u64;
+                of.left = of.left.max(until.since(now));
             }
         }
         all
@@ -280,12 +319,15 @@ impl Shard {
         let mut news = false;
         for change in &diff.0 {
             let Change { topic, .. } = change;
-            if let Some(pending) = self.watched.get_mut(topic) {
+            if let Some(Watched { pending, copying }) = self.watched.get_mut(topic) {
                 if pending.is_empty() {
                     self.to_tick.push(topic.clone());
                     news = true;
                 }
                 pending.note(change);
+                if let Some(copying) = copying {
+                    copying.note(change);
+                }
             }
         }
         news

@@ -22,7 +22,10 @@ impl StateSource for Source {
     fn take_state(&self, out: &mut Vec<Bytes>, bytes_max: usize) {
         let replicator = &self.replicator;
         let now = replicator.now();
-        self.lane.state.lock().fill(self.link, &replicator.shards, now, bytes_max, out);
+        let again = self.lane.state.lock().fill(self.link, &replicator.shards, now, bytes_max, out);
+        if again {
+            self.lane.wake();
+        }
     }
 
     fn ping(&self) -> Bytes {

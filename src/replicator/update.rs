@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::presence::{Count, Reference, Shown};
-use crate::types::{NodeName, Topic};
+use crate::types::{NodeName, Time, Topic};
 
 /// Entries of one update at most; what is more follows in another one.
 pub const ENTRIES_MAX: usize = 1_000;
@@ -129,6 +130,8 @@ pub struct Page {
     pub next: Option<PageToken>,
     pub count: Count,
     pub version: Arc<str>,
+    /// When it was read, on this node's clock.
+    pub at: Time,
 }
 
 /// For status and metrics.
@@ -144,6 +147,16 @@ pub struct PresenceReport {
     /// Rows that this node knows it lacks something of, and withdrawals that wait for a successor.
     pub pending_repairs: u64,
     pub watches: u64,
-    /// The nodes whose presences are orphaned, and how many of each.
-    pub orphans: BTreeMap<NodeName, u64>,
+    /// Held of wholes that peers have begun to send.
+    pub transfer_bytes: u64,
+    /// The nodes whose presences are orphaned.
+    pub orphans: BTreeMap<NodeName, Orphans>,
+}
+
+/// The presences of a node that is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Orphans {
+    pub presences: u64,
+    /// Until the last of them leaves, at the most.
+    pub left: Duration,
 }

@@ -77,7 +77,8 @@ fn member(facts: &Facts, member: &Member) -> MemberStatus {
     let sessions = if member.me { facts.sessions.attached } else { member.load.sessions };
     let mut problems: Vec<_> = member.problem.iter().cloned().collect();
     if let Some(orphaned) = facts.presence.orphans.get(&member.name) {
-        problems.push(format!("{orphaned} presences orphaned"));
+        let left = orphaned.left.as_millis().div_ceil(1_000);
+        problems.push(format!("{} presences orphaned, {left} s left", orphaned.presences));
     }
     // One cause shows at both links, in other words: the worse one is told, of two equals the one that this node dials.
     let links = [Direction::In, Direction::Out].map(|way| facts.link(&member.name, way));

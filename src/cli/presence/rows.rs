@@ -48,6 +48,9 @@ fn meta(entry: &PresenceEntry) -> Map<String, Value> {
     let since = SystemTime::UNIX_EPOCH + Duration::from_millis(entry.since_ms);
     put("since", humantime::format_rfc3339_millis(since).to_string().into());
     put("state", state(entry).into());
+    if let Some(left) = entry.leaves_in {
+        put("leaves_in_ms", u64::try_from(left.as_millis()).unwrap_or(u64::MAX).into());
+    }
     match serde_json::from_slice(&entry.meta) {
         Ok(json) => put("meta", json),
         Err(_) if entry.meta.is_empty() => put("meta", Value::Null),
@@ -75,6 +78,14 @@ const fn state(entry: &PresenceEntry) -> &'static str {
     if entry.orphaned { "orphaned" } else { "live" }
 }
 
+/// As members say it of a node's orphans.
+fn shown_state(entry: &PresenceEntry) -> String {
+    match entry.leaves_in {
+        Some(left) => format!("{}, {} s left", state(entry), left.as_millis().div_ceil(1_000)),
+        None => state(entry).to_owned(),
+    }
+}
+
 pub(super) fn table(entries: &[PresenceEntry], now: SystemTime) -> String {
     let mut table = Table::new(&["KEY", "ID", "NODE", "FOR", "STATE", "REF", "META"]);
     for entry in entries {
@@ -84,7 +95,7 @@ pub(super) fn table(entries: &[PresenceEntry], now: SystemTime) -> String {
             entry.id.clone(),
             entry.node.clone(),
             age(now.duration_since(since).unwrap_or_default()),
-            state(entry).to_owned(),
+            shown_state(entry),
             entry.reference.clone(),
             shown_meta(entry),
         ];
@@ -145,5 +156,20 @@ mod tests {
             "count": { "keys": 2, "presences": 3 },
         });
         assert_eq!(object("room:1", &listing), expected);
+    }
+
+    #[test]
+    fn an_orphan_says_how_long_it_has() {
+        let entry = PresenceEntry {
+            key: "alice".to_owned(),
+            orphaned: true,
+            leaves_in: Some(Duration::from_millis(1_300)),
+            ..PresenceEntry::default()
+        };
+        assert_eq!(meta(&entry)["leaves_in_ms"], 1_300);
+        let shown = table(&[entry], SystemTime::UNIX_EPOCH);
+        assert!(shown.contains("orphaned, 2 s left"), "{shown}");
+        let live = PresenceEntry { key: "bob".to_owned(), ..PresenceEntry::default() };
+        assert!(!meta(&live).contains_key("leaves_in_ms"));
     }
 }

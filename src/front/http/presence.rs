@@ -22,6 +22,7 @@ use crate::broker::{TrackAsk, page_text, parse_page};
 use crate::config::value::parse_duration;
 use crate::presence::Count;
 use crate::replicator::{Listed, Page, Query};
+use crate::types::Time;
 
 /// How long an entry lives unless its writer says otherwise.
 const TTL: Duration = Duration::from_secs(30);
@@ -53,6 +54,9 @@ struct MetaRow {
     since: String,
     /// `live`, or `orphaned`.
     state: &'static str,
+    /// Of an orphan: when it leaves, unless it is taken over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leaves_in_ms: Option<u64>,
     /// `null` where there are none, or where they are no JSON.
     meta: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -195,7 +199,7 @@ fn ttl(uri: &Uri) -> Result<Duration, ApiError> {
 fn listing<'a>(topic: &'a str, page: &Page) -> Listing<'a> {
     let mut keys: Vec<KeyRow> = Vec::new();
     for Listed { shown, .. } in &page.entries {
-        let row = meta_row(shown);
+        let row = meta_row(shown, page.at);
         match keys.last_mut() {
             Some(last) if last.key == shown.key() => last.metas.push(row),
             _ => keys.push(KeyRow { key: shown.key().to_owned(), metas: vec![row] }),
@@ -205,10 +209,11 @@ fn listing<'a>(topic: &'a str, page: &Page) -> Listing<'a> {
     Listing { topic, keys, count: page.count.into(), version: page.version.to_string(), next_page }
 }
 
-fn meta_row(shown: &crate::presence::Shown) -> MetaRow {
+fn meta_row(shown: &crate::presence::Shown, now: Time) -> MetaRow {
     let meta = shown.meta();
     let json = serde_json::from_slice(meta).ok();
     let is_opaque = json.is_none() && !meta.is_empty();
+    let left = shown.leaves_at().map(|at| at.since(now));
     let since = SystemTime::UNIX_EPOCH + Duration::from_millis(shown.since_ms());
     MetaRow {
         id: shown.id().to_owned(),
@@ -216,6 +221,7 @@ fn meta_row(shown: &crate::presence::Shown) -> MetaRow {
         node: shown.node().to_string(),
         since: humantime::format_rfc3339_millis(since).to_string(),
         state: if shown.orphaned() { "orphaned" } else { "live" },
+        leaves_in_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
         meta: json.unwrap_or(Value::Null),
         meta_base64: is_opaque.then(|| STANDARD.encode(meta)),
     }

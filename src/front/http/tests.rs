@@ -25,7 +25,7 @@ use crate::router::Confirm;
 use crate::status::StatusReport;
 use crate::supervise::{Shutdown, Supervisor, Task};
 use crate::types::topic::BadTopic;
-use crate::types::{ClusterName, Namespace, TopicHasher};
+use crate::types::{ClusterName, Namespace, Time, TopicHasher};
 
 /// Takes everything within the limits, and remembers it.
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ impl Backend for FakeNode {
         self.presence.lock().push(asked);
         let next = Some(PageToken { key: "alice".to_owned(), id: "1".to_owned() });
         let count = Count { presences: 3, keys: 2 };
-        Ok(Page { entries: Vec::new(), next, count, version: "1-2-3".into() })
+        Ok(Page { entries: Vec::new(), next, count, version: "1-2-3".into(), at: Time::ZERO })
     }
 
     fn presence_count(&self, namespace: &Namespace, topic: &str) -> Result<Count, BrokerError> {

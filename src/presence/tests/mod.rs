@@ -5,6 +5,7 @@
 mod exhaustive;
 mod laws;
 mod phoenix;
+mod pieces;
 mod plants;
 mod scenarios;
 mod tiny;

@@ -1,6 +1,7 @@
 //! What somebody else lacks: rows to compare, intervals, wholes. Of any replica, not only this node's own: so what a dead node said
 //! last reaches everybody through whoever heard it.
 
+use std::collections::HashSet;
 use std::hash::Hasher;
 use std::time::Duration;
 
@@ -10,6 +11,42 @@ use crate::types::{Replica, Time};
 
 use super::super::replica::{Known, Life};
 use super::super::{Answer, Delta, Entry, Kind, Plant, Removal, Row, Tracker};
+
+/// A whole that is being read, by whoever holds the shard now and then.
+#[derive(Debug)]
+pub struct Reading {
+    replica: Replica,
+    begun: Option<Begun>,
+    /// All entries up to this counter have been read.
+    after: u64,
+    adds: Vec<Entry>,
+    /// Of entries that waited to be removed when they were read.
+    removes: Vec<Removal>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    counter: u64,
+    /// How many wholes had been applied here.
+    wholes: u64,
+}
+
+#[derive(Debug)]
+pub enum Read {
+    /// Go on with it.
+    More,
+    /// As one part; see [`Delta::into_parts`].
+    Whole(Delta),
+    /// That replica isn't known any more, or a whole of it is being applied.
+    Nothing,
+}
+
+impl Reading {
+    pub fn new(replica: &Replica) -> Self {
+        let replica = replica.clone();
+        Self { replica, begun: None, after: 0, adds: Vec::new(), removes: Vec::new() }
+    }
+}
 
 impl Tracker {
     /// How far this node is with each replica that isn't forgotten, itself included; in the order of replicas.
@@ -96,32 +133,68 @@ impl Tracker {
         })
     }
 
+    /// An interval can be served from there on; else it takes a whole.
+    pub fn reaches(&self, replica: &Replica, from: u64) -> bool {
+        self.served(replica).is_none_or(|(_, known)| known.log.reaches(from))
+    }
+
     /// Everything of that replica, whatever the log could serve: for a want with `whole`.
     pub fn whole(&self, replica: &Replica, now: Time) -> Answer {
-        let Some((id, known)) = self.served(replica) else { return Answer::Unknown };
+        if self.served(replica).is_none() {
+            return Answer::Unknown;
+        }
+        let mut reading = Reading::new(replica);
+        match self.read_whole(&mut reading, usize::MAX, now) {
+            Read::Whole(whole) => Answer::Whole(whole),
+            Read::More | Read::Nothing => Answer::UpToDate,
+        }
+    }
+
+    /// Reads on, by about `most` entries. What it gives in the end is the whole as it is at that moment, whatever has changed since the
+    /// first of it was read.
+    pub fn read_whole(&self, reading: &mut Reading, most: usize, now: Time) -> Read {
+        let Some((id, known)) = self.served(&reading.replica) else { return Read::Nothing };
         if self.applying.contains_key(&id) {
-            return Answer::UpToDate;
+            return Read::Nothing;
+        }
+        let begun = reading.begun.filter(|begun| {
+            // Else nobody could tell any more what has gone since it was read.
+            begun.wholes == known.wholes && known.log.reaches(begun.counter)
+        });
+        if begun.is_none() {
+            *reading = Reading::new(&reading.replica);
+            reading.begun = Some(Begun { counter: known.counter, wholes: known.wholes });
+            // Growing would copy all that was read before, again and again.
+            reading.adds.reserve_exact(known.dots.len() + known.dots.len() / 8);
         }
         let to = known.counter;
-        let adds = self.entries(known, 0, to, usize::MAX);
-        let mut removes = known.log.removals(replica, 0, to);
+        let adds = self.entries(known, reading.after, to, most);
+        reading.removes.extend(self.withdrawn(&adds, known));
+        let is_last = adds.len() < most;
+        if let Some(last) = adds.last() {
+            reading.after = last.counter;
+        }
+        reading.adds.extend(adds);
+        if !is_last {
+            return Read::More;
+        }
+        let (mut adds, withdrawn) =
+            (std::mem::take(&mut reading.adds), std::mem::take(&mut reading.removes));
+        let mut removes = known.log.removals(&known.replica, 0, to);
+        let was_read = |counter| adds.binary_search_by_key(&counter, |add| add.counter).is_ok();
+        let gone = |counter| was_read(counter) && self.slot_of(id, counter).is_none();
+        let logged = removes.iter().map(|removal| removal.counter);
+        let (logged, gone): (HashSet<u64>, HashSet<u64>) =
+            (logged.clone().collect(), logged.filter(|counter| gone(*counter)).collect());
+        if !gone.is_empty() {
+            adds.retain(|add| !gone.contains(&add.counter));
+        }
         // That it isn't in the whole says enough of what left.
         removes.retain(Removal::has_reason);
-        let logged: std::collections::HashSet<u64> =
-            removes.iter().map(|removal| removal.counter).collect();
-        let withdrawn = self.withdrawn(&adds, known);
         removes.extend(withdrawn.into_iter().filter(|one| !logged.contains(&one.counter)));
         let kind = Kind::Whole { first: true, last: true };
-        let down_for = down_for(known, now);
-        Answer::Whole(Delta {
-            replica: replica.clone(),
-            from: 0,
-            to,
-            adds,
-            removes,
-            kind,
-            down_for,
-        })
+        let (replica, down_for) = (known.replica.clone(), down_for(known, now));
+        Read::Whole(Delta { replica, from: 0, to, adds, removes, kind, down_for })
     }
 
     /// What was added in (from, to] and is here still, withdrawn or not.

@@ -11,6 +11,9 @@ use super::super::{Delta, Diff, Dot, Entry, Kind, MergeError, Merged, Plant, Rem
 /// Counters, claim numbers and revisions above this come from no honest node.
 const ABSURD: u64 = 1 << 60;
 
+/// Entries that are looked for in the memory at once: what they need has to stay in the processor's cache until it is used.
+pub(super) const FETCH: usize = 64;
+
 impl Tracker {
     /// `source` is the peer that sent it: parts of one whole must come from one peer.
     pub fn merge(
@@ -72,9 +75,12 @@ impl Tracker {
             return Err(MergeError::Gap { have, from: delta.from });
         }
         let to = delta.to;
-        for entry in delta.adds {
-            if entry.counter > have && self.add(id, &entry, to, now) {
-                merged.adds += 1;
+        for some in delta.adds.chunks(FETCH) {
+            self.set.fetch(some);
+            for entry in some {
+                if entry.counter > have && self.add(id, entry, to, now) {
+                    merged.adds += 1;
+                }
             }
         }
         // First of all what it covers: a successor may be in the same interval.

@@ -28,6 +28,8 @@ use super::timers::{Due, Timers};
 use super::waiting::Waiting;
 use super::{Change, Claim, Diff, Dot, Fields, Plant, Reference, Removal, Shown};
 
+pub use answer::{Read, Reading};
+
 use wants::Lack;
 use whole::{Applying, Stage};
 use work::Work;
@@ -152,7 +154,11 @@ impl Tracker {
             session: winner.1.claim.session(),
             since_ms: winner.1.claim.since_ms(),
             reference: Reference::of(self.set.topic(presence), &content.1.claim),
-            orphaned: known.life != Life::Up,
+            leaves_at: match known.life {
+                Life::Up => None,
+                // One that was forgotten is about to go.
+                life => Some(life.hidden_from(winner.1.claim.linger()).unwrap_or_default()),
+            },
         })
     }
 
@@ -168,6 +174,7 @@ impl Tracker {
     /// To be called at the end of every call that may have touched something.
     fn settle(&mut self, now: Time, diff: &mut Diff) {
         let mut touched = std::mem::take(&mut self.touched);
+        diff.0.reserve(touched.len());
         for (presence, before) in touched.drain(..) {
             self.own(presence, now);
             self.set.presences[presence].touched = false;
@@ -421,6 +428,7 @@ impl Tracker {
         let slot = self.set.insert(presence, claim, replica, counter);
         let slots = &self.set.slots;
         let known = &mut self.replicas[replica];
+        known.longest_linger = known.longest_linger.max(slots[slot].claim.linger());
         let place = known.dots.seek(|slot| slots[slot].counter.cmp(&counter));
         known.dots.insert(place, slot);
         known.digest ^= hash_of_counter(counter);

@@ -1,6 +1,6 @@
 //! Reading.
 
-use crate::types::{NodeName, Topic};
+use crate::types::{NodeName, Time, Topic};
 
 use super::super::replica::{Known, Life};
 use super::super::set::Room;
@@ -14,8 +14,7 @@ impl Tracker {
     /// Presences of one key that show.
     pub fn count_of_key(&self, topic: &Topic, key: &str) -> usize {
         let Some(room) = self.set.room(topic) else { return 0 };
-        let from = self.set.seek(room, key, "");
-        let presences = self.set.rooms[room].order.iter_from(from);
+        let presences = self.set.from(room, key, "");
         let presences = presences.map(|presence| &self.set.presences[presence]);
         let of_key = presences.take_while(|presence| presence.name.key() == key);
         of_key.filter(|presence| presence.shown).count()
@@ -31,14 +30,13 @@ impl Tracker {
     ) -> Vec<Shown> {
         let Some(room) = self.set.room(topic) else { return Vec::new() };
         let start = after.max(key.map(|key| (key, ""))).unwrap_or(("", ""));
-        let order = &self.set.rooms[room].order;
         let name = |presence: u32| &self.set.presences[presence].name;
         let past = |presence: &u32| {
             let name = name(*presence);
             after.is_none_or(|after| (name.key(), name.id()) > after)
         };
         let of_key = |presence: &u32| key.is_none_or(|key| name(*presence).key() == key);
-        let found = order.iter_from(self.set.seek(room, start.0, start.1)).filter(past);
+        let found = self.set.from(room, start.0, start.1).filter(past);
         let found = found.take_while(of_key).filter(|id| self.set.presences[*id].shown);
         found.filter_map(|presence| self.view(presence)).take(limit).collect()
     }
@@ -60,11 +58,14 @@ impl Tracker {
         self.version
     }
 
-    /// Nodes that are down, and how many claims of each show still.
-    pub fn orphans(&self) -> impl Iterator<Item = (&NodeName, usize)> {
+    /// Nodes that are down, how many claims of each show still, and when the last of them leaves at the latest.
+    pub fn orphans(&self) -> impl Iterator<Item = (&NodeName, usize, Time)> {
         let down = self.replicas.iter().filter(|(_, known)| known.life != Life::Up);
-        let shows = down.map(|(_, known)| (&known.replica.name, known.dots.len() - known.hidden));
-        shows.filter(|(_, claims)| *claims > 0)
+        let shows = down.map(|(_, known)| {
+            let until = known.life.hidden_from(known.longest_linger).unwrap_or_default();
+            (&known.replica.name, known.dots.len() - known.hidden, until)
+        });
+        shows.filter(|(_, claims, _)| *claims > 0)
     }
 
     pub fn report(&self) -> Report {

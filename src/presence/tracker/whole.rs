@@ -4,17 +4,18 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::types::{NodeName, Time};
+use crate::types::{NodeName, Replica, Time};
 
 use super::super::{Delta, Dot, Entry, Kind, MergeError, Merged, Removal, Tracker};
-use super::merge::by_counter;
+use super::merge::{FETCH, by_counter};
 use super::work::Work;
 
 /// A whole of which nothing has come for so long is given up.
 const STAGE_KEPT: Duration = Duration::from_secs(2);
 
-/// Deltas that queue behind a whole; what is more is asked for again later.
+/// Deltas that queue behind a whole, and about their bytes; what is more is asked for again later.
 const BEHIND_MAX: usize = 256;
+const BEHIND_BYTES_MAX: usize = 16 << 20;
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -36,6 +37,7 @@ pub(super) struct Applying {
     /// All adds are in; of those that were there before, all up to this counter have been looked at.
     swept: Option<u64>,
     behind: VecDeque<Delta>,
+    behind_bytes: usize,
 }
 
 impl Tracker {
@@ -86,6 +88,7 @@ impl Tracker {
                 added: 0,
                 swept: None,
                 behind: VecDeque::new(),
+                behind_bytes: 0,
             };
             self.applying.insert(id, applying);
             self.work.push_front(Work::Whole { replica: id });
@@ -93,12 +96,21 @@ impl Tracker {
         Ok(Merged::default())
     }
 
+    /// What that peer has sent of a whole of that replica goes: the rest won't come, or is more than is to be held.
+    pub fn abandon(&mut self, replica: &Replica, source: &NodeName) {
+        if let Some(id) = self.replicas.find(replica) {
+            self.stages.remove(&(id, source.clone()));
+        }
+    }
+
     /// Gives an interval back, unless it has to queue behind a whole.
     pub(super) fn behind_whole(&mut self, id: u32, delta: Delta) -> Option<Delta> {
         match self.applying.get_mut(&id) {
             None => Some(delta),
             Some(applying) => {
-                if applying.behind.len() < BEHIND_MAX {
+                let bytes = applying.behind_bytes + delta.size();
+                if applying.behind.len() < BEHIND_MAX && bytes <= BEHIND_BYTES_MAX {
+                    applying.behind_bytes = bytes;
                     applying.behind.push_back(delta);
                 }
                 None
@@ -113,10 +125,14 @@ impl Tracker {
         let to = applying.to;
         if applying.swept.is_none() {
             let most = applying.adds.len().min(applying.added + *left);
-            for entry in &applying.adds[applying.added..most] {
-                // What this node knows of and doesn't have was removed since, unless it is known to be wrong.
-                if entry.counter > have || repairing && self.slot_of(id, entry.counter).is_none() {
-                    self.add(id, entry, to, now);
+            for some in applying.adds[applying.added..most].chunks(FETCH) {
+                self.set.fetch(some);
+                for entry in some {
+                    // What this node knows of and doesn't have was removed since, unless it is known to be wrong.
+                    let lacks = || self.slot_of(id, entry.counter).is_none();
+                    if entry.counter > have || repairing && lacks() {
+                        self.add(id, entry, to, now);
+                    }
                 }
             }
             *left -= most - applying.added;
@@ -182,8 +198,10 @@ impl Tracker {
     fn applied(&mut self, id: u32, applying: Applying, now: Time) {
         let to = applying.to;
         self.advance(id, to);
-        self.replicas[id].repairing = false;
-        self.replicas[id].log.restart(to);
+        let known = &mut self.replicas[id];
+        known.repairing = false;
+        known.wholes += 1;
+        known.log.restart(to);
         // In the order of counters, so that two nodes that apply the same whole log the same.
         let mut removes: Vec<_> = applying.removes.into_iter().collect();
         removes.sort_unstable_by_key(|(counter, _)| *counter);

@@ -101,6 +101,35 @@ fn frames_are_read_as_they_were_written() {
 }
 
 #[test]
+fn a_whole_is_read_in_pieces_and_what_is_tracked_meanwhile_is_not_lost() {
+    let mut world = World::new(&["a", "b"]);
+    let handle = world.handle("a").clone();
+    let track = |keys: std::ops::Range<usize>| {
+        let tracks: Vec<Track> =
+            keys.map(|key| track(&topic("room"), &format!("key{key}"))).collect();
+        assert!(handle.track_all(&owner(1), &tracks).iter().all(Result::is_ok));
+    };
+    track(0..5_000);
+    world.link("a", "b");
+    let shard = shard_of(&topic("room"));
+    let want = Want { replica: replica("a", 1), from: 0, whole: true };
+    world.give("b", "a", codec::encode(Frame::Wanted { shard, want })).expect("it is lawful");
+    let mut silent = 0;
+    for turn in 0..6 {
+        let frames = world.take("a", "b");
+        silent += usize::from(frames.is_empty());
+        for frame in frames {
+            world.give("a", "b", frame).expect("no link is closed");
+        }
+        track(5_000 + turn..5_001 + turn);
+    }
+    assert!(silent > 0, "it was read in more than one piece");
+    world.settle(|_, _| false);
+    assert!(world.agree());
+    assert_eq!(world.handle("b").count(&topic("room")).presences, 5_006);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let room = topic("room");
     let shard = shard_of(&room);

@@ -3,22 +3,20 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::pending::snapshot_parts;
-use crate::presence::{Count, Shown};
+use super::snapshot::{Behind, Snapshot};
+use crate::presence::Count;
 use crate::replicator::shard::{Glance, Shards};
-use crate::replicator::update::{Listed, Update, UpdateKind, Watcher, Watching};
+use crate::replicator::update::{Update, UpdateKind, Watcher, Watching};
 use crate::types::Topic;
 
-/// What a watcher may have waiting behind its snapshot: more ticks than this, or more entries, and it begins anew. They are shared,
-/// so what a slow one pins is bounded by what all watchers of the topic got.
-const BEHIND_UPDATES_MAX: usize = 128;
-const BEHIND_ENTRIES_MAX: usize = 65_536;
 /// One that takes no part of its snapshot for so many ticks gives it up, so that it pins none.
 const STUCK_TICKS_MAX: u32 = 100;
 
 #[derive(Debug, Default)]
 pub(super) struct Audience {
     watches: BTreeMap<u64, Watch>,
+    /// One that is not complete yet.
+    snapshot: Option<Snapshot>,
     closed: bool,
 }
 
@@ -37,7 +35,9 @@ impl std::fmt::Debug for Watch {
 enum State {
     /// Admitted at the next tick.
     New { reset: bool },
-    /// Its snapshot, and what came after, as far as it has not taken it.
+    /// Takes part in the snapshot that is being made, and has taken so many of its parts.
+    Copying { taken: usize, reset: bool, stuck: u32 },
+    /// The rest of its snapshot, and what came after, as far as it has not taken it.
     Receiving { waiting: VecDeque<Arc<Update>>, behind: Behind, stuck: u32 },
     /// Has taken everything.
     Settled,
@@ -47,18 +47,13 @@ enum State {
     Counts { told: Option<Count> },
 }
 
-/// Behind a snapshot that is not yet taken.
-#[derive(Debug, Default)]
-struct Behind {
-    updates: usize,
-    entries: usize,
-}
-
-/// The parts of one tick's snapshot, made when the first one needs it.
-struct Snapshot {
-    whole: Vec<Arc<Update>>,
-    /// In place of the first part, for those who had something before.
-    reset: Option<Arc<Update>>,
+/// What a topic has to do after a tick, or after a piece of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::replicator) struct Next {
+    /// Somebody waits for room.
+    pub(in crate::replicator) waits: bool,
+    /// A snapshot is being made.
+    pub(in crate::replicator) copies: bool,
 }
 
 impl Audience {
@@ -84,8 +79,8 @@ impl Audience {
         self.closed
     }
 
-    /// True: somebody waits for room.
-    pub(super) fn tick(&mut self, topic: &Topic, shards: &Shards) -> bool {
+    /// `piece`: a snapshot is read by so many entries.
+    pub(super) fn tick(&mut self, topic: &Topic, shards: &Shards, piece: usize) -> Next {
         let mut newcomers = false;
         for watch in self.watches.values_mut() {
             if matches!(watch.state, State::Lagging) && watch.watcher.has_room() {
@@ -93,13 +88,18 @@ impl Audience {
             }
             newcomers |= matches!(watch.state, State::New { .. });
         }
-        let Glance { step, all, count, version } = shards.glance(topic, newcomers);
+        let begins = newcomers && self.snapshot.is_none();
+        let Glance { step, piece: first, count, version } =
+            shards.glance(topic, begins.then_some(piece));
         let update = |kind| Arc::new(Update::new(topic.clone(), kind, version.clone(), count));
         let updates: Vec<_> = step.into_kinds().into_iter().map(update).collect();
-        let mut snapshot = all.map(|all| Snapshot::new(all, update));
         let entries: usize = updates.iter().map(|update| update.entries()).sum();
+        if let Some(first) = first {
+            self.snapshot = Some(Snapshot::new(topic.clone(), version.clone(), count, first));
+        } else if let Some(snapshot) = &mut self.snapshot {
+            snapshot.go_on(&updates, entries);
+        }
         let mut counts = None;
-        let mut waits = false;
         for watch in self.watches.values_mut() {
             let watcher = &*watch.watcher;
             match &mut watch.state {
@@ -109,20 +109,21 @@ impl Audience {
                     }
                 }
                 State::New { reset } => {
-                    if let Some(snapshot) = &mut snapshot {
-                        let waiting = snapshot.parts(*reset);
-                        watch.state =
-                            State::Receiving { waiting, behind: Behind::default(), stuck: 0 };
+                    // Those who come while it is being made take part in it, and get what has changed since with all the others.
+                    if self
+                        .snapshot
+                        .as_ref()
+                        .is_some_and(|snapshot| !snapshot.behind().is_too_far())
+                    {
+                        watch.state = State::Copying { taken: 0, reset: *reset, stuck: 0 };
                     }
-                    watch.pump();
                 }
                 State::Receiving { waiting, behind, .. } => {
-                    behind.updates += updates.len();
-                    behind.entries += entries;
+                    behind.add(updates.len(), entries);
                     waiting.extend(updates.iter().cloned());
                     watch.pump();
                 }
-                State::Lagging => {}
+                State::Copying { .. } | State::Lagging => {}
                 State::Counts { told } => {
                     if *told != Some(count) {
                         let counts = counts.get_or_insert_with(|| update(UpdateKind::Count));
@@ -130,31 +131,97 @@ impl Audience {
                             *told = Some(count);
                         }
                     }
-                    waits |= *told != Some(count);
                 }
             }
-            waits |= !matches!(watch.state, State::Settled | State::Counts { .. });
         }
-        waits
+        self.hand_out(topic, shards, true);
+        let settled = |watch: &Watch| match watch.state {
+            State::Settled => true,
+            State::Counts { told } => told == Some(count),
+            _ => false,
+        };
+        Next {
+            waits: !self.watches.values().all(settled),
+            copies: self.snapshot.as_ref().is_some_and(|snapshot| !snapshot.is_whole()),
+        }
+    }
+
+    /// Reads on in the snapshot that is being made, unless all who take part have enough to take. True: it is not whole yet.
+    pub(super) fn copy_some(&mut self, topic: &Topic, shards: &Shards, piece: usize) -> bool {
+        let Some(snapshot) = &mut self.snapshot else { return false };
+        let taken = self.watches.values().filter_map(|watch| match watch.state {
+            State::Copying { taken, .. } => Some(taken),
+            _ => None,
+        });
+        if !taken.max().is_some_and(|taken| snapshot.should_go_on(taken)) {
+            return false;
+        }
+        match shards.next_piece(topic, piece) {
+            Some(piece) => snapshot.add(piece),
+            None => self.snapshot = None,
+        }
+        self.hand_out(topic, shards, false);
+        self.snapshot.is_some()
+    }
+
+    /// Hands on what there is of the snapshot, as far as there is room. Once it is whole, each has the rest to itself.
+    fn hand_out(&mut self, topic: &Topic, shards: &Shards, at_tick: bool) {
+        let mut taking_part = false;
+        for watch in self.watches.values_mut() {
+            watch.take_part(self.snapshot.as_ref(), at_tick);
+            taking_part |= matches!(watch.state, State::Copying { .. });
+        }
+        if !taking_part
+            && let Some(snapshot) = self.snapshot.take()
+            && !snapshot.is_whole()
+        {
+            shards.stop_copying(topic);
+        }
     }
 
     /// The planted bug: whoever is new gets the list as it is now, and the changes since the last tick once more.
     #[cfg(test)]
     pub(super) fn admit_at_once(&mut self, topic: &Topic, shards: &Shards) {
-        let (all, count, version) = shards.peek(topic);
-        let update = |kind| Arc::new(Update::new(topic.clone(), kind, version.clone(), count));
-        let mut snapshot = Snapshot::new(all, update);
+        let (entries, count, version) = shards.peek(topic);
+        let piece = crate::replicator::watch::copying::Piece { entries, is_last: true };
+        let snapshot = Snapshot::new(topic.clone(), version, count, piece);
         for watch in self.watches.values_mut() {
             if let State::New { reset } = watch.state {
-                let waiting = snapshot.parts(reset);
-                watch.state = State::Receiving { waiting, behind: Behind::default(), stuck: 0 };
-                watch.pump();
+                watch.state = State::Copying { taken: 0, reset, stuck: 0 };
+                watch.take_part(Some(&snapshot), true);
             }
         }
     }
 }
 
 impl Watch {
+    /// Hands on what there is of the snapshot, as far as there is room.
+    fn take_part(&mut self, snapshot: Option<&Snapshot>, at_tick: bool) {
+        let State::Copying { taken, reset, stuck } = &mut self.state else { return };
+        let Some(snapshot) = snapshot.filter(|snapshot| !snapshot.behind().is_too_far()) else {
+            self.state = State::Lagging;
+            return;
+        };
+        if snapshot.is_whole() {
+            let (waiting, behind) = (snapshot.rest(*taken, *reset), snapshot.behind().clone());
+            self.state = State::Receiving { waiting, behind, stuck: *stuck };
+            self.pump();
+            return;
+        }
+        let before = *taken;
+        while let Some(part) = snapshot.part(*taken, *reset) {
+            if !self.watcher.push(part) {
+                break;
+            }
+            *taken += 1;
+        }
+        let moves = *taken > before || snapshot.part(*taken, *reset).is_none();
+        *stuck = if moves { 0 } else { *stuck + u32::from(at_tick) };
+        if *stuck > STUCK_TICKS_MAX {
+            self.state = State::Lagging;
+        }
+    }
+
     /// Hands on what waits, as far as there is room.
     fn pump(&mut self) {
         let State::Receiving { waiting, behind, stuck } = &mut self.state else { return };
@@ -166,35 +233,10 @@ impl Watch {
             waiting.pop_front();
         }
         *stuck = if waiting.len() < before { 0 } else { *stuck + 1 };
-        let too_far = behind.updates > BEHIND_UPDATES_MAX || behind.entries > BEHIND_ENTRIES_MAX;
         if waiting.is_empty() {
             self.state = State::Settled;
-        } else if too_far || *stuck > STUCK_TICKS_MAX {
+        } else if behind.is_too_far() || *stuck > STUCK_TICKS_MAX {
             self.state = State::Lagging;
         }
-    }
-}
-
-impl Snapshot {
-    fn new(all: Vec<Shown>, update: impl Fn(UpdateKind) -> Arc<Update>) -> Self {
-        let parts = snapshot_parts(all);
-        let last = parts.len() - 1;
-        let mut first: Option<Vec<Listed>> = None;
-        let mut whole = Vec::with_capacity(parts.len());
-        for (at, entries) in parts.into_iter().enumerate() {
-            first.get_or_insert_with(|| entries.clone());
-            whole.push(update(UpdateKind::Snapshot { entries, more: at < last, reset: false }));
-        }
-        let reset = first
-            .map(|entries| update(UpdateKind::Snapshot { entries, more: last > 0, reset: true }));
-        Self { whole, reset }
-    }
-
-    fn parts(&mut self, reset: bool) -> VecDeque<Arc<Update>> {
-        let mut parts: VecDeque<_> = self.whole.iter().cloned().collect();
-        if let (true, Some(first)) = (reset, &self.reset) {
-            parts[0] = first.clone();
-        }
-        parts
     }
 }

@@ -1,10 +1,13 @@
 //! Who watches which topic, and what they get at its ticks.
 //!
 //! A watcher is admitted at a tick's edge: in one look at the shard the net changes since the last tick are taken and, where somebody
-//! is new, a copy of the list. So the copy is the list after the changes, and the next tick's changes begin where the copy ends.
+//! is new, a copy of the list is begun. The copy is the list after those changes, however long it takes to make (`copying`), and the next
+//! tick's changes begin where it ends.
 
 mod audience;
+pub(super) mod copying;
 pub(super) mod pending;
+mod snapshot;
 mod ticker;
 
 use std::collections::HashMap;
@@ -13,10 +16,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use self::audience::Audience;
+use self::audience::{Audience, Next};
 pub(super) use self::ticker::Ticker;
 use super::shard::Shards;
-use super::update::{WatchId, Watcher, Watching};
+use super::update::{ENTRIES_MAX, WatchId, Watcher, Watching};
 use crate::presence::{SHARDS, shard_of};
 use crate::types::Topic;
 
@@ -27,6 +30,8 @@ pub(super) struct Watches {
     topics: [Mutex<HashMap<Topic, Arc<Watched>>>; SHARDS],
     numbers: AtomicU64,
     count: AtomicU64,
+    /// Entries that are read of a list while its shard is locked.
+    piece: usize,
     /// A bug on purpose, which the tests must find: a watcher is admitted at once, between two ticks.
     #[cfg(test)]
     pub(super) planted_mid_tick: std::sync::atomic::AtomicBool,
@@ -45,9 +50,16 @@ impl Watches {
             topics: std::array::from_fn(|_| Mutex::default()),
             numbers: AtomicU64::new(1),
             count: AtomicU64::new(0),
+            piece: ENTRIES_MAX,
             #[cfg(test)]
             planted_mid_tick: std::sync::atomic::AtomicBool::new(false),
         }
+    }
+
+    /// As `new`, but for how much is read at once.
+    #[cfg(test)]
+    pub(super) fn in_pieces(piece: usize) -> Self {
+        Self { piece, ..Self::new() }
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -115,13 +127,20 @@ impl Watches {
         }
     }
 
-    /// One tick of one topic. True: somebody waits for room, so there must be another one soon.
-    pub(super) fn tick(&self, shards: &Shards, topic: &Topic) -> bool {
-        let Some(watched) = self.find(topic) else { return false };
+    /// One tick of one topic.
+    pub(super) fn tick(&self, shards: &Shards, topic: &Topic) -> Next {
+        let Some(watched) = self.find(topic) else { return Next::default() };
         let mut audience = watched.audience.lock();
         if audience.is_closed() {
-            return false;
+            return Next::default();
         }
-        audience.tick(topic, shards)
+        audience.tick(topic, shards, self.piece)
+    }
+
+    /// One piece of the snapshot that its newcomers are given. True: another one should follow soon.
+    pub(super) fn copy_some(&self, shards: &Shards, topic: &Topic) -> bool {
+        let Some(watched) = self.find(topic) else { return false };
+        let mut audience = watched.audience.lock();
+        !audience.is_closed() && audience.copy_some(topic, shards, self.piece)
     }
 }

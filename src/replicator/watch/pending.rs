@@ -15,10 +15,10 @@ pub(in crate::replicator) struct Pending {
 
 /// A presence's identity, in the order of lists.
 #[derive(Debug)]
-struct Who(Shown);
+pub(super) struct Who(pub(super) Shown);
 
 impl Who {
-    fn parts(&self) -> (&str, &str) {
+    pub(super) fn parts(&self) -> (&str, &str) {
         (self.0.key(), self.0.id())
     }
 }
@@ -153,9 +153,9 @@ impl Step {
     }
 }
 
-/// A whole list, in parts of a bounded size; one part at least.
-pub(super) fn snapshot_parts(entries: Vec<Shown>) -> Vec<Vec<Listed>> {
-    let listed = mark_firsts(entries, None);
+/// A list, or a piece of it behind an entry of the key `after`, in parts of a bounded size; one part at least.
+pub(super) fn snapshot_parts(entries: Vec<Shown>, after: Option<&str>) -> Vec<Vec<Listed>> {
+    let listed = mark_firsts(entries, after);
     let parts = in_parts(listed.into_iter(), cost, |entries| entries);
     if parts.is_empty() { vec![Vec::new()] } else { parts }
 }

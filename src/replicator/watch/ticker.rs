@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::Watches;
+use super::{Next, Watches};
 use crate::replicator::shard::Shards;
 use crate::types::{Time, Topic};
 
@@ -19,6 +19,8 @@ pub(in crate::replicator) struct Ticker {
     by_number: HashMap<u64, Topic>,
     next: u64,
     asked: Vec<Topic>,
+    /// Topics of which a snapshot is being made.
+    copying: Vec<Topic>,
 }
 
 #[derive(Debug)]
@@ -37,10 +39,11 @@ impl Ticker {
             by_number: HashMap::new(),
             next: 0,
             asked: Vec::new(),
+            copying: Vec::new(),
         }
     }
 
-    /// Does what is due; returns when the next is.
+    /// Does what is due, and a piece of each snapshot that is being made; returns when the next is due: now, while there is more to do.
     pub(in crate::replicator) fn run(
         &mut self,
         shards: &Shards,
@@ -53,11 +56,15 @@ impl Ticker {
             self.want(&topic, now);
         }
         self.asked = asked;
+        self.copying.retain(|topic| watches.copy_some(shards, topic));
         while let Some(topic) = self.pop(now) {
-            let again = watches.tick(shards, &topic);
-            self.ticked(&topic, now, again);
+            let Next { waits, copies } = watches.tick(shards, &topic);
+            self.ticked(&topic, now, waits);
+            if copies && !self.copying.contains(&topic) {
+                self.copying.push(topic);
+            }
         }
-        self.due.first().map(|(at, _)| *at)
+        if self.copying.is_empty() { self.due.first().map(|(at, _)| *at) } else { Some(now) }
     }
 
     /// The topic has news, or a newcomer.

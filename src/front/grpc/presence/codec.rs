@@ -6,6 +6,7 @@ use super::super::codec::duration;
 use crate::broker::{BrokerError, TrackAsk, UntrackAsk, page_text};
 use crate::presence::{Count, Reference};
 use crate::replicator::{Listed, Page, Update, UpdateKind};
+use crate::types::Time;
 use crate::wire::frames::message_bytes;
 use crate::wire::v1;
 
@@ -61,7 +62,7 @@ fn event_of(update: &Update) -> v1::PresenceEvent {
 
 pub(super) fn page(page: &Page) -> v1::ListResponse {
     v1::ListResponse {
-        entries: page.entries.iter().map(entry).collect(),
+        entries: page.entries.iter().map(|listed| listed_at(listed, page.at)).collect(),
         count: Some(count(page.count)),
         next_page: page.next.as_ref().map(page_text).unwrap_or_default(),
         version: page.version.to_string(),
@@ -74,6 +75,13 @@ pub(super) fn count(count: Count) -> v1::CountResponse {
 
 fn updated(after: &Listed, before: &Reference) -> v1::PresenceEntry {
     v1::PresenceEntry { prev_ref: before.to_string(), ..entry(after) }
+}
+
+/// Only a page says how long an orphan has: events are encoded once for whoever gets them whenever.
+fn listed_at(listed: &Listed, now: Time) -> v1::PresenceEntry {
+    let left = listed.shown.leaves_at().map(|at| at.since(now));
+    let leaves_in = left.and_then(|left| prost_types::Duration::try_from(left).ok());
+    v1::PresenceEntry { leaves_in, ..entry(listed) }
 }
 
 fn entry(listed: &Listed) -> v1::PresenceEntry {
@@ -93,5 +101,6 @@ fn entry(listed: &Listed) -> v1::PresenceEntry {
         first_of_key: *first_of_key,
         last_of_key: *last_of_key,
         orphaned: shown.orphaned(),
+        leaves_in: None,
     }
 }
