@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod net;
 pub mod supervise;
 pub mod telemetry;
+pub mod tls;
 
 pub mod membership;
 

@@ -9,3 +9,4 @@ mod messages;
 mod presence;
 mod redis;
 mod start;
+mod tls;
