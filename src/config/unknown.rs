@@ -8,10 +8,12 @@ const LATER: [(&str, &str); 2] =
     [("presence.", "presence"), ("limits.publish_rate", "a limit on the publish rate")];
 
 /// Variables with our prefix that are no settings.
-const OTHER_VARIABLES: [&str; 9] = [
+const OTHER_VARIABLES: [&str; 11] = [
     "WAXWING_NODE",
     "WAXWING_KEY",
     "WAXWING_TLS_CA",
+    "WAXWING_CLIENT_CERT",
+    "WAXWING_CLIENT_KEY",
     "WAXWING_CONFIG",
     "WAXWING_THREADS",
     SECRET_VARIABLE,

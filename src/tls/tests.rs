@@ -192,20 +192,15 @@ async fn call(caller: rustls::ClientConfig, acceptor: &Tls) -> Result<NodeName, 
         stream.read_exact(&mut answer).await.map_err(|e| format!("dialer: {e}"))?;
         Ok(())
     };
-    let accepting = async {
+    // It closes when it is done.
+    let accepting = async move {
         let mut heard = [0; 5];
         accepted.read_exact(&mut heard).await.map_err(|e| format!("acceptor: {e}"))?;
         accepted.write_all(&heard).await.map_err(|e| format!("acceptor: {e}"))?;
         accepted.flush().await.map_err(|e| format!("acceptor: {e}"))?;
         Ok::<_, String>(name.get().cloned())
     };
-    let both = async {
-        tokio::join!(dialing, async {
-            let done = accepting.await;
-            drop(accepted);
-            done
-        })
-    };
+    let both = async { tokio::join!(dialing, accepting) };
     let (dialed, accepted) = tokio::time::timeout(PATIENCE, both).await.unwrap();
     let name: Option<NodeName> = accepted?;
     dialed.map(|()| name.unwrap())
