@@ -124,7 +124,7 @@ impl Config {
         load(sources, &Host::look())
     }
 
-    /// The files of [tls] as they are now; where they are named has not changed.
+    /// The files of the section tls as they are now; where they are named has not changed.
     pub fn reload_tls(&self) -> Result<TlsConfig, Faults> {
         let mut loading = Loading {
             config: self.clone(),
@@ -363,7 +363,7 @@ impl Loading {
         }
     }
 
-    /// The files of [tls], read and judged together.
+    /// The files of the section tls, read and judged together.
     fn tls(&mut self) {
         let TlsConfig { cert, key, client_ca, peer_ca, .. } = self.config.tls.clone();
         let (cert, key) = match (cert, key) {
