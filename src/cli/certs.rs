@@ -68,7 +68,7 @@ struct CaArgs {
 struct NodeArgs {
     /// The node's name, as in node.name.
     #[arg(value_name = "NAME", value_parser = node_name)]
-    node: NodeName,
+    name: NodeName,
     /// The cluster's name, as in cluster.name.
     #[arg(long = "cluster", value_name = "NAME", default_value = "waxwing", value_parser = cluster_name)]
     cluster: ClusterName,
@@ -122,8 +122,8 @@ pub(super) fn run(args: CertsArgs, globals: &Globals) -> anyhow::Result<()> {
         }
         CertsCommand::Node(args) => {
             let signer = args.place.authority()?;
-            let made = signer.node(&args.cluster, &args.node, &args.host, validity(args.days));
-            args.place.write(args.node.as_str(), &made.map_err(anyhow::Error::msg)?, globals)
+            let made = signer.node(&args.cluster, &args.name, &args.host, validity(args.days));
+            args.place.write(args.name.as_str(), &made.map_err(anyhow::Error::msg)?, globals)
         }
         CertsCommand::Client(args) => {
             let signer = args.place.authority()?;
