@@ -1,10 +1,10 @@
 //! P1 and P5: what should have come has come, or exactly one gap in its place says that it hasn't.
 //!
 //! A message *must* come when its publish began after every member had confirmed the subscription and succeeded before the client
-//! asked to end it; it *may* come when the two only touch, when it was still on its way as the subscription began, or when the stream
-//! ended and nothing later came. A gap can explain a message when it covers its topic and origin and stands between what came before
-//! it and what came after it from the same publisher. A possible gap may also stand earlier, as long as it was told after the publish
-//! began: it says that anything published so far may be missing, and may overtake what is still on its way.
+//! asked to end it; it *may* come when the two only touch, when it was still on its way from another node as the subscription began, or
+//! when the stream ended and nothing later came. A gap can explain a message when it covers its topic and origin and stands between
+//! what came before it and what came after it from the same publisher. The gap of a client that came back stands at the beginning of
+//! its new stream, for what the old one did not get; what the new one gets by another way may have been published earlier.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -56,15 +56,10 @@ fn missing<'a>(
         if published.outcome == Outcome::Fail || places.had.contains(&key) {
             continue;
         }
-        let claim = claim(subscriber, published, places.nothing_after(published));
-        if claim == Claim::None {
-            continue;
-        }
-        let gaps = places.gaps_for(subscriber, published);
-        let must = claim == Claim::Must;
-        // What may have come and no gap speaks of says nothing about anybody.
-        if must || !gaps.is_empty() {
-            all.push(Missing { published, must, gaps });
+        let claim = claim(world, subscriber, published, places.nothing_after(published));
+        if claim != Claim::None {
+            let gaps = places.gaps_for(subscriber, published);
+            all.push(Missing { published, must: claim == Claim::Must, gaps });
         }
     }
     // The order of publishing, whatever the maps did.
@@ -81,7 +76,7 @@ enum Claim {
 }
 
 /// `at_the_end`: nothing that its publisher published later came.
-fn claim(subscriber: &Subscriber, published: &Published, at_the_end: bool) -> Claim {
+fn claim(world: &World, subscriber: &Subscriber, published: &Published, at_the_end: bool) -> Claim {
     let of_one = |subscription: &super::world::Subscription| {
         if !subscription.matches(&published.message.topic) {
             return Claim::None;
@@ -92,7 +87,11 @@ fn claim(subscriber: &Subscriber, published: &Published, at_the_end: bool) -> Cl
             Outcome::Ok(done) => Some(done),
             Outcome::Fail | Outcome::Unknown => None,
         };
-        if over_before {
+        let asked_after = done.is_some_and(|done| done < subscription.asked);
+        let node = &subscription.node;
+        let had_come = published.origin == *node
+            || world.had_passed(&published.message, node, subscription.asked);
+        if over_before || asked_after && had_come {
             return Claim::None;
         }
         let acknowledged_first = before(subscription.everywhere);
@@ -146,12 +145,12 @@ impl<'a> Places<'a> {
         let next = near.partition_point(|(seq, _)| *seq < published.message.seq);
         let low = next.checked_sub(1).map_or(0, |before| near[before].1);
         let high = near.get(next).map_or(usize::MAX, |(_, at)| *at);
-        let in_place = |at: &usize| {
+        let explains = |at: &usize| {
             let gap = gap(subscriber, *at);
-            let early = !gap.certain && published.invoked < gap.told;
-            *at < high && (*at >= low || early) && gap.covers(published)
+            let of_the_old_stream = gap.reconnected && published.invoked < gap.told;
+            *at < high && (*at >= low || of_the_old_stream) && gap.covers(published)
         };
-        self.gaps.iter().copied().filter(in_place).collect()
+        self.gaps.iter().copied().filter(explains).collect()
     }
 }
 

@@ -119,7 +119,7 @@ impl State {
         match &entry {
             Entry::Gap(gap) => self.count_gap(gap.reason),
             Entry::Event(_) => self.events += 1,
-            Entry::Batch(_) | Entry::Match(_) => {}
+            Entry::Batch(_) | Entry::Match(_) | Entry::InterestPlace(_) => {}
         }
         self.bytes += entry.cost();
         self.queue.push_back(entry);
@@ -202,6 +202,16 @@ impl State {
         // Behind what is counted already, and bounded as that is.
         self.dropping.get_or_insert_default().add_gap(gap);
         self.end_dropping();
+    }
+
+    pub(super) fn push_interest_place(&mut self, version: u64) {
+        if self.closed.is_some() {
+            return;
+        }
+        match self.queue.back_mut() {
+            Some(Entry::InterestPlace(last)) => *last = version,
+            _ => self.append(Entry::InterestPlace(version)),
+        }
     }
 
     /// Losses that were counted one after another, with nothing between them, are one.
