@@ -308,7 +308,8 @@ async fn a_link_held_for_longer_is_one_possible_gap_and_nothing_behind_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gap_of_a_late_confirmation_stands_behind_what_was_on_its_way() {
     const SIZE: usize = 16 << 10;
-    const MESSAGES: u64 = 128;
+    // More than is on its way before an answer can be, and less than a mailbox holds.
+    const MESSAGES: u64 = 384;
     let cluster = Cluster::start(2, Options::proxied()).await;
     let mut early = cluster.client(1, "early").await;
     early.subscribe_everywhere(&["t"], &[]).await.unwrap();
