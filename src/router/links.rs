@@ -10,6 +10,7 @@ use super::lane::{Lane, Up};
 use super::source::Source;
 use super::{Router, SessionKnown};
 use crate::link::{Direction, LinkHandler, LinkInfo, LinkSource, Pace, Past};
+use crate::metrics::names;
 use crate::pubsub::interest::{InterestMismatch, PeerInterest};
 use crate::pubsub::{Batch, Gap, GapReason, Mailbox};
 use crate::types::Topic;
@@ -164,6 +165,7 @@ impl LinkHandler for Router {
 
     fn jump(&self, link: &LinkInfo) {
         tracing::warn!(peer = %link.peer, "content was skipped, or cut off while it was handed on");
+        metrics::counter!(names::LINK_JUMPS, "peer" => link.peer.as_str().to_owned()).increment(1);
         let lane = self.lane(&link.peer);
         self.tell_everybody(&Gap::possible(Some(lane.origin.clone()), GapReason::Link));
     }

@@ -2,11 +2,16 @@
 //!
 //! A message *must* come when its publish began after every member had confirmed the subscription and succeeded before the client
 //! asked to end it; it *may* come when the two only touch, when it was still on its way from another node as the subscription began, or
-//! when the stream ended and nothing later came. A gap can explain a message when it covers its topic and origin and stands between
-//! what came before it and what came after it from the same publisher. The gap of a client that came back stands at the beginning of
-//! its new stream, for what the old one did not get; what the new one gets by another way may have been published earlier.
+//! when the stream ended and nothing later came.
+//!
+//! A gap can explain a message when it covers its topic and origin, and its place is right. A certain gap stands between what came before
+//! the message and what came after it from the same publisher. A possible one says that anything on its topics up to there may be
+//! missing, while others' messages went on: it stands between what came before and after from the same publisher on the same topic. The
+//! gap of a client that came back stands at the beginning of its new stream, for what the old one did not get; what the new one gets by
+//! another way may have been published earlier.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use super::world::{Gap, Outcome, Published, Seen, Subscriber, World};
 use super::{Promise, Violation};
@@ -113,24 +118,32 @@ struct Places<'a> {
     had: HashSet<(&'a str, u64)>,
     /// By publisher: (number, position), by number.
     by_publisher: HashMap<&'a str, Vec<(u64, usize)>>,
+    by_topic: HashMap<(&'a str, &'a str), Vec<(u64, usize)>>,
     gaps: Vec<usize>,
 }
 
 impl<'a> Places<'a> {
     fn of(subscriber: &'a Subscriber) -> Self {
-        let mut places =
-            Self { had: HashSet::new(), by_publisher: HashMap::new(), gaps: Vec::new() };
+        let mut places = Self {
+            had: HashSet::new(),
+            by_publisher: HashMap::new(),
+            by_topic: HashMap::new(),
+            gaps: Vec::new(),
+        };
         for (at, seen) in subscriber.stream.iter().enumerate() {
             match seen {
                 Seen::Message { message, .. } => {
                     let key = (message.publisher.as_str(), message.seq);
                     places.had.insert(key);
                     places.by_publisher.entry(key.0).or_default().push((message.seq, at));
+                    let of_topic = (key.0, message.topic.as_str());
+                    places.by_topic.entry(of_topic).or_default().push((message.seq, at));
                 }
                 Seen::Gap(_) => places.gaps.push(at),
             }
         }
         places.by_publisher.values_mut().for_each(|list| list.sort_unstable());
+        places.by_topic.values_mut().for_each(|list| list.sort_unstable());
         places
     }
 
@@ -140,18 +153,27 @@ impl<'a> Places<'a> {
     }
 
     fn gaps_for(&self, subscriber: &Subscriber, published: &Published) -> Vec<usize> {
-        let near = self.by_publisher.get(published.message.publisher.as_str());
-        let near = near.map(Vec::as_slice).unwrap_or_default();
-        let next = near.partition_point(|(seq, _)| *seq < published.message.seq);
-        let low = next.checked_sub(1).map_or(0, |before| near[before].1);
-        let high = near.get(next).map_or(usize::MAX, |(_, at)| *at);
+        let message = &published.message;
+        let publisher = message.publisher.as_str();
+        let of_all = between(self.by_publisher.get(publisher), message.seq);
+        let of_topic = between(self.by_topic.get(&(publisher, &message.topic)), message.seq);
         let explains = |at: &usize| {
             let gap = gap(subscriber, *at);
+            let place = if gap.certain { &of_all } else { &of_topic };
             let of_the_old_stream = gap.reconnected && published.invoked < gap.told;
-            *at < high && (*at >= low || of_the_old_stream) && gap.covers(published)
+            let in_place = place.contains(at) || of_the_old_stream && *at < of_all.end;
+            in_place && gap.covers(published)
         };
         self.gaps.iter().copied().filter(explains).collect()
     }
+}
+
+/// Where in a stream a message of this number would have its place, by the numbers and positions of others.
+fn between(near: Option<&Vec<(u64, usize)>>, seq: u64) -> Range<usize> {
+    let near = near.map(Vec::as_slice).unwrap_or_default();
+    let next = near.partition_point(|(number, _)| *number < seq);
+    let low = next.checked_sub(1).map_or(0, |before| near[before].1);
+    low..near.get(next).map_or(usize::MAX, |(_, at)| *at)
 }
 
 fn gap(subscriber: &Subscriber, at: usize) -> &Gap {

@@ -104,6 +104,17 @@ fn p5_loss_without_a_gap() {
 }
 
 #[test]
+fn p5_a_possible_gap_ends_a_stretch_of_its_topic() {
+    let begin = "s sub *; p pub t 1; s got t p 1; p pub t 2; p pub u 3; p pub t 4; p pub t 5; s got u p 3;";
+    // What came on another topic meanwhile was not concerned.
+    check(&format!("{begin} s maybe t; s got t p 5"), &[]);
+    check(&format!("{begin} s got t p 5; s maybe t"), &[LossExplained]);
+    check(&format!("{begin} s maybe u; s got t p 5"), &[LossExplained]);
+    // A count has one place.
+    check(&format!("{begin} s gap t 2; s got t p 5"), &[LossExplained, GapFinal]);
+}
+
+#[test]
 fn p5_what_an_old_stream_did_not_get_is_told_in_the_new_one() {
     let moved = "s sub t; p pub t 1; s got t p 1; p pub t 2; p pub t 3; s end; s.1 sub t;";
     let goes_on = "p pub t 4; s.1 got t p 4";

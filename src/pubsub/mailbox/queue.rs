@@ -7,6 +7,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::{Closed, Entry, GAP_COST, Pushed};
+use crate::plants::{self, Plant};
 use crate::pubsub::gap::{Dropped, GapCounts};
 use crate::pubsub::{Batch, Gap, GapReason};
 use crate::types::Time;
@@ -148,6 +149,9 @@ impl State {
             self.dropped += messages;
             self.dropping.get_or_insert_default().count(batch.topic(), batch.origin(), messages);
             self.end_dropping();
+            if plants::is(Plant::DeliveryAfterGap) {
+                self.append(entry());
+            }
             return Pushed::Dropped;
         }
         self.append(entry());
