@@ -1,13 +1,10 @@
 //! Bugs planted on purpose, one at a time in a process: whoever simulates nodes must find each of them, or proves nothing. Only with the
-//! feature `plants`; without it nothing is planted, and the questions are constants.
+//! feature `plants`; without it nothing is planted, and the questions are constants. What a world of whole nodes has hardly a chance to meet
+//! is planted in the models of its core: a hello answered too early, a snapshot applied in parts.
 
 /// What is wrong with the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plant {
-    /// A hello is answered while the reader of the older link still hands on.
-    HelloBeforeOldReaderEnded,
-    /// The parts of an interest snapshot are applied as they come, not all at once.
-    SnapshotInParts,
     /// What a gap has counted is delivered behind it.
     DeliveryAfterGap,
     /// A gap counts one too many.
@@ -21,9 +18,7 @@ pub enum Plant {
 }
 
 impl Plant {
-    pub const ALL: [Self; 7] = [
-        Self::HelloBeforeOldReaderEnded,
-        Self::SnapshotInParts,
+    pub const ALL: [Self; 5] = [
         Self::DeliveryAfterGap,
         Self::GapCountOffByOne,
         Self::InterestByTopic,
@@ -34,8 +29,6 @@ impl Plant {
     /// As it is called on a command line.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::HelloBeforeOldReaderEnded => "hello-before-old-reader-ended",
-            Self::SnapshotInParts => "snapshot-in-parts",
             Self::DeliveryAfterGap => "delivery-after-gap",
             Self::GapCountOffByOne => "gap-count-off-by-one",
             Self::InterestByTopic => "interest-by-topic",

@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use super::epochs::{Epochs, Known};
 use super::frame::{Accepted, Refusal};
 use super::sequence::Received;
-use crate::plants::{self, Plant};
 use crate::supervise::Shutdown;
 use crate::types::{LinkEpoch, NodeName};
 
@@ -68,9 +67,7 @@ impl Fence {
         let had_epoch = state.epochs.claim(peer, epoch, known)?;
         let mut older = match state.newest.remove(peer) {
             Some(held) => {
-                if !plants::is(Plant::HelloBeforeOldReaderEnded) {
-                    held.end.cancel();
-                }
+                held.end.cancel();
                 held.ended
             }
             None => Vec::new(),
@@ -108,9 +105,6 @@ impl Fence {
 
 impl Claim {
     pub(super) async fn older_ended(&self) {
-        if plants::is(Plant::HelloBeforeOldReaderEnded) {
-            return;
-        }
         for ended in &self.older {
             ended.cancelled().await;
         }
@@ -119,11 +113,7 @@ impl Claim {
     /// Where this epoch goes on, and the words that tell the dialer. `all_lost`: subscribers were told, since the last epoch, that
     /// whatever the peer might still send may be lost. Only once older epochs have ended.
     pub(super) fn resume(&self, all_lost: bool) -> (Received, Accepted) {
-        debug_assert!(
-            self.older.iter().all(Shutdown::is_cancelled)
-                || plants::is(Plant::HelloBeforeOldReaderEnded),
-            "an older epoch still reads"
-        );
+        debug_assert!(self.older.iter().all(Shutdown::is_cancelled), "an older epoch still reads");
         let mut memory = self.memory.lock();
         if all_lost {
             memory.lost += 1;

@@ -245,12 +245,6 @@ impl PeerInterest {
             .filter(|staged| staged.version == version)
             .ok_or(InterestMismatch::NoBeginning)?;
         changes.iter().for_each(|change| staged.apply(change));
-        if plants::is(Plant::SnapshotInParts) {
-            if first {
-                self.current = Known { version, ..Known::default() };
-            }
-            changes.iter().for_each(|change| self.current.apply(change));
-        }
         let Some(digest) = last else { return Ok(false) };
         if staged.digest != digest {
             self.staged = None;

@@ -12,7 +12,6 @@ use super::codec::{self, Control};
 use super::lane::Forwarded;
 use crate::link::{ContentItem, LinkSource};
 use crate::metrics::names;
-use crate::plants::{self, Plant};
 use crate::pubsub::Mailbox;
 use crate::pubsub::interest::LocalInterest;
 use crate::pubsub::mailbox::Entry;
@@ -158,15 +157,14 @@ impl State {
                     (interest.version(), interest.digest(), interest.snapshot());
                 drop(interest);
                 metrics::counter!(names::INTEREST_SNAPSHOTS, "reason" => why.as_str()).increment(1);
-                let a_frame = if plants::is(Plant::SnapshotInParts) { 1 } else { CHANGES_A_FRAME };
-                let chunks = all.len().div_ceil(a_frame).max(1);
+                let chunks = all.len().div_ceil(CHANGES_A_FRAME).max(1);
                 for at in 0..chunks {
-                    let end = all.len().min((at + 1) * a_frame);
+                    let end = all.len().min((at + 1) * CHANGES_A_FRAME);
                     self.parts.push_back(codec::control(&Control::SnapshotPart {
                         version,
                         first: at == 0,
                         last: (at + 1 == chunks).then_some(digest),
-                        changes: all[at * a_frame..end].to_vec(),
+                        changes: all[at * CHANGES_A_FRAME..end].to_vec(),
                     }));
                 }
                 self.told = Ok(version);
@@ -195,7 +193,7 @@ impl LinkSource for Source {
         }
         if let Some(interest) = &self.interest {
             while let Some(frame) = state.next_interest(interest) {
-                if !put(frame) || plants::is(Plant::SnapshotInParts) {
+                if !put(frame) {
                     return;
                 }
             }

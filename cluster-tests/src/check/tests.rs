@@ -105,7 +105,8 @@ fn p5_loss_without_a_gap() {
 
 #[test]
 fn p5_a_possible_gap_ends_a_stretch_of_its_topic() {
-    let begin = "s sub *; p pub t 1; s got t p 1; p pub t 2; p pub u 3; p pub t 4; p pub t 5; s got u p 3;";
+    let begin =
+        "s sub *; p pub t 1; s got t p 1; p pub t 2; p pub u 3; p pub t 4; p pub t 5; s got u p 3;";
     // What came on another topic meanwhile was not concerned.
     check(&format!("{begin} s maybe t; s got t p 5"), &[]);
     check(&format!("{begin} s got t p 5; s maybe t"), &[LossExplained]);
