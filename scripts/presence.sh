@@ -130,7 +130,7 @@ judge() {
     local part=$1 test=$2
     echo "--- $test" >&2
     if PRESENCE_SESSIONS=$sessions WAXWING_FIGURES=$work/figures \
-        cargo test --locked -p cluster-tests --test main -- --exact "presence::$test" >"$work/$part.log" 2>&1; then
+        cargo test --locked -p cluster-tests --test cluster -- --exact "presence::$test" >"$work/$part.log" 2>&1; then
         note "$part.passed" 1
     else
         failed "$part" "$work/$part.log"

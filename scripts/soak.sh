@@ -11,7 +11,7 @@ seed=${2:?usage: scripts/soak.sh MINUTES SEED}
 profile=${PROFILE:-dev}
 folder=$([ "$profile" = dev ] && echo debug || echo "$profile")
 target=${CARGO_TARGET_DIR:-target}
-cargo build --workspace --bins --locked --profile "$profile"
+cargo build --package waxwing --package cluster-tests --bins --locked --profile "$profile"
 mkdir -p "$target/soak"
 WAXWING_BIN="$target/$folder/waxwing" exec "$target/$folder/soak" "$minutes" "$seed" \
     --json "$target/soak/$seed.json" --histories "$target/soak/histories"

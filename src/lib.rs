@@ -2,6 +2,7 @@
 //!
 //! In reading order: the vocabulary, the cores that decide, the shells that do, the door, the fronts, the whole.
 
+pub mod plants;
 pub mod types;
 
 pub mod presence;

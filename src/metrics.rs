@@ -42,6 +42,8 @@ pub mod names {
     pub const LINK_RESUMES: &str = "waxwing_link_resumes_total";
     pub const LINK_WINDOW_EVICTIONS: &str = "waxwing_link_window_evictions_total";
     pub const LINK_RECONNECTS: &str = "waxwing_link_reconnects_total";
+    pub const LINK_JUMPS: &str = "waxwing_link_jumps_total";
+    pub const LINK_STALE: &str = "waxwing_link_stale_total";
     pub const LINK_REFUSED: &str = "waxwing_link_refused_total";
     pub const LINK_BYTES: &str = "waxwing_link_bytes_total";
     pub const INTEREST_SNAPSHOTS: &str = "waxwing_interest_snapshots_total";
@@ -156,6 +158,18 @@ pub const TABLE: &[Metric] = {
             "Batches written and given up before they were acknowledged: too old (age), or the peer had told its subscribers (lost).",
         ),
         row(n::LINK_RECONNECTS, Counter, &["peer"], "Times that a link came up again."),
+        row(
+            n::LINK_JUMPS,
+            Counter,
+            &["peer"],
+            "Times that a peer's content skipped numbers, which it never should, or was cut off while it was handed on.",
+        ),
+        row(
+            n::LINK_STALE,
+            Counter,
+            &["peer"],
+            "Frames of an older link that came when a newer one had begun, and were dropped.",
+        ),
         row(n::LINK_REFUSED, Counter, &["reason"], "Hellos refused, here or by the far end."),
         row(n::LINK_BYTES, Counter, &["peer", "direction"], "Bytes over links."),
         row(

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first. An arrow points to something above its row only, so there is no circle.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("types", &[]),
+    ("plants", &[]),
+    ("types", &["plants"]),
     ("metrics", &[]),
     ("net", &[]),
     ("wire", &[]),
@@ -17,15 +18,28 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["tls", "types"]),
     ("telemetry", &["config"]),
     ("supervise", &["metrics", "types"]),
-    ("pubsub", &["types"]),
+    ("pubsub", &["plants", "types"]),
     ("presence", &["types"]),
     ("client", &["supervise", "tls", "types", "wire"]),
     ("proxy", &["supervise", "types"]),
     ("membership", &["config", "metrics", "net", "supervise", "types"]),
-    ("link", &["config", "membership", "metrics", "net", "supervise", "tls", "types", "wire"]),
+    (
+        "link",
+        &["config", "membership", "metrics", "net", "plants", "supervise", "tls", "types", "wire"],
+    ),
     (
         "router",
-        &["config", "link", "membership", "metrics", "pubsub", "supervise", "types", "wire"],
+        &[
+            "config",
+            "link",
+            "membership",
+            "metrics",
+            "plants",
+            "pubsub",
+            "supervise",
+            "types",
+            "wire",
+        ],
     ),
     ("replicator", &["link", "membership", "metrics", "presence", "supervise", "types", "wire"]),
     (

@@ -1,11 +1,12 @@
 //! What clients did and saw, in the order in which they did and saw it. One record a line as JSON, so that a history that broke a
 //! promise can be kept and judged again.
 
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use waxwing::supervise::Clock;
 
@@ -170,6 +171,15 @@ impl Recorder {
         }
         out.flush()
     }
+}
+
+/// What `Recorder::write` has written.
+pub fn read(file: &Path) -> anyhow::Result<Vec<Record>> {
+    let lines = std::io::BufReader::new(std::fs::File::open(file)?).lines();
+    lines
+        .enumerate()
+        .map(|(at, line)| serde_json::from_str(&line?).with_context(|| format!("line {}", at + 1)))
+        .collect()
 }
 
 #[cfg(test)]

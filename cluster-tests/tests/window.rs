@@ -303,6 +303,46 @@ async fn a_link_held_for_longer_is_one_possible_gap_and_nothing_behind_it() {
     check::expect_promises_kept(cluster.recorder(), &cluster.dir());
 }
 
+/// What the member had published by then was on its way to others here, and comes to the new one too: its gap is final, so it stands
+/// behind all of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gap_of_a_late_confirmation_stands_behind_what_was_on_its_way() {
+    const SIZE: usize = 16 << 10;
+    // More than is on its way before an answer can be, and less than a mailbox holds.
+    const MESSAGES: u64 = 384;
+    let cluster = Cluster::start(2, Options::proxied()).await;
+    let mut early = cluster.client(1, "early").await;
+    early.subscribe_everywhere(&["t"], &[]).await.unwrap();
+    let mut publisher = cluster.client(0, "publisher").await;
+
+    let link = cluster.mesh().pair(0, 1).only(&CONNECTIONS);
+    cluster.recorder().fault("hold a to b", true);
+    link.hold();
+    for _ in 0..MESSAGES {
+        publisher.publish_frame(&["t"], SIZE).await.unwrap();
+    }
+    publisher.flush().await.unwrap();
+    let mut late = cluster.client(1, "late").await;
+    // One that nobody had, or there would be nothing to confirm.
+    let results = late.subscribe(&["t", "new"], &[]).await.unwrap();
+    assert_eq!((results[0].confirmed, results[0].members), (1, 2), "{results:?}");
+    link.heal();
+    cluster.recorder().fault("hold a to b", false);
+
+    let gap = late.events_until(|got| matches!(got, Got::Gap(_))).await.unwrap();
+    let before: Vec<u64> = gap.iter().filter_map(number).collect();
+    assert_eq!(before, (1..=MESSAGES).collect::<Vec<_>>(), "{:?}", gap.last());
+    let Some(Got::Gap(gap)) = gap.last() else { panic!("{gap:?}") };
+    assert_eq!((gap.reason(), gap.certain, gap.origin.as_str()), (Reason::Link, false, "a"));
+    publisher.publish("t").await.unwrap();
+    for subscriber in [&mut late, &mut early] {
+        let last = |got: &Got| number(got) == Some(MESSAGES + 1);
+        let rest = subscriber.events_until(last).await.unwrap();
+        assert!(!rest.iter().any(|got| matches!(got, Got::Gap(_))), "{rest:?}");
+    }
+    check::expect_promises_kept(cluster.recorder(), &cluster.dir());
+}
+
 /// Subscribes on one node and publishes on another as soon as that is acknowledged, under cuts and while a node joins.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subscribed_means_subscribed_while_links_are_cut() {

@@ -5,9 +5,23 @@
 import asyncio
 import sys
 
+import redis.asyncio
 from channels_redis.pubsub import RedisPubSubChannelLayer
 
 PATIENCE_S = 20
+
+
+async def subscribed(nodes, name, count):
+    """The layer doesn't wait for its subscriptions: they hold when every node counts so many."""
+    for node in nodes:
+        client = redis.asyncio.Redis.from_url(f"redis://{node}")
+        for _ in range(PATIENCE_S * 50):
+            if await client.pubsub_numsub(name) == [(name.encode(), count)]:
+                break
+            await asyncio.sleep(0.02)
+        else:
+            raise AssertionError(f"{node} counts {await client.pubsub_numsub(name)}, not {count}")
+        await client.aclose()
 
 
 async def smoke(there, here):
@@ -16,6 +30,9 @@ async def smoke(there, here):
     alice, bob = await first.new_channel(), await second.new_channel()
     await first.group_add("room", alice)
     await second.group_add("room", bob)
+    for name in (alice, bob):
+        await subscribed((there, here), name, 1)
+    await subscribed((there, here), first._get_group_channel_name("room"), 2)
     for number in range(100):
         await second.group_send("room", {"type": "chat.message", "number": number})
     for layer, channel in ((first, alice), (second, bob)):

@@ -39,10 +39,23 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "FILE", env = "WAXWING_TLS_CA")]
     pub tls_ca: Option<PathBuf>,
     /// The certificate to show, for nodes that ask for one.
-    #[arg(long, global = true, value_name = "FILE", env = "WAXWING_CLIENT_CERT", requires = "tls_ca", requires = "client_key")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "WAXWING_CLIENT_CERT",
+        requires = "tls_ca",
+        requires = "client_key"
+    )]
     pub client_cert: Option<PathBuf>,
     /// Its private key.
-    #[arg(long, global = true, value_name = "FILE", env = "WAXWING_CLIENT_KEY", requires = "client_cert")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "WAXWING_CLIENT_KEY",
+        requires = "client_cert"
+    )]
     pub client_key: Option<PathBuf>,
     /// A table for people or JSON for programs; a stream is one object a line.
     #[arg(short, long, global = true, value_enum, default_value_t = OutputForm::Table)]

@@ -16,6 +16,7 @@ use super::frame::Accepted;
 use super::window::{BadAck, Resumed, Window};
 use super::{ContentItem, LinkLimits, LinkSource};
 use crate::metrics::names;
+use crate::plants::{self, Plant};
 use crate::types::{Incarnation, LinkEpoch, NodeName, Time};
 
 #[derive(Debug, Default)]
@@ -45,6 +46,7 @@ struct Counters {
     retransmitted: Counter,
     expired: Counter,
     dropped: Counter,
+    stale: Counter,
 }
 
 impl fmt::Debug for PeerWindow {
@@ -116,6 +118,7 @@ impl PeerWindow {
                 retransmitted: metrics::counter!(names::LINK_RETRANSMITTED, "peer" => peer()),
                 expired: evicted("age"),
                 dropped: evicted("lost"),
+                stale: metrics::counter!(names::LINK_STALE, "peer" => peer()),
             },
         })
     }
@@ -134,6 +137,9 @@ impl PeerWindow {
                 starved: false,
                 retransmitted,
             };
+        }
+        if plants::is(Plant::WindowDroppedAtDown) {
+            state.window.drop_unacknowledged();
         }
         let resumed = state.window.resume(said)?;
         state.attempt = epoch.attempt;
@@ -191,6 +197,7 @@ impl PeerWindow {
     pub(super) fn acknowledged(&self, attempt: u64, upto: u64) -> Result<bool, BadAck> {
         let mut state = self.state.lock();
         if state.attempt != attempt {
+            self.counters.stale.increment(1);
             return Ok(false);
         }
         state.window.acknowledge(upto)?;

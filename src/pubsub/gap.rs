@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::plants::{self, Plant};
 use crate::types::Topic;
 
 /// So many (topic, origin) pairs are counted apart; what is dropped beyond them is counted together.
@@ -105,7 +106,7 @@ impl Dropped {
             .map(|((topic, origin), missing)| Gap {
                 topics: vec![topic],
                 origin: Some(origin),
-                missing: Some(missing),
+                missing: Some(missing + u64::from(plants::is(Plant::GapCountOffByOne))),
                 reason,
                 certain: true,
             })

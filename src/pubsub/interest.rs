@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::pattern::PatternMap;
+use crate::plants::{self, Plant};
 use crate::types::{Pattern, Topic};
 
 /// Changes kept to serve links from where they are; a link that has fallen further behind gets a snapshot.
@@ -68,7 +69,8 @@ impl LocalInterest {
     /// One subscription less. True: the last one, which is announced at once.
     pub fn remove(&mut self, subject: Subject) -> bool {
         let Some(count) = self.counts.get_mut(&subject) else { return false };
-        count.now = count.now.saturating_sub(1);
+        let less = if plants::is(Plant::InterestByTopic) { count.now } else { 1 };
+        count.now = count.now.saturating_sub(less);
         let last = count.now == 0;
         if last {
             self.announce(subject);
@@ -206,7 +208,7 @@ impl PeerInterest {
 
     /// How many subscriptions the peer has that this topic reaches.
     pub fn subscriptions(&self, topic: &Topic) -> u64 {
-        let exact = self.current.topics.get(&topic.hash64()).copied().unwrap_or(0);
+        let exact = self.current.topics.get(&topic.interest_hash()).copied().unwrap_or(0);
         let by_pattern: u64 = if self.current.patterns.is_empty() {
             0
         } else {
@@ -217,7 +219,7 @@ impl PeerInterest {
 
     /// How many subscriptions the peer has to the topic itself.
     pub fn exact(&self, topic: &Topic) -> u64 {
-        self.current.topics.get(&topic.hash64()).copied().unwrap_or(0).into()
+        self.current.topics.get(&topic.interest_hash()).copied().unwrap_or(0).into()
     }
 
     /// The patterns that the peer has subscriptions for.

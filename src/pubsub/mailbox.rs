@@ -24,6 +24,7 @@ use queue::{Awaited, State, Strict};
 mod queue;
 
 const GAP_COST: usize = 256;
+const PLACE_COST: usize = 128;
 /// What a reply costs besides its bytes: many small ones pin more than they say.
 const EVENT_OVERHEAD: usize = 128;
 
@@ -84,6 +85,8 @@ pub enum Entry {
     Gap(Gap),
     /// One or more whole messages in the wire form of the front.
     Event(Bytes),
+    /// Of an outbox: from here on the peer's interest of this version counts.
+    InterestPlace(u64),
 }
 
 impl Entry {
@@ -94,6 +97,7 @@ impl Entry {
             Self::Match(run) => run.cost(),
             Self::Gap(_) => GAP_COST,
             Self::Event(run) => run.len() + EVENT_OVERHEAD,
+            Self::InterestPlace(_) => PLACE_COST,
         }
     }
 
@@ -101,7 +105,7 @@ impl Entry {
         match self {
             Self::Batch(batch) => Some(batch),
             Self::Match(run) => Some(run.batch()),
-            Self::Gap(_) | Self::Event(_) => None,
+            Self::Gap(_) | Self::Event(_) | Self::InterestPlace(_) => None,
         }
     }
 }
@@ -253,6 +257,16 @@ impl Mailbox {
         drop(state);
         wake(waker);
         roomy
+    }
+
+    /// Marks where the peer's interest of this version began to count. One that follows another with nothing in between takes its place,
+    /// so there are never more of them than batches.
+    pub fn push_interest_place(&self, version: u64) {
+        let mut state = self.state.lock();
+        state.push_interest_place(version);
+        let waker = state.waker();
+        drop(state);
+        wake(waker);
     }
 
     /// As `push_event`, but the writer gets neither it nor anything behind it before the hold is dropped. So a subscription's answer
@@ -483,6 +497,8 @@ fn run_of(entry: &Entry) -> Bytes {
         Entry::Match(run) => run.batch().grpc().clone(),
         Entry::Gap(gap) => encode::gap(gap),
         Entry::Event(run) => run.clone(),
+        // For links, which take entries as they are.
+        Entry::InterestPlace(_) => Bytes::new(),
     }
 }
 

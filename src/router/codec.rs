@@ -52,6 +52,10 @@ pub(super) enum Item {
     Marker {
         ticket: u64,
     },
+    /// What follows was published when the peer had applied this node's interest up to `version`.
+    InterestPlace {
+        version: u64,
+    },
 }
 
 /// The peer's fault; its link is closed. Nothing was applied.
@@ -258,6 +262,10 @@ pub(super) fn item(entry: &Entry) -> Bytes {
         }
         // A marker, made by `marker`.
         Entry::Event(item) => item.clone(),
+        &Entry::InterestPlace(version) => {
+            let place = pb::item::Kind::InterestPlace(pb::InterestPlace { version });
+            pb::Item { kind: Some(place) }.encode_to_vec().into()
+        }
         // Nobody puts these into an outbox.
         Entry::Match(_) => Bytes::new(),
     }
@@ -347,6 +355,9 @@ pub(super) fn parse_item(
             Ok(Item::Gap { topic, missing: gap.missing, certain: gap.certain })
         }
         pb::item::Kind::Marker(pb::Marker { ticket }) => Ok(Item::Marker { ticket }),
+        pb::item::Kind::InterestPlace(pb::InterestPlace { version }) => {
+            Ok(Item::InterestPlace { version })
+        }
     }
 }
 
@@ -435,6 +446,15 @@ mod tests {
                 }
             ),
         ]
+    }
+
+    #[test]
+    fn a_place_reads_back_and_stands_for_itself() {
+        let hasher = TopicHasher::new(&ClusterName::parse("test").unwrap());
+        let place = item(&Entry::InterestPlace(7));
+        assert_eq!(summary(&place), place);
+        let read = parse_item(place, &"a".into(), &hasher).unwrap();
+        assert!(matches!(read, Item::InterestPlace { version: 7 }), "{read:?}");
     }
 
     proptest! {

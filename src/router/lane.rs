@@ -73,6 +73,8 @@ pub(super) struct LaneState {
     pub(super) introduced: bool,
     /// The version of this node's interest that the peer has applied on the link that is up.
     pub(super) applied: Option<u64>,
+    /// The version from which the peer's content that has come here was chosen by, on the link that is up. It may be behind `applied`.
+    pub(super) counting: Option<u64>,
     /// It did not confirm in time when this node's interest was at this version; nobody waits for it before it has caught up with that.
     pub(super) missed: Option<u64>,
     pub(super) unconfirmed: VecDeque<Unconfirmed>,
@@ -164,9 +166,9 @@ impl LaneState {
         self.missed = self.missed.filter(|missed| *missed > version);
     }
 
-    /// False: it has confirmed meanwhile, so the gap is due now.
+    /// False: it has come past the place of the gap meanwhile, so that is due now.
     pub(super) fn remember(&mut self, unconfirmed: Unconfirmed) -> bool {
-        if self.applied.is_some_and(|applied| applied >= unconfirmed.version) {
+        if self.counting.is_some_and(|version| version >= unconfirmed.version) {
             return false;
         }
         if self.unconfirmed.len() < UNCONFIRMED_MAX {
@@ -177,11 +179,15 @@ impl LaneState {
         true
     }
 
-    /// Those whom the version that was just applied confirms.
-    pub(super) fn confirmed_now(&mut self, applied: u64) -> Vec<Unconfirmed> {
+    /// Those whom `version` confirms. What comes from the peer from here on was published for it.
+    pub(super) fn counts_from_here(&mut self, version: u64) -> Vec<Unconfirmed> {
+        self.counting = Some(version);
+        if self.unconfirmed.is_empty() {
+            return Vec::new();
+        }
         let (confirmed, still): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.unconfirmed)
             .into_iter()
-            .partition(|one| one.version <= applied);
+            .partition(|one| one.version <= version);
         self.unconfirmed = still;
         confirmed.into()
     }

@@ -10,6 +10,8 @@ use super::lane::{Lane, Up};
 use super::source::Source;
 use super::{Router, SessionKnown};
 use crate::link::{Direction, LinkHandler, LinkInfo, LinkSource, Pace, Past};
+use crate::metrics::names;
+use crate::pubsub::interest::{InterestMismatch, PeerInterest};
 use crate::pubsub::{Batch, Gap, GapReason, Mailbox};
 use crate::types::Topic;
 
@@ -64,20 +66,14 @@ impl LinkHandler for Router {
             codec::parse_control(payload).map_err(|error| format!("control frame: {error}"))?;
         match (link.direction, control) {
             (Direction::Out, Control::SnapshotPart { version, first, last, changes }) => {
-                let applied = lane.interest.write().snapshot_part(version, first, last, &changes);
-                self.interest_applied(
-                    &lane,
-                    applied.map_err(|error| error.to_string()),
-                    last.is_some(),
-                );
+                self.bring_forward(&lane, |interest| {
+                    interest.snapshot_part(version, first, last, &changes)
+                });
             }
             (Direction::Out, Control::Changes { from, changes }) => {
-                let applied = lane.interest.write().changes(from, &changes);
-                self.interest_applied(
-                    &lane,
-                    applied.map(|()| true).map_err(|error| error.to_string()),
-                    true,
-                );
+                self.bring_forward(&lane, |interest| {
+                    interest.changes(from, &changes).map(|()| true)
+                });
             }
             (Direction::Out, Control::Delivered { ticket, subscriptions }) => {
                 self.deliveries.answer(ticket, &link.peer, subscriptions, self.clock.now());
@@ -142,6 +138,7 @@ impl LinkHandler for Router {
                 .map_err(|error| format!("content: {error}"))?;
             match item {
                 Item::Marker { ticket } => self.synced(&lane, ticket),
+                Item::InterestPlace { version } => self.counts_from_here(&lane, version),
                 Item::Gap { topic, missing, certain } => {
                     self.gap_from(&lane, topic, missing, certain);
                 }
@@ -168,6 +165,7 @@ impl LinkHandler for Router {
 
     fn jump(&self, link: &LinkInfo) {
         tracing::warn!(peer = %link.peer, "content was skipped, or cut off while it was handed on");
+        metrics::counter!(names::LINK_JUMPS, "peer" => link.peer.as_str().to_owned()).increment(1);
         let lane = self.lane(&link.peer);
         self.tell_everybody(&Gap::possible(Some(lane.origin.clone()), GapReason::Link));
     }
@@ -221,6 +219,7 @@ impl Router {
         let told = state.lost_told && !replaced || state.heard != Some(link.incarnation);
         let source = Arc::new(Source::incoming(self.interest.clone(), link.had_epoch && told));
         state.applied = None;
+        state.counting = None;
         if link.past == Past::Unknown {
             // Its first confirmation says whether any of this node's subscriptions missed something.
             state.unconfirmed.clear();
@@ -234,25 +233,38 @@ impl Router {
         (source, lost.then(|| lane.lost(GapReason::MemberLost)))
     }
 
-    /// A peer's interest was brought forward (`Ok(true)`), or a part of it is there, or it did not fit.
-    fn interest_applied(&self, lane: &Lane, applied: Result<bool, String>, whole: bool) {
-        match applied {
-            Err(error) => self.want_snapshot(lane, &error),
-            Ok(_) if !whole => {}
-            Ok(_) => {
-                let Some(version) = lane.interest.read().version() else { return };
-                let mut state = lane.state.lock();
-                // First: a publish that finds no outbox has said before that there was one.
-                lane.open_outbox(&mut state);
-                let published_before =
-                    !std::mem::replace(&mut state.introduced, true) && self.took_publish();
-                if let Some(up) = &state.out {
-                    up.source.send_applied(version, published_before);
-                }
-                drop(state);
-                self.progress.notify_waiters();
+    /// Applies more of the peer's interest; `apply` says whether there is a new one.
+    fn bring_forward(
+        &self,
+        lane: &Lane,
+        apply: impl FnOnce(&mut PeerInterest) -> Result<bool, InterestMismatch>,
+    ) {
+        let mut state = lane.state.lock();
+        let mut interest = lane.interest.write();
+        let version = match apply(&mut interest) {
+            Ok(true) => interest.version(),
+            Ok(false) => None,
+            Err(error) => {
+                drop((interest, state));
+                self.want_snapshot(lane, &error.to_string());
+                return;
             }
+        };
+        let Some(version) = version else { return };
+        if let Some(outbox) = &state.outbox {
+            // Before any publish finds the new interest.
+            outbox.push_interest_place(version);
         }
+        drop(interest);
+        // First: a publish that finds no outbox has said before that there was one.
+        lane.open_outbox(&mut state);
+        let published_before =
+            !std::mem::replace(&mut state.introduced, true) && self.took_publish();
+        if let Some(up) = &state.out {
+            up.source.send_applied(version, published_before);
+        }
+        drop(state);
+        self.progress.notify_waiters();
     }
 
     fn want_snapshot(&self, lane: &Lane, why: &str) {
@@ -262,26 +274,37 @@ impl Router {
         }
     }
 
-    /// The peer has applied this node's interest up to `version`.
+    /// The peer has applied this node's interest up to `version`. What it published before may still be on its way.
     fn confirmed_by(&self, lane: &Lane, link: &LinkInfo, version: u64, published_before: bool) {
         let mut state = lane.state.lock();
         if state.inward.as_ref().is_none_or(|up| up.link.epoch != link.epoch) {
             return;
         }
         state.caught_up(version);
-        let confirmed = state.confirmed_now(version);
-        let all = state.unconfirmed.is_empty() && std::mem::take(&mut state.unconfirmed_all);
         drop(state);
-        if published_before || all {
+        if published_before {
+            // It had no interest of this node, so nothing is on its way.
             self.tell_everybody(&lane.possible_gap(&[]));
-        } else {
-            for one in confirmed {
-                if let Some(mailbox) = one.mailbox.upgrade() {
-                    mailbox.push_gap(lane.possible_gap(&one.topics));
-                }
-            }
         }
         self.progress.notify_waiters();
+    }
+
+    /// All that the peer published before it had applied this node's interest up to `version` has come, or won't. So here, and not before,
+    /// stands the gap of those whom it confirms late.
+    fn counts_from_here(&self, lane: &Lane, version: u64) {
+        let mut state = lane.state.lock();
+        let confirmed = state.counts_from_here(version);
+        let all = state.unconfirmed.is_empty() && std::mem::take(&mut state.unconfirmed_all);
+        drop(state);
+        if all {
+            self.tell_everybody(&lane.possible_gap(&[]));
+            return;
+        }
+        for one in confirmed {
+            if let Some(mailbox) = one.mailbox.upgrade() {
+                mailbox.push_gap(lane.possible_gap(&one.topics));
+            }
+        }
     }
 
     fn gap_from(&self, lane: &Lane, topic: Option<Topic>, missing: u64, certain: bool) {
@@ -321,6 +344,7 @@ impl Router {
                     self.delivered(lane, &batch, delivery.mailboxes);
                 }
                 Ok(Item::Marker { ticket }) => self.synced(lane, ticket),
+                Ok(Item::InterestPlace { version }) => self.counts_from_here(lane, version),
                 Ok(Item::Gap { topic, missing, certain }) => {
                     self.gap_from(lane, topic, missing, certain);
                 }

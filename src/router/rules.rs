@@ -25,6 +25,7 @@ pub(crate) fn item(bytes: &[u8]) -> Understood {
         }
         Item::Gap { topic, missing, certain } => format!("gap {topic:?} {missing} {certain}"),
         Item::Marker { ticket } => format!("marker {ticket}"),
+        Item::InterestPlace { version } => format!("place {version}"),
     })
 }
 

@@ -131,7 +131,7 @@ impl Router {
         let mut interest = self.interest.lock();
         let before = interest.version();
         for topic in topics {
-            interest.remove(Subject::Topic(topic.hash64()));
+            interest.remove(Subject::Topic(topic.interest_hash()));
         }
         for pattern in patterns {
             interest.remove(Subject::Pattern(pattern.clone()));
@@ -209,7 +209,7 @@ impl RouterHandle {
         let mut interest = self.0.interest.lock();
         let mut announce = false;
         for topic in &topics {
-            announce |= interest.add(Subject::Topic(topic.hash64()));
+            announce |= interest.add(Subject::Topic(topic.interest_hash()));
         }
         for pattern in &patterns {
             announce |= interest.add(Subject::Pattern(pattern.clone()));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use siphasher::sip::SipHasher24;
 
 use super::{ClusterName, Namespace};
+use crate::plants::{self, Plant};
 
 /// The longest topic or pattern that any setting allows, in bytes.
 pub const TOPIC_LEN_CEILING: usize = 64 * 1024;
@@ -108,6 +109,14 @@ impl Topic {
 
     /// Keyed by the cluster's name; equal topics have equal hashes on all nodes, different ones nearly always differ.
     pub fn hash64(&self) -> u64 {
+        self.0.hash
+    }
+
+    /// What nodes tell each other of interest in it.
+    pub fn interest_hash(&self) -> u64 {
+        if plants::is(Plant::EqualHashes) || plants::is(Plant::InterestByTopic) {
+            return self.0.hash & 1;
+        }
         self.0.hash
     }
 }

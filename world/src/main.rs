@@ -1,7 +1,7 @@
 //! Whole nodes in one thread, on a network and in a time that are simulated; a seed decides everything.
 //!
 //! `world run SEED` runs one, and prints its verdict as a line of JSON. `world sweep FROM COUNT` runs many, each in a process of its
-//! own, and fails when a promise broke or when something rare was never met.
+//! own, and fails when a promise broke or when something rare was never met. `world find PLANT` proves that a bug would be found.
 
 mod clients;
 mod determinism;
@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
+use waxwing::plants::Plant;
 
 /// A task's panic ends nothing but the task; here it is a finding.
 static PANICS: AtomicU64 = AtomicU64::new(0);
@@ -33,6 +34,9 @@ enum Arguments {
         /// Writes the history there.
         #[arg(long)]
         history: Option<std::path::PathBuf>,
+        /// Plants a bug, by its name.
+        #[arg(long, value_parser = plant)]
+        plant: Option<Plant>,
     },
     /// Many worlds; prints a table.
     Sweep {
@@ -47,13 +51,31 @@ enum Arguments {
         #[arg(long)]
         json: Option<std::path::PathBuf>,
     },
+    /// Plants a bug in one world after another, until one finds it.
+    Find {
+        #[arg(value_parser = plant)]
+        plant: Plant,
+        #[arg(default_value_t = 0)]
+        from: u64,
+        #[arg(default_value_t = 200)]
+        count: u64,
+    },
+}
+
+fn plant(name: &str) -> Result<Plant, String> {
+    let names = || Plant::ALL.map(Plant::name).join(", ");
+    let known = Plant::ALL.into_iter().find(|plant| plant.name() == name);
+    known.ok_or_else(|| format!("one of {}", names()))
 }
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program's output")]
 fn main() -> ExitCode {
     match Arguments::parse() {
-        Arguments::Run { seed, log, history } => {
+        Arguments::Run { seed, log, history, plant } => {
             determinism::seed(seed);
+            if let Some(plant) = plant {
+                waxwing::plants::plant(plant);
+            }
             let told = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
                 PANICS.fetch_add(1, Ordering::Relaxed);
@@ -86,6 +108,20 @@ fn main() -> ExitCode {
                     return ExitCode::FAILURE;
                 }
                 ExitCode::from(u8::from(!report.is_good()))
+            }
+            Err(error) => {
+                eprintln!("world: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+        Arguments::Find { plant, from, count } => match sweep::find(plant, from, count) {
+            Ok(Some((seed, what))) => {
+                println!("{}: found by seed {seed}: {what}", plant.name());
+                ExitCode::SUCCESS
+            }
+            Ok(None) => {
+                println!("{}: not found in {count} worlds", plant.name());
+                ExitCode::FAILURE
             }
             Err(error) => {
                 eprintln!("world: {error:#}");

@@ -105,7 +105,13 @@ impl Plan {
             5 => self.during(from, until, Action::PartOneWay(a, b), Action::JoinOneWay(a, b)),
             6 => self.during(from, until, Action::Hold(a, b), Action::Release(a, b)),
             7 => {
-                let (slow, quick) = (chance.ms(50..700), self.latency_max);
+                // Some stall: what was sent meanwhile comes when its link has long been given up and another made.
+                let (slow, until) = if chance.one_in(3) {
+                    (chance.ms(5_000..9_000), from + chance.ms(50..500))
+                } else {
+                    (chance.ms(50..700), until)
+                };
+                let quick = self.latency_max;
                 self.during(from, until, Action::Slow(a, b, slow), Action::Slow(a, b, quick));
             }
             _ => self.during(from, until, Action::Crash(a), Action::Restart(a)),

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context as _;
 use serde::Serialize;
+use waxwing::plants::Plant;
 
 use crate::verdict::{RARE, Verdict};
 
@@ -59,6 +60,24 @@ pub(crate) fn run(from: u64, count: u64, jobs: usize) -> anyhow::Result<Report> 
             }
         }
     }
+}
+
+/// The first world with this bug whose verdict is bad, and what was wrong.
+pub(crate) fn find(plant: Plant, from: u64, count: u64) -> anyhow::Result<Option<(u64, String)>> {
+    let program = std::env::current_exe().context("find this program")?;
+    for seed in from..from + count {
+        let output = Command::new(&program)
+            .args(["run", &seed.to_string(), "--plant", plant.name()])
+            .stdin(Stdio::null())
+            .output()
+            .context("run a world")?;
+        let verdict: Verdict = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("seed {seed}: no verdict ({})", output.status))?;
+        if let Some(what) = verdict.violations.into_iter().next() {
+            return Ok(Some((seed, what)));
+        }
+    }
+    Ok(None)
 }
 
 impl Report {

@@ -43,6 +43,7 @@ pub(crate) const RARE: &[(&str, Sign)] = &[
         "an interest that did not fit, and was asked for again",
         Sign::Counter("waxwing_interest_snapshots_total", "reason=\"asked"),
     ),
+    ("a frame of an old epoch dropped", Sign::Counter("waxwing_link_stale_total", "")),
     ("a link that came up again", Sign::Counter("waxwing_link_reconnects_total", "")),
     ("a subscribe not confirmed in time", Sign::Counter("waxwing_subscribe_unconfirmed_total", "")),
     ("a gap declared by the receiver", Sign::Gap("MEMBER_LOST", false)),
@@ -66,6 +67,10 @@ pub(crate) fn of(
     }
     if failed > 0 {
         violations.push(format!("{failed} tasks failed and were started again"));
+    }
+    let jumps = sum(&page, "waxwing_link_jumps_total", "");
+    if jumps > 0 {
+        violations.push(format!("{jumps} times a link skipped what it owed"));
     }
     let broken = check::judge(history);
     violations.extend(broken.iter().map(|one| format!("{:?}: {}", one.promise, one.what)));

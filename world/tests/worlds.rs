@@ -44,3 +44,24 @@ fn promises_are_kept_in_some_worlds() {
         expect_kept(seed);
     }
 }
+
+/// Each is found within 200 worlds (`world find PLANT`); here the first that finds it.
+#[test]
+fn planted_bugs_are_found() {
+    for (plant, seed) in [
+        ("gap-count-off-by-one", "3"),
+        ("delivery-after-gap", "3"),
+        ("interest-by-topic", "0"),
+        ("window-dropped-at-down", "0"),
+    ] {
+        let output = world(&["find", plant, seed, "1"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+/// Topics of one hash share their interest, and lose nothing by it.
+#[test]
+fn equal_hashes_lose_nothing() {
+    let output = world(&["find", "equal-hashes", "0", "2"]);
+    assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}

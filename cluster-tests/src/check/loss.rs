@@ -1,12 +1,17 @@
 //! P1 and P5: what should have come has come, or exactly one gap in its place says that it hasn't.
 //!
 //! A message *must* come when its publish began after every member had confirmed the subscription and succeeded before the client
-//! asked to end it; it *may* come when the two only touch, when it was still on its way as the subscription began, or when the stream
-//! ended and nothing later came. A gap can explain a message when it covers its topic and origin and stands between what came before
-//! it and what came after it from the same publisher. A possible gap may also stand earlier, as long as it was told after the publish
-//! began: it says that anything published so far may be missing, and may overtake what is still on its way.
+//! asked to end it; it *may* come when the two only touch, when it was still on its way from another node as the subscription began, or
+//! when the stream ended and nothing later came.
+//!
+//! A gap can explain a message when it covers its topic and origin, and its place is right. A certain gap stands between what came before
+//! the message and what came after it from the same publisher. A possible one says that anything on its topics up to there may be
+//! missing, while others' messages went on: it stands between what came before and after from the same publisher on the same topic. The
+//! gap of a client that came back stands at the beginning of its new stream, for what the old one did not get; what the new one gets by
+//! another way may have been published earlier.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use super::world::{Gap, Outcome, Published, Seen, Subscriber, World};
 use super::{Promise, Violation};
@@ -56,15 +61,10 @@ fn missing<'a>(
         if published.outcome == Outcome::Fail || places.had.contains(&key) {
             continue;
         }
-        let claim = claim(subscriber, published, places.nothing_after(published));
-        if claim == Claim::None {
-            continue;
-        }
-        let gaps = places.gaps_for(subscriber, published);
-        let must = claim == Claim::Must;
-        // What may have come and no gap speaks of says nothing about anybody.
-        if must || !gaps.is_empty() {
-            all.push(Missing { published, must, gaps });
+        let claim = claim(world, subscriber, published, places.nothing_after(published));
+        if claim != Claim::None {
+            let gaps = places.gaps_for(subscriber, published);
+            all.push(Missing { published, must: claim == Claim::Must, gaps });
         }
     }
     // The order of publishing, whatever the maps did.
@@ -81,7 +81,7 @@ enum Claim {
 }
 
 /// `at_the_end`: nothing that its publisher published later came.
-fn claim(subscriber: &Subscriber, published: &Published, at_the_end: bool) -> Claim {
+fn claim(world: &World, subscriber: &Subscriber, published: &Published, at_the_end: bool) -> Claim {
     let of_one = |subscription: &super::world::Subscription| {
         if !subscription.matches(&published.message.topic) {
             return Claim::None;
@@ -92,7 +92,11 @@ fn claim(subscriber: &Subscriber, published: &Published, at_the_end: bool) -> Cl
             Outcome::Ok(done) => Some(done),
             Outcome::Fail | Outcome::Unknown => None,
         };
-        if over_before {
+        let asked_after = done.is_some_and(|done| done < subscription.asked);
+        let node = &subscription.node;
+        let had_come = published.origin == *node
+            || world.had_passed(&published.message, node, subscription.asked);
+        if over_before || asked_after && had_come {
             return Claim::None;
         }
         let acknowledged_first = before(subscription.everywhere);
@@ -114,24 +118,32 @@ struct Places<'a> {
     had: HashSet<(&'a str, u64)>,
     /// By publisher: (number, position), by number.
     by_publisher: HashMap<&'a str, Vec<(u64, usize)>>,
+    by_topic: HashMap<(&'a str, &'a str), Vec<(u64, usize)>>,
     gaps: Vec<usize>,
 }
 
 impl<'a> Places<'a> {
     fn of(subscriber: &'a Subscriber) -> Self {
-        let mut places =
-            Self { had: HashSet::new(), by_publisher: HashMap::new(), gaps: Vec::new() };
+        let mut places = Self {
+            had: HashSet::new(),
+            by_publisher: HashMap::new(),
+            by_topic: HashMap::new(),
+            gaps: Vec::new(),
+        };
         for (at, seen) in subscriber.stream.iter().enumerate() {
             match seen {
                 Seen::Message { message, .. } => {
                     let key = (message.publisher.as_str(), message.seq);
                     places.had.insert(key);
                     places.by_publisher.entry(key.0).or_default().push((message.seq, at));
+                    let of_topic = (key.0, message.topic.as_str());
+                    places.by_topic.entry(of_topic).or_default().push((message.seq, at));
                 }
                 Seen::Gap(_) => places.gaps.push(at),
             }
         }
         places.by_publisher.values_mut().for_each(|list| list.sort_unstable());
+        places.by_topic.values_mut().for_each(|list| list.sort_unstable());
         places
     }
 
@@ -141,18 +153,27 @@ impl<'a> Places<'a> {
     }
 
     fn gaps_for(&self, subscriber: &Subscriber, published: &Published) -> Vec<usize> {
-        let near = self.by_publisher.get(published.message.publisher.as_str());
-        let near = near.map(Vec::as_slice).unwrap_or_default();
-        let next = near.partition_point(|(seq, _)| *seq < published.message.seq);
-        let low = next.checked_sub(1).map_or(0, |before| near[before].1);
-        let high = near.get(next).map_or(usize::MAX, |(_, at)| *at);
-        let in_place = |at: &usize| {
+        let message = &published.message;
+        let publisher = message.publisher.as_str();
+        let of_all = between(self.by_publisher.get(publisher), message.seq);
+        let of_topic = between(self.by_topic.get(&(publisher, &message.topic)), message.seq);
+        let explains = |at: &usize| {
             let gap = gap(subscriber, *at);
-            let early = !gap.certain && published.invoked < gap.told;
-            *at < high && (*at >= low || early) && gap.covers(published)
+            let place = if gap.certain { &of_all } else { &of_topic };
+            let of_the_old_stream = gap.reconnected && published.invoked < gap.told;
+            let in_place = place.contains(at) || of_the_old_stream && *at < of_all.end;
+            in_place && gap.covers(published)
         };
-        self.gaps.iter().copied().filter(in_place).collect()
+        self.gaps.iter().copied().filter(explains).collect()
     }
+}
+
+/// Where in a stream a message of this number would have its place, by the numbers and positions of others.
+fn between(near: Option<&Vec<(u64, usize)>>, seq: u64) -> Range<usize> {
+    let near = near.map(Vec::as_slice).unwrap_or_default();
+    let next = near.partition_point(|(number, _)| *number < seq);
+    let low = next.checked_sub(1).map_or(0, |before| near[before].1);
+    low..near.get(next).map_or(usize::MAX, |(_, at)| *at)
 }
 
 fn gap(subscriber: &Subscriber, at: usize) -> &Gap {

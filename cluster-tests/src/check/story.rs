@@ -3,8 +3,9 @@
 //! Steps are parted by `;`. Publishers are on node `n` unless they are called `x@node`.
 //! `s sub t*` (acknowledged everywhere) · `s half t` (acknowledged, not everywhere) · `s ask t` (not answered) · `s unsub t` ·
 //! `p pub t 1` · `p fail t 1` · `p lose t 1` (outcome unknown) · `p begin t 1` … `p end t 1` · `s got t p 1` ·
-//! `s gap t 3` (certain, so many) · `s gap t 3 node` · `s maybe * ` (possible, any topic) · `s maybe t node` · `s end`. A subscriber called `s.1` is
-//! the attachment 1 of `s`. A name with a `*` in it is a pattern.
+//! `s gap t 3` (certain, so many) · `s gap t 3 node` · `s maybe * ` (possible, any topic) · `s maybe t node` · `s end` · `s back` (the
+//! possible gap of a client that has reconnected). A subscriber called `s.1` is the attachment 1 of `s`. A name with a `*` in it is a
+//! pattern.
 
 use crate::history::{Kind, Numbered, Op, Record};
 
@@ -52,6 +53,7 @@ fn ops(who: &str, words: &[&str]) -> Vec<(Kind, Op)> {
         ["gap", topic, count] => vec![(Kind::Event, gap(topic, Some(count), ""))],
         ["gap", topic, count, origin] => vec![(Kind::Event, gap(topic, Some(count), origin))],
         ["end"] => vec![(Kind::Event, Op::Ended { how: String::new() })],
+        ["back"] => vec![(Kind::Event, reconnected())],
         ["maybe", topic] => vec![(Kind::Event, gap(topic, None, ""))],
         ["maybe", topic, origin] => vec![(Kind::Event, gap(topic, None, origin))],
         other => panic!("no such step: {other:?}"),
@@ -75,6 +77,16 @@ fn sub(name: &str, everywhere: bool) -> Op {
 fn unsub(name: &str) -> Op {
     let (topics, patterns) = names(name);
     Op::Unsubscribe { topics, patterns }
+}
+
+fn reconnected() -> Op {
+    Op::Gap {
+        topics: Vec::new(),
+        origin: String::new(),
+        missing: None,
+        certain: false,
+        reason: "RECONNECTED".to_owned(),
+    }
 }
 
 fn gap(topic: &str, missing: Option<&str>, origin: &str) -> Op {

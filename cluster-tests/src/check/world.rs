@@ -11,6 +11,8 @@ pub(super) struct World {
     pub(super) by_number: HashMap<(String, u64), usize>,
     /// By client name: what all its attachments did together.
     pub(super) subscribers: BTreeMap<String, Subscriber>,
+    /// By node and publisher: where in the history somebody attached there got a higher number than anybody had before, and that number.
+    reached: HashMap<(String, String), Vec<(usize, u64)>>,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,7 @@ pub(super) struct Subscription {
     pub(super) is_pattern: bool,
     pub(super) attachment: u32,
     pub(super) node: String,
+    pub(super) asked: usize,
     /// Acknowledged by every live member, or not at all.
     pub(super) everywhere: Option<usize>,
     pub(super) unasked: Option<usize>,
@@ -64,6 +67,8 @@ pub(super) struct Gap {
     pub(super) origin: String,
     pub(super) missing: Option<u64>,
     pub(super) certain: bool,
+    /// The client came back without what the node kept for it: what its attachment before did not get may be missing.
+    pub(super) reconnected: bool,
     /// Where in the history it stands.
     pub(super) told: usize,
 }
@@ -91,8 +96,8 @@ impl World {
                 let subscriber = self.subscriber(record);
                 match record.kind {
                     Kind::Invoke => {
-                        subscriber.ask(record, topics, false);
-                        subscriber.ask(record, patterns, true);
+                        subscriber.ask(at, record, topics, false);
+                        subscriber.ask(at, record, patterns, true);
                     }
                     Kind::Ok if *everywhere => {
                         let acknowledged = |subscription: &mut Subscription| {
@@ -115,11 +120,18 @@ impl World {
             Op::Message { message, origin, .. } => {
                 let (attachment, message, origin) =
                     (record.attachment, message.clone(), origin.clone());
+                self.reach(at, &record.node, &message);
                 self.subscriber(record).stream.push(Seen::Message { attachment, message, origin });
             }
-            Op::Gap { topics, origin, missing, certain, .. } => {
-                let (topics, origin) = (topics.clone(), origin.clone());
-                let gap = Gap { topics, origin, missing: *missing, certain: *certain, told: at };
+            Op::Gap { topics, origin, missing, certain, reason } => {
+                let gap = Gap {
+                    topics: topics.clone(),
+                    origin: origin.clone(),
+                    missing: *missing,
+                    certain: *certain,
+                    reconnected: reason == "RECONNECTED",
+                    told: at,
+                };
                 self.subscriber(record).stream.push(Seen::Gap(gap));
             }
             Op::Ended { .. } => {
@@ -131,6 +143,22 @@ impl World {
             }
             Op::GoAway | Op::Fault { .. } => {}
         }
+    }
+
+    fn reach(&mut self, at: usize, node: &str, message: &Numbered) {
+        let key = (node.to_owned(), message.publisher.clone());
+        let steps = self.reached.entry(key).or_default();
+        if steps.last().is_none_or(|(_, seq)| *seq < message.seq) {
+            steps.push((at, message.seq));
+        }
+    }
+
+    /// Somebody on this node had got this message, or a later one of its publisher, before this place: it isn't on its way there any more.
+    pub(super) fn had_passed(&self, message: &Numbered, node: &str, before: usize) -> bool {
+        let steps = self.reached.get(&(node.to_owned(), message.publisher.clone()));
+        let steps = steps.map(Vec::as_slice).unwrap_or_default();
+        let seen = steps.partition_point(|(at, _)| *at < before);
+        seen.checked_sub(1).is_some_and(|last| steps[last].1 >= message.seq)
     }
 
     fn subscriber(&mut self, record: &Record) -> &mut Subscriber {
@@ -157,7 +185,7 @@ impl World {
 }
 
 impl Subscriber {
-    fn ask(&mut self, record: &Record, names: &[String], is_pattern: bool) {
+    fn ask(&mut self, at: usize, record: &Record, names: &[String], is_pattern: bool) {
         let attachment = record.attachment;
         for name in names {
             // Asked for again while it holds: nothing new.
@@ -172,6 +200,7 @@ impl Subscriber {
                 is_pattern,
                 attachment,
                 node: record.node.clone(),
+                asked: at,
                 everywhere: None,
                 unasked: None,
                 ended: None,

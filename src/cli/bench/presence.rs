@@ -68,7 +68,7 @@ pub(super) async fn run(args: PresenceArgs, globals: &Globals) -> anyhow::Result
     let cost = nodes.read().await.since(&before);
     let grown = far.read().await.nodes_rss.zip(far_before.nodes_rss).map(|(now, then)| now - then);
     let listed = listed(&looker, &counts).await?;
-    let singles = singles(&ground, &trackers[0], there, &name, &args).await?;
+    let singles = singles(&ground, here, there, &name, &args).await?;
     if !args.hold.is_zero() {
         Progress::wait(globals, "holding", args.hold).await;
     }
@@ -189,7 +189,7 @@ async fn listed(looker: &Looker, counts: &[(String, u64)]) -> anyhow::Result<u64
 /// Microseconds from each track to the watcher's join.
 async fn singles(
     ground: &Ground,
-    tracker: &Client,
+    here: &[String],
     there: &[String],
     name: &str,
     args: &PresenceArgs,
@@ -198,6 +198,8 @@ async fn singles(
     if args.singles == 0 {
         return Ok(took);
     }
+    // A session of its own: the others may have all that they may have.
+    let (tracker, _) = ground.publisher(here).await?;
     let (watcher, mut events) = ground.publisher(there).await?;
     let topic = format!("{name}:singles");
     watcher.watch(&*topic).await?;
@@ -218,6 +220,7 @@ async fn singles(
         took.saturating_record((ground.clock.now() - start).as_micros() as u64);
         progress.step();
     }
+    tracker.close().await;
     watcher.close().await;
     Ok(took)
 }

@@ -26,16 +26,16 @@ pub(crate) type PresenceAnswers = Vec<Result<String, ServerError>>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Presences {
-    own: BTreeMap<Name, Own>,
+    own: HashMap<Name, Own, foldhash::fast::RandomState>,
     /// By topic: only counts?
     watches: BTreeMap<String, bool>,
     revisions: u64,
     asks: BTreeMap<Ticket, Ask>,
     /// By request id.
-    sent: HashMap<u64, Sent>,
+    sent: HashMap<u64, Sent, foldhash::fast::FixedState>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Name {
     topic: String,
     key: String,
@@ -185,7 +185,10 @@ impl Presences {
             ask.sent_to = None;
         }
         let mut requests = Vec::with_capacity(self.own.len() + self.watches.len());
-        for (name, own) in &self.own {
+        // In an order that is the same every time.
+        let mut own: Vec<_> = self.own.iter().collect();
+        own.sort_unstable_by_key(|(name, _)| *name);
+        for (name, own) in own {
             let id = next_id(ids);
             let what = What::Again { name: name.clone(), revision: own.revision, update: resumed };
             self.sent.insert(id, Sent { to, what });
@@ -260,12 +263,14 @@ impl Presences {
         let Some(ask) = self.asks.get_mut(&ticket) else { return PresenceAnswered::Nothing };
         let watching = match &ask.things[at] {
             Thing::Track { own, is_new, .. } => {
-                let name = Name::of(&own.track.topic, &own.track.key, &own.track.id);
                 let gone = error.as_ref().is_some_and(|error| {
                     *is_new || matches!(error.code.as_str(), "not_tracked" | "not_owner")
                 });
-                if gone && self.own.get(&name).is_some_and(|now| now.revision == own.revision) {
-                    self.own.remove(&name);
+                if gone {
+                    let name = Name::of(&own.track.topic, &own.track.key, &own.track.id);
+                    if self.own.get(&name).is_some_and(|now| now.revision == own.revision) {
+                        self.own.remove(&name);
+                    }
                 }
                 None
             }

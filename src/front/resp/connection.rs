@@ -338,6 +338,8 @@ impl Connection {
                 self.seat = None;
                 if linger {
                     shut(&self.line.io).await;
+                } else {
+                    self.line.io.say_end();
                 }
             };
             let _ = tokio::time::timeout(FAREWELL_MAX, rest).await;

@@ -126,14 +126,19 @@ impl Io {
         }
     }
 
-    /// No more is written. What has been, arrives.
-    pub(super) fn shut_writing(&self) -> io::Result<()> {
+    /// With TLS: what was written is whole, and nobody has cut it off.
+    pub(super) fn say_end(&self) {
         if let Self::Tls(sealed) = self {
             let mut state = sealed.state.lock();
             state.send_close_notify();
             // Who does not take it sees the socket end.
             let _ = sealed.flush(&mut state);
         }
+    }
+
+    /// No more is written. What has been, arrives.
+    pub(super) fn shut_writing(&self) -> io::Result<()> {
+        self.say_end();
         SockRef::from(self.tcp()).shutdown(Shutdown::Write)
     }
 

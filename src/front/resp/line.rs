@@ -104,6 +104,8 @@ pub(super) fn run_of(entry: Entry, resp: Resp) -> Result<bytes::Bytes, Gap> {
         Entry::Match(run) => Ok(run.resp(resp).clone()),
         Entry::Event(run) => Ok(run),
         Entry::Gap(gap) => Err(gap),
+        // Links alone have these.
+        Entry::InterestPlace(_) => Ok(bytes::Bytes::new()),
     }
 }
 

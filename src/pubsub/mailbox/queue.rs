@@ -7,6 +7,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::{Closed, Entry, GAP_COST, Pushed};
+use crate::plants::{self, Plant};
 use crate::pubsub::gap::{Dropped, GapCounts};
 use crate::pubsub::{Batch, Gap, GapReason};
 use crate::types::Time;
@@ -119,7 +120,7 @@ impl State {
         match &entry {
             Entry::Gap(gap) => self.count_gap(gap.reason),
             Entry::Event(_) => self.events += 1,
-            Entry::Batch(_) | Entry::Match(_) => {}
+            Entry::Batch(_) | Entry::Match(_) | Entry::InterestPlace(_) => {}
         }
         self.bytes += entry.cost();
         self.queue.push_back(entry);
@@ -148,6 +149,9 @@ impl State {
             self.dropped += messages;
             self.dropping.get_or_insert_default().count(batch.topic(), batch.origin(), messages);
             self.end_dropping();
+            if plants::is(Plant::DeliveryAfterGap) {
+                self.append(entry());
+            }
             return Pushed::Dropped;
         }
         self.append(entry());
@@ -202,6 +206,16 @@ impl State {
         // Behind what is counted already, and bounded as that is.
         self.dropping.get_or_insert_default().add_gap(gap);
         self.end_dropping();
+    }
+
+    pub(super) fn push_interest_place(&mut self, version: u64) {
+        if self.closed.is_some() {
+            return;
+        }
+        match self.queue.back_mut() {
+            Some(Entry::InterestPlace(last)) => *last = version,
+            _ => self.append(Entry::InterestPlace(version)),
+        }
     }
 
     /// Losses that were counted one after another, with nothing between them, are one.

@@ -283,6 +283,33 @@ fn what_waits_too_long_becomes_a_gap_in_its_place() {
     );
 }
 
+#[test]
+fn places_of_an_interest_keep_their_order_and_are_no_more_than_batches() {
+    let mailbox = Mailbox::outbox(1, 2_000);
+    let mut pushed = Vec::new();
+    mailbox.push_interest_place(1);
+    for number in 0..20 {
+        // Most of these find the outbox full.
+        mailbox.push(&batch(0, number, 300), Time::from_millis(1));
+        mailbox.push_interest_place(2 * number);
+        mailbox.push_interest_place(2 * number + 1);
+    }
+    mailbox.take_entries(1 << 20, &mut |entry| match entry {
+        Entry::Batch(batch) => pushed.push(format!("message {}", batch.head().first)),
+        Entry::InterestPlace(version) => pushed.push(format!("place {version}")),
+        Entry::Gap(gap) => pushed.push(format!("gap {:?}", gap.missing)),
+        other => panic!("{other:?}"),
+    });
+    let kept = pushed.iter().filter(|one| one.starts_with("message")).count();
+    let mut expected = vec!["place 1".to_owned()];
+    for number in 0..kept - 1 {
+        expected.extend([format!("message {number}"), format!("place {}", 2 * number + 1)]);
+    }
+    expected.extend([format!("message {}", kept - 1), "place 39".to_owned()]);
+    assert_eq!(pushed, expected);
+    assert!((2..10).contains(&kept), "{kept}");
+}
+
 fn answer() -> Bytes {
     let reply = v1::event::Kind::Reply(v1::Reply::default());
     let frame = v1::ServerFrame { events: vec![v1::Event { kind: Some(reply) }] };

@@ -1,0 +1,58 @@
+//! Bugs planted on purpose, one at a time in a process: whoever simulates nodes must find each of them, or proves nothing. Only with the
+//! feature `plants`; without it nothing is planted, and the questions are constants. What a world of whole nodes has hardly a chance to meet
+//! is planted in the models of its core: a hello answered too early, a snapshot applied in parts.
+
+/// What is wrong with the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plant {
+    /// What a gap has counted is delivered behind it.
+    DeliveryAfterGap,
+    /// A gap counts one too many.
+    GapCountOffByOne,
+    /// The last subscription to one topic ends the interest in all topics of its hash. (Hashes are cut short, so that some are equal.)
+    InterestByTopic,
+    /// No bug: hashes are cut short, as for the one before.
+    EqualHashes,
+    /// What waits for its acknowledgement is dropped when the link goes down.
+    WindowDroppedAtDown,
+}
+
+impl Plant {
+    pub const ALL: [Self; 5] = [
+        Self::DeliveryAfterGap,
+        Self::GapCountOffByOne,
+        Self::InterestByTopic,
+        Self::EqualHashes,
+        Self::WindowDroppedAtDown,
+    ];
+
+    /// As it is called on a command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DeliveryAfterGap => "delivery-after-gap",
+            Self::GapCountOffByOne => "gap-count-off-by-one",
+            Self::InterestByTopic => "interest-by-topic",
+            Self::EqualHashes => "equal-hashes",
+            Self::WindowDroppedAtDown => "window-dropped-at-down",
+        }
+    }
+}
+
+#[cfg(feature = "plants")]
+static PLANTED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+
+/// Once, before the first node of the process starts.
+#[cfg(feature = "plants")]
+pub fn plant(plant: Plant) {
+    PLANTED.store(plant as u8 + 1, std::sync::atomic::Ordering::Relaxed);
+}
+
+#[cfg(feature = "plants")]
+pub(crate) fn is(plant: Plant) -> bool {
+    PLANTED.load(std::sync::atomic::Ordering::Relaxed) == plant as u8 + 1
+}
+
+#[cfg(not(feature = "plants"))]
+pub(crate) const fn is(_: Plant) -> bool {
+    false
+}
