@@ -41,8 +41,8 @@ pub fn authority(name: &str, validity: Validity) -> Result<Issued, String> {
     let mut params = params(name, validity)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let key = KeyPair::generate().map_err(wrong)?;
-    let cert = params.self_signed(&key).map_err(wrong)?;
+    let key = KeyPair::generate().map_err(|error| error.to_string())?;
+    let cert = params.self_signed(&key).map_err(|error| error.to_string())?;
     Ok(Issued { cert: cert.pem(), key: key.serialize_pem() })
 }
 
@@ -104,8 +104,8 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = purposes.to_vec();
         params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate().map_err(wrong)?;
-        let cert = params.signed_by(&key, &self.0).map_err(wrong)?;
+        let key = KeyPair::generate().map_err(|error| error.to_string())?;
+        let cert = params.signed_by(&key, &self.0).map_err(|error| error.to_string())?;
         Ok(Issued { cert: cert.pem(), key: key.serialize_pem() })
     }
 }
@@ -130,8 +130,4 @@ fn host_name(host: &str) -> Result<SanType, String> {
 
 fn text(text: &str) -> Result<Ia5String, String> {
     Ia5String::try_from(text).map_err(|_| format!("{text:?} can't stand in a certificate"))
-}
-
-fn wrong(error: rcgen::Error) -> String {
-    error.to_string()
 }

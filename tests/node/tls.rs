@@ -212,6 +212,7 @@ async fn certificates_are_replaced_without_a_stop() {
         assert_eq!(&pong, b"+PONG\r\n");
         handle.supervisor().shutdown().cancel();
     };
-    let (ran, ()) = within("it ends", async { tokio::join!(node.run(), looked) }).await;
+    let (ran, ()) =
+        within("it ends", async { tokio::join!(Box::pin(node.run()), Box::pin(looked)) }).await;
     ran.unwrap();
 }
