@@ -10,10 +10,10 @@
 //! gap of a client that came back stands at the beginning of its new stream, for what the old one did not get; what the new one gets by
 //! another way may have been published earlier.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
-use super::world::{Gap, Outcome, Published, Seen, Subscriber, World};
+use super::world::{Gap, Outcome, Published, Seen, Subscriber, Subscription, World};
 use super::{Promise, Violation};
 
 /// A message that did not come.
@@ -30,7 +30,8 @@ pub(super) fn check(world: &World) -> Vec<Violation> {
     for (name, subscriber) in &world.subscribers {
         let missing = missing(world, &by_topic, subscriber);
         found.extend(unexplained(world, name, subscriber, &missing));
-        found.extend(miscounted(name, subscriber, &missing));
+        found.extend(counted_too_little(name, subscriber, &missing));
+        found.extend(counted_too_much(world, &by_topic, name, subscriber));
     }
     found
 }
@@ -51,17 +52,15 @@ fn missing<'a>(
     if subscriber.subscriptions.is_empty() {
         return Vec::new();
     }
-    let places = Places::of(subscriber);
-    let wanted = by_topic.iter().filter(|(topic, _)| {
-        subscriber.subscriptions.iter().any(|subscription| subscription.matches(topic))
-    });
+    let places = Places::of(subscriber, None);
     let mut all = Vec::new();
-    for published in wanted.flat_map(|(_, list)| list) {
+    for published in wanted(by_topic, subscriber) {
         let key = (published.message.publisher.as_str(), published.message.seq);
         if published.outcome == Outcome::Fail || places.had.contains(&key) {
             continue;
         }
-        let claim = claim(world, subscriber, published, places.nothing_after(published));
+        let subscriptions = subscriber.subscriptions.iter();
+        let claim = claim(world, subscriptions, published, places.nothing_after(published));
         if claim != Claim::None {
             let gaps = places.gaps_for(subscriber, published);
             all.push(Missing { published, must: claim == Claim::Must, gaps });
@@ -73,6 +72,15 @@ fn missing<'a>(
     all
 }
 
+/// What was published to topics that it has ever been subscribed to.
+fn wanted<'a>(
+    by_topic: &HashMap<&str, Vec<&'a Published>>,
+    subscriber: &Subscriber,
+) -> impl Iterator<Item = &'a Published> {
+    let matches = |topic: &str| subscriber.subscriptions.iter().any(|one| one.matches(topic));
+    by_topic.iter().filter(move |(topic, _)| matches(topic)).flat_map(|(_, list)| list).copied()
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Claim {
     None,
@@ -81,8 +89,13 @@ enum Claim {
 }
 
 /// `at_the_end`: nothing that its publisher published later came.
-fn claim(world: &World, subscriber: &Subscriber, published: &Published, at_the_end: bool) -> Claim {
-    let of_one = |subscription: &super::world::Subscription| {
+fn claim<'a>(
+    world: &World,
+    subscriptions: impl Iterator<Item = &'a Subscription>,
+    published: &Published,
+    at_the_end: bool,
+) -> Claim {
+    let of_one = |subscription: &Subscription| {
         if !subscription.matches(&published.message.topic) {
             return Claim::None;
         }
@@ -110,7 +123,7 @@ fn claim(world: &World, subscriber: &Subscriber, published: &Published, at_the_e
         let must = acknowledged_first && done_in_time && !lost_with_the_stream;
         if must { Claim::Must } else { Claim::May }
     };
-    subscriber.subscriptions.iter().map(of_one).max().unwrap_or(Claim::None)
+    subscriptions.map(of_one).max().unwrap_or(Claim::None)
 }
 
 /// Where in a subscriber's stream everything stands.
@@ -123,7 +136,8 @@ struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    fn of(subscriber: &'a Subscriber) -> Self {
+    /// Of what came at one attachment, or at all of them.
+    fn of(subscriber: &'a Subscriber, only: Option<u32>) -> Self {
         let mut places = Self {
             had: HashSet::new(),
             by_publisher: HashMap::new(),
@@ -132,6 +146,7 @@ impl<'a> Places<'a> {
         };
         for (at, seen) in subscriber.stream.iter().enumerate() {
             match seen {
+                Seen::Message { attachment, .. } if only.is_some_and(|one| one != *attachment) => {}
                 Seen::Message { message, .. } => {
                     let key = (message.publisher.as_str(), message.seq);
                     places.had.insert(key);
@@ -139,6 +154,7 @@ impl<'a> Places<'a> {
                     let of_topic = (key.0, message.topic.as_str());
                     places.by_topic.entry(of_topic).or_default().push((message.seq, at));
                 }
+                Seen::Gap(gap) if only.is_some_and(|one| one != gap.attachment) => {}
                 Seen::Gap(_) => places.gaps.push(at),
             }
         }
@@ -219,53 +235,76 @@ fn delivers_yet(world: &World, subscriber: &Subscriber, published: &Published) -
     })
 }
 
-/// Certain gaps count what is missing: no more (it would come later, or never was), no less (some loss would be silent). Gaps that
-/// could stand for the same messages are counted together.
-fn miscounted(name: &str, subscriber: &Subscriber, missing: &[Missing<'_>]) -> Vec<Violation> {
-    let mut found = Vec::new();
+/// Certain gaps count what is missing, or some loss would be silent. Gaps that could stand for the same messages are counted together.
+fn counted_too_little(
+    name: &str,
+    subscriber: &Subscriber,
+    missing: &[Missing<'_>],
+) -> Vec<Violation> {
     let is_certain = |at: &usize| gap(subscriber, *at).certain;
-    let mut groups = Groups::default();
-    for (at, seen) in subscriber.stream.iter().enumerate() {
-        let Seen::Gap(gap) = seen else { continue };
-        if !gap.certain {
-            continue;
-        }
-        groups.add(at);
-        let coverable = missing.iter().filter(|one| one.gaps.contains(&at)).count() as u64;
-        match gap.missing {
-            None => {
-                let what = format!("{name} got a certain gap without a count: {gap:?}");
-                found.push(Violation::new(Promise::LossExplained, what));
-            }
-            Some(count) if count > coverable => {
-                let what = format!(
-                    "{name} was told that {count} are lost, and at most {coverable} are: {gap:?}"
-                );
-                found.push(Violation::new(Promise::GapFinal, what));
-            }
-            Some(_) => {}
-        }
-    }
-    for one in missing {
-        let mut certain = one.gaps.iter().copied().filter(is_certain);
-        if let Some(first) = certain.next() {
-            certain.for_each(|other| groups.join(first, other));
-        }
-    }
-    for (_, members) in groups.all() {
+    let certain = |one: &Missing<'_>| one.gaps.iter().copied().filter(is_certain).collect();
+    let groups = Groups::of(missing.iter().map(certain));
+    let mut found = Vec::new();
+    for members in groups.all() {
         let counted: u64 = members.iter().filter_map(|at| gap(subscriber, *at).missing).sum();
-        let theirs = |one: &&Missing<'_>| one.gaps.iter().any(|at| members.contains(at));
-        let (mut least, mut most) = (0, 0);
-        for one in missing.iter().filter(theirs) {
-            most += 1;
-            least += u64::from(one.must && one.gaps.iter().all(is_certain));
-        }
+        let lost = missing.iter().filter(|one| one.must && !one.gaps.is_empty());
+        let lost = lost.filter(|one| one.gaps.iter().all(|at| members.contains(at)));
+        let least = lost.count() as u64;
         if counted < least {
             let what = format!("{name} lost {least} messages, and its gaps count {counted}");
             found.push(Violation::new(Promise::LossExplained, what));
-        } else if counted > most && members.len() > 1 {
-            let what = format!("{name} lost {most} messages, and its gaps count {counted}");
+        }
+    }
+    found
+}
+
+/// Nor do they count more: it would come later, or never was. Each attachment for itself: what its client got at another is missing
+/// there nonetheless.
+fn counted_too_much(
+    world: &World,
+    by_topic: &HashMap<&str, Vec<&Published>>,
+    name: &str,
+    subscriber: &Subscriber,
+) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut attachments = BTreeSet::new();
+    for gap in subscriber.stream.iter().filter_map(Seen::gap).filter(|gap| gap.certain) {
+        attachments.insert(gap.attachment);
+        if gap.missing.is_none() {
+            let what = format!("{name} got a certain gap without a count: {gap:?}");
             found.push(Violation::new(Promise::LossExplained, what));
+        }
+    }
+    for attachment in attachments {
+        let mut places = Places::of(subscriber, Some(attachment));
+        places.gaps.retain(|at| gap(subscriber, *at).certain);
+        let mut coverable: Vec<Vec<usize>> = places.gaps.iter().map(|at| vec![*at]).collect();
+        let alone = coverable.len();
+        for published in wanted(by_topic, subscriber) {
+            let key = (published.message.publisher.as_str(), published.message.seq);
+            let own = subscriber.subscriptions.iter().filter(|one| one.attachment == attachment);
+            if published.outcome != Outcome::Fail
+                && !places.had.contains(&key)
+                && claim(world, own, published, false) != Claim::None
+            {
+                coverable.push(places.gaps_for(subscriber, published));
+            }
+        }
+        let groups = Groups::of(coverable.iter().cloned());
+        let alone_and_together =
+            places.gaps.iter().map(|at| vec![*at]).chain(groups.all().filter(|all| all.len() > 1));
+        for members in alone_and_together {
+            let counted: u64 = members.iter().filter_map(|at| gap(subscriber, *at).missing).sum();
+            let theirs = coverable[alone..].iter();
+            let most = theirs.filter(|gaps| gaps.iter().any(|at| members.contains(at))).count();
+            if counted > most as u64 {
+                let first = gap(subscriber, members[0]);
+                let what = format!(
+                    "{name}.{attachment} was told that {counted} are lost, and at most {most} are: {} gaps from {first:?}",
+                    members.len()
+                );
+                found.push(Violation::new(Promise::GapFinal, what));
+            }
         }
     }
     found
@@ -278,8 +317,16 @@ struct Groups {
 }
 
 impl Groups {
-    fn add(&mut self, gap: usize) {
-        self.leader.insert(gap, gap);
+    /// Of gaps that stand together somewhere.
+    fn of(together: impl Iterator<Item = Vec<usize>>) -> Self {
+        let mut groups = Self::default();
+        for gaps in together {
+            for gap in &gaps {
+                groups.leader.entry(*gap).or_insert(*gap);
+                groups.join(gaps[0], *gap);
+            }
+        }
+        groups
     }
 
     fn find(&self, mut gap: usize) -> usize {
@@ -294,11 +341,11 @@ impl Groups {
         self.leader.insert(b, a);
     }
 
-    fn all(&self) -> BTreeMap<usize, Vec<usize>> {
+    fn all(&self) -> impl Iterator<Item = Vec<usize>> {
         let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for gap in self.leader.keys() {
             groups.entry(self.find(*gap)).or_default().push(*gap);
         }
-        groups
+        groups.into_values()
     }
 }

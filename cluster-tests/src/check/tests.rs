@@ -149,8 +149,16 @@ fn p5_gaps_that_count_wrongly() {
         "r sub t; p@m pub t 1; r got t p@m 1; s sub t; p@m pub t 2; s gap t 1; s got t p@m 2; r got t p@m 2",
         &[GapFinal],
     );
+    // What came at another attachment is missing at this one.
+    let moved = "s sub t; p@m pub t 1; s got t p@m 1; s.1@k sub t; p@m pub t 2; s got t p@m 2;";
+    check(&format!("{moved} s.1@k gap t 1; p@m pub t 3; s.1@k got t p@m 3; s got t p@m 3"), &[]);
+    check(&format!("{moved} s.1@k gap t 2; p@m pub t 3; s.1@k got t p@m 3; s got t p@m 3"), &[]);
+    check(
+        &format!("{moved} s.1@k gap t 3; p@m pub t 3; s.1@k got t p@m 3; s got t p@m 3"),
+        &[GapFinal],
+    );
     // Two gaps for one loss.
-    check(&format!("{four} s got t p 1; s gap t 2; s gap t 2; s got t p 4"), &[LossExplained]);
+    check(&format!("{four} s got t p 1; s gap t 2; s gap t 2; s got t p 4"), &[GapFinal]);
     check(&format!("{four} s got t p 1; s gap t 1; s gap t 1; s got t p 4"), &[]);
     // A possible gap beside a certain one: the certain one may count less.
     check(&format!("{four} s got t p 1; s gap t 1; s maybe t; s got t p 4"), &[]);

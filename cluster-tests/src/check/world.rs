@@ -63,6 +63,7 @@ pub(super) enum Seen {
 
 #[derive(Debug)]
 pub(super) struct Gap {
+    pub(super) attachment: u32,
     pub(super) topics: Vec<String>,
     pub(super) origin: String,
     pub(super) missing: Option<u64>,
@@ -71,6 +72,15 @@ pub(super) struct Gap {
     pub(super) reconnected: bool,
     /// Where in the history it stands.
     pub(super) told: usize,
+}
+
+impl Seen {
+    pub(super) const fn gap(&self) -> Option<&Gap> {
+        match self {
+            Self::Gap(gap) => Some(gap),
+            Self::Message { .. } => None,
+        }
+    }
 }
 
 impl Gap {
@@ -125,6 +135,7 @@ impl World {
             }
             Op::Gap { topics, origin, missing, certain, reason } => {
                 let gap = Gap {
+                    attachment: record.attachment,
                     topics: topics.clone(),
                     origin: origin.clone(),
                     missing: *missing,
