@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod net;
 pub mod supervise;
 pub mod telemetry;
+pub mod tls;
 
 pub mod membership;
 

@@ -58,6 +58,7 @@ pub mod names {
     pub const AUTH_FAILURES: &str = "waxwing_auth_failures_total";
     pub const TASK_RESTARTS: &str = "waxwing_task_restarts_total";
     pub const INSECURE: &str = "waxwing_insecure";
+    pub const CERTIFICATE_EXPIRY: &str = "waxwing_certificate_expiry_timestamp_seconds";
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,6 +204,12 @@ pub const TABLE: &[Metric] = {
         row(n::AUTH_FAILURES, Counter, &["front", "reason"], "Credentials refused."),
         row(n::TASK_RESTARTS, Counter, &["task"], "Tasks started again after they ended."),
         row(n::INSECURE, Gauge, &[], "1 while clients may come without TLS or without keys."),
+        row(
+            n::CERTIFICATE_EXPIRY,
+            Gauge,
+            &["front"],
+            "When the certificate that a port shows expires, in seconds since 1970.",
+        ),
     ]
 };
 

@@ -142,6 +142,101 @@ fn settings_are_shown_with_their_origins_and_without_secrets() {
 }
 
 #[test]
+fn certificates_are_made_shown_and_kept() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path().to_str().expect("text");
+    let certs = |args: &[&str]| run(&[&["certs"], args, &["--dir", place]].concat());
+    let early = certs(&["node", "a"]);
+    assert_eq!(early.code, 64);
+    assert!(early.err.contains("make an authority first: waxwing certs ca"), "{}", early.err);
+    assert_eq!(certs(&["ca"]).code, 0);
+    let made = certs(&["node", "a", "--cluster", "prod", "--host", "a.example.com", "10.0.0.5"]);
+    assert_eq!((made.code, made.out.as_str()), (0, ""), "{}", made.err);
+    assert_eq!(certs(&["client", "backend"]).code, 0);
+    for (file, mode) in
+        [("ca.key", 0o600), ("a.key", 0o600), ("backend.key", 0o600), ("a.pem", 0o644)]
+    {
+        let found = std::fs::metadata(dir.path().join(file)).expect(file).permissions().mode();
+        assert_eq!(found & 0o777, mode, "{file}");
+    }
+    let again = certs(&["node", "a"]);
+    assert_eq!(again.code, 64);
+    assert!(again.err.contains("--replace"), "{}", again.err);
+    assert_eq!(certs(&["ca"]).code, 64, "an authority is not made anew by mistake");
+    assert_eq!(certs(&["client", "ca"]).code, 64);
+
+    let file = |name: &str| format!("{place}/{name}");
+    let shown = run(&[
+        "certs",
+        "show",
+        &file("a.pem"),
+        &file("backend.pem"),
+        &file("ca.pem"),
+        "-o",
+        "json",
+    ]);
+    let shown: serde_json::Value = serde_json::from_str(&shown.out).expect("JSON");
+    let for_what = |i: usize| shown[i]["purposes"].to_string();
+    assert_eq!(shown[0]["node"], "prod/a");
+    assert_eq!(
+        shown[0]["hosts"].to_string(),
+        r#"["localhost","127.0.0.1","::1","a.example.com","10.0.0.5"]"#
+    );
+    assert_eq!(for_what(0), r#"["answering","calling"]"#);
+    assert_eq!((for_what(1), shown[1]["node"].is_null()), (r#"["calling"]"#.to_owned(), true));
+    assert_eq!(for_what(2), r#"["authority"]"#);
+    assert_eq!(shown[0]["days_left"], 365);
+    assert!(run(&["certs", "show", &file("a.key")]).err.contains("holds no certificate"));
+
+    // What they are for: a node on every address, with nothing waived but keys.
+    let start = |more: &[&str]| {
+        let (cert, key, ca, secret) =
+            (file("a.pem"), file("a.key"), file("ca.pem"), file("gossip.keys"));
+        let open = [
+            "check-config",
+            "--name",
+            "a",
+            "--cluster-name",
+            "prod",
+            "--listen-grpc",
+            "0.0.0.0:7400",
+            "--listen-peer",
+            "0.0.0.0:7401",
+            "--advertise-grpc",
+            "10.0.0.5:7400",
+            "--advertise-peer",
+            "10.0.0.5:7401",
+        ];
+        let locks = [
+            "--tls-cert",
+            &cert,
+            "--tls-key",
+            &key,
+            "--tls-peer-ca",
+            &ca,
+            "--secret-file",
+            &secret,
+        ];
+        run(&[&open[..], &locks, more].concat())
+    };
+    std::fs::write(file("gossip.keys"), "a secret of sixteen and more").expect("write");
+    std::fs::set_permissions(file("gossip.keys"), std::fs::Permissions::from_mode(0o600))
+        .expect("chmod");
+    let refused = start(&[]);
+    assert_eq!(refused.code, 64);
+    assert!(refused.err.contains("with no keys: "), "{}", refused.err);
+    let fine = start(&["--allow-anonymous"]);
+    assert_eq!(fine.code, 0, "{}", fine.err);
+    let fine = start(&["--tls-client-ca", &file("ca.pem")]);
+    assert_eq!(fine.code, 0, "{}", fine.err);
+    let other = start(&["--allow-anonymous", "--cluster-name", "test"]);
+    assert!(other.err.contains("cannot be used multiple times"), "{}", other.err);
+    std::fs::set_permissions(file("a.key"), std::fs::Permissions::from_mode(0o644)).expect("chmod");
+    let open = start(&["--allow-anonymous"]);
+    assert!(open.err.contains("can be read by others"), "{}", open.err);
+}
+
+#[test]
 fn completions_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ran = run(&["completions", shell]);

@@ -16,6 +16,7 @@ pub(super) fn options(globals: &Globals, command: &str) -> anyhow::Result<Option
         let key = std::str::from_utf8(key.expose()).context("read key: it is no text")?;
         options.key = Some(key.to_owned());
     }
+    options.tls = globals.tls()?;
     options.client = format!("waxwing-{command}/{}", env!("CARGO_PKG_VERSION"));
     Ok(options)
 }

@@ -96,7 +96,7 @@ impl Admin {
 
     pub(super) async fn at(address: &str, globals: &Globals) -> anyhow::Result<Self> {
         let addresses = [address.to_owned()];
-        Self::over(connect_any(&addresses, globals.timeout).await?, globals)
+        Self::over(connect_any(&addresses, globals).await?, globals)
     }
 
     /// The node of this name, by the address that it advertises.
@@ -236,8 +236,7 @@ pub(super) async fn is_serving(connection: Connection, timeout: Duration) -> any
     }
 }
 
-pub(super) const OTHER_PORT: &str =
-    "is this the gRPC port? it is 7400 by default; 7401 is for peers, 7402 for HTTP";
+pub(super) const OTHER_PORT: &str = "is this the gRPC port? it is 7400 by default; 7401 is for peers, 7402 for HTTP. Does it speak TLS? then: --tls-ca FILE";
 
 /// Made here, not by a node: the connection broke, or spoke no gRPC.
 fn is_of_transport(status: &Status) -> bool {

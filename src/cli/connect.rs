@@ -8,6 +8,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::Globals;
 use super::failure::Hinted;
+use crate::client::ClientTls;
+use crate::client::connect::channel;
 use crate::config::secrets::reason;
 
 /// A channel to the first node that answered.
@@ -69,14 +71,15 @@ impl Interceptor for Credentials {
 
 /// To the first of `--node` that answers.
 pub async fn connect(globals: &Globals) -> anyhow::Result<Connection> {
-    connect_any(&globals.node, globals.timeout).await
+    connect_any(&globals.node, globals).await
 }
 
 /// Each address has the whole time: a dead first one must not cost the second its chance.
-pub async fn connect_any(addresses: &[String], timeout: Duration) -> anyhow::Result<Connection> {
+pub async fn connect_any(addresses: &[String], globals: &Globals) -> anyhow::Result<Connection> {
+    let tls = globals.tls()?;
     let mut tried = String::new();
     for address in addresses {
-        match dial(address, timeout).await {
+        match dial(address, tls.as_ref(), globals.timeout).await {
             Ok(channel) => return Ok(Connection { channel, address: address.clone() }),
             Err(why) => tried += &format!("\n  {address}: {why}"),
         }
@@ -85,14 +88,18 @@ pub async fn connect_any(addresses: &[String], timeout: Duration) -> anyhow::Res
     Err(Hinted { what, hint: "is it running? try: waxwing dev".to_owned() }.into())
 }
 
-async fn dial(address: &str, timeout: Duration) -> Result<Channel, String> {
+async fn dial(
+    address: &str,
+    tls: Option<&ClientTls>,
+    timeout: Duration,
+) -> Result<Channel, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|_| "is no address".to_owned())?
         .connect_timeout(timeout)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(5));
-    match tokio::time::timeout(timeout, endpoint.connect()).await {
+    match tokio::time::timeout(timeout, channel(&endpoint, tls)).await {
         Ok(Ok(channel)) => Ok(channel),
         Ok(Err(error)) => Err(root_cause(&error)),
         Err(_) => Err(timed_out(timeout)),

@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::ValueEnum;
 
+use crate::client::ClientTls;
 use crate::config::Secret;
 use crate::config::address;
-use crate::config::secrets::read_private;
+use crate::config::secrets::{read_private, read_public};
 use crate::config::value::parse_duration;
 use crate::types::Namespace;
 
@@ -34,6 +35,28 @@ pub struct Globals {
     /// File that holds the key to be let in with; or the key itself in WAXWING_KEY.
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// Speak TLS with nodes that this authority's file (PEM) has signed for.
+    #[arg(long, global = true, value_name = "FILE", env = "WAXWING_TLS_CA")]
+    pub tls_ca: Option<PathBuf>,
+    /// The certificate to show, for nodes that ask for one.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "WAXWING_CLIENT_CERT",
+        requires = "tls_ca",
+        requires = "client_key"
+    )]
+    pub client_cert: Option<PathBuf>,
+    /// Its private key.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "WAXWING_CLIENT_KEY",
+        requires = "client_cert"
+    )]
+    pub client_key: Option<PathBuf>,
     /// A table for people or JSON for programs; a stream is one object a line.
     #[arg(short, long, global = true, value_enum, default_value_t = OutputForm::Table)]
     pub output: OutputForm,
@@ -73,6 +96,23 @@ impl ColorWhen {
 }
 
 impl Globals {
+    /// None: in the clear.
+    pub fn tls(&self) -> anyhow::Result<Option<ClientTls>> {
+        let Some(ca) = &self.tls_ca else { return Ok(None) };
+        let read = |text: Result<String, String>| text.map_err(anyhow::Error::msg);
+        let authority = read(read_public(ca)).context("read --tls-ca")?;
+        let own = match (&self.client_cert, &self.client_key) {
+            (Some(cert), Some(key)) => {
+                let cert = read(read_public(cert)).context("read --client-cert")?;
+                Some((cert, read(read_private(key)).context("read --client-key")?))
+            }
+            _ => None,
+        };
+        let own = own.as_ref().map(|(cert, key)| (cert.as_str(), key.as_str()));
+        let tls = ClientTls::new(&authority, own);
+        tls.map(Some).map_err(|what| anyhow::anyhow!("read {}: it {what}", ca.display()))
+    }
+
     /// The key to be let in with. Never from the arguments, which others on the host can read.
     pub fn key(&self) -> anyhow::Result<Option<Secret>> {
         let text = match &self.key_file {
@@ -98,7 +138,11 @@ impl Globals {
 /// `HOST:PORT`; the port may be left out.
 fn node_address(text: &str) -> Result<String, String> {
     let text = text.trim();
-    let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let text = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"))
+        .unwrap_or(text)
+        .trim_end_matches('/');
     let bare = !text.contains(':') || text.ends_with(']');
     if bare { address::dial(&format!("{text}:{GRPC_PORT}")) } else { address::dial(text) }
 }

@@ -2,6 +2,7 @@
 
 mod attach;
 mod bench;
+mod certs;
 mod codec;
 mod complete;
 pub mod connect;
@@ -63,6 +64,8 @@ pub enum Command {
     CheckConfig(Box<settings::CheckArgs>),
     /// Show settings: the defaults, or what holds here and where it comes from.
     Config(settings::ConfigArgs),
+    /// Make a small authority and certificates, or look at some.
+    Certs(certs::CertsArgs),
     /// Print a completion script for a shell.
     Completions(complete::CompletionArgs),
     /// Let a node join a cluster by its seeds.
@@ -122,6 +125,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Dev(args) => dev::run(&args).await,
         Command::CheckConfig(args) => settings::check(*args, globals),
         Command::Config(args) => settings::run(args, globals),
+        Command::Certs(args) => certs::run(args, globals),
         Command::Completions(args) => complete::run(&args),
         Command::Join(args) => operate::join(args, globals).await,
         Command::Drain(args) => operate::drain(args, globals).await,

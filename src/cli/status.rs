@@ -85,6 +85,10 @@ fn head(out: &mut String, report: &StatusReport) -> std::fmt::Result {
         harmless(&node.version),
         age(seconds(node.uptime_s)),
     )?;
+    if !node.certificate_expires.is_empty() {
+        let expires = harmless(&node.certificate_expires);
+        writeln!(out, "TLS       the certificate expires {expires}")?;
+    }
     writeln!(
         out,
         "cluster   {}: {} live members, {} ready, {agreed}",

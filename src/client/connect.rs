@@ -5,7 +5,8 @@ use std::io;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use hyper_util::rt::TokioIo;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -14,6 +15,7 @@ use tower_service::Service;
 
 use super::message::ClientError;
 use super::reader::Reader;
+use crate::tls::ClientTls;
 use crate::wire::frames::{FrameBody, FrameSource};
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -52,6 +54,24 @@ pub(crate) fn endpoint(address: &str, timeout: Duration) -> Result<Endpoint, Cli
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_SIZE))
+}
+
+/// Connects; with `tls`, to a node that has proved who it is.
+pub(crate) async fn channel(
+    endpoint: &Endpoint,
+    tls: Option<&ClientTls>,
+) -> Result<Channel, tonic::transport::Error> {
+    let Some(tls) = tls else { return endpoint.connect().await };
+    let tls = tls.clone();
+    let connector = tower::service_fn(move |uri: Uri| {
+        let tls = tls.clone();
+        async move {
+            let port = uri.port_u16().unwrap_or_default();
+            let stream = tls.connect(uri.host().unwrap_or_default(), port).await?;
+            Ok::<_, io::Error>(TokioIo::new(stream))
+        }
+    });
+    endpoint.connect_with_connector(connector).await
 }
 
 /// Metadata that goes with every call.

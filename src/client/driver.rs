@@ -24,6 +24,7 @@ use super::scan::Batch;
 use super::seen::Seen;
 use super::session::{AttachmentId, Input, Output, PresenceAnswers, PresenceAsk, Session, Ticket};
 use crate::supervise::Clock;
+use crate::tls::ClientTls;
 
 /// What the user asks the driver to do.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ pub(crate) struct Driver {
     pub(crate) session: Session,
     pub(crate) clock: Clock,
     pub(crate) metadata: HeaderMap,
+    tls: Option<ClientTls>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) whereabouts: Arc<Mutex<Whereabouts>>,
@@ -114,6 +116,7 @@ impl Driver {
         session: Session,
         clock: Clock,
         metadata: HeaderMap,
+        tls: Option<ClientTls>,
         outbox: Arc<Outbox>,
         inbox: Arc<Inbox>,
         whereabouts: Arc<Mutex<Whereabouts>>,
@@ -125,6 +128,7 @@ impl Driver {
             session,
             clock,
             metadata,
+            tls,
             outbox,
             inbox,
             whereabouts,
@@ -322,7 +326,7 @@ impl Driver {
     fn perform(&mut self, output: Output) {
         match output {
             Output::Connect { attachment, address } => {
-                self.attachments.push(Attachment::new(attachment, address));
+                self.attachments.push(Attachment::new(attachment, address, self.tls.clone()));
             }
             Output::Send { attachment, request } => self.send(attachment, request),
             Output::Publishes(owner) => {
@@ -407,11 +411,11 @@ impl Driver {
 }
 
 impl Attachment {
-    fn new(id: AttachmentId, address: String) -> Self {
+    fn new(id: AttachmentId, address: String, tls: Option<ClientTls>) -> Self {
         let connecting = async move {
             let endpoint = connect::endpoint(&address, super::session::CONNECT_MAX)
                 .map_err(|err| err.to_string())?;
-            endpoint.connect().await.map_err(|err| reason(&err))
+            connect::channel(&endpoint, tls.as_ref()).await.map_err(|err| reason(&err))
         };
         Self {
             id,

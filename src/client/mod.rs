@@ -41,6 +41,7 @@ pub use presence::{Changes, PresenceCount, PresenceEntry, PresenceEvent, Roster,
 pub use scan::{Batch, Headers, Message, Messages};
 
 use crate::supervise::{Clock, Shutdown, Supervisor, Task};
+pub use crate::tls::ClientTls;
 use driver::{Command, Driver, Whereabouts};
 use inbox::Inbox;
 use outbox::{Outbox, Queued};
@@ -57,6 +58,8 @@ pub struct Options {
     pub namespace: String,
     /// Sent as a bearer token.
     pub key: Option<String>,
+    /// `None`: in the clear.
+    pub tls: Option<ClientTls>,
     /// For people who look at sessions.
     pub client: String,
     /// How long the session outlives its connection. `None`: as the node has it.
@@ -83,6 +86,7 @@ impl Options {
             addresses: addresses.into_iter().map(Into::into).collect(),
             namespace: "default".to_owned(),
             key: None,
+            tls: None,
             client: concat!("waxwing-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
             linger: None,
             outbox_bytes: 1 << 20,
@@ -133,6 +137,7 @@ impl Client {
             Session::new(settings, seed),
             clock,
             metadata,
+            options.tls,
             Arc::clone(&outbox),
             Arc::clone(&inbox),
             Arc::clone(&whereabouts),

@@ -142,7 +142,7 @@ pub fn default_file(defaults: &Config) -> String {
     let mut out = String::from(
         "# Waxwing's settings, all at their defaults. A setting here is overruled by the environment\n\
          # (WAXWING_SECTION_KEY), and that by a flag of `waxwing start`. [limits], presence.linger,\n\
-         # log.level and the secrets are read again on SIGHUP.\n",
+         # log.level, [tls] and the secrets are read again on SIGHUP.\n",
     );
     let mut section = "";
     for key in KEYS {

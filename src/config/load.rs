@@ -12,7 +12,8 @@ use super::keys::{self, KEYS};
 use super::secrets::{self, reason};
 use super::unknown::{self, PREFIX, REDIS_PASSWORD_VARIABLE, SECRET_VARIABLE};
 use super::value::{Value, quoted};
-use super::{Config, Limits, Secret, validate};
+use super::{Config, Limits, Secret, TlsConfig, validate};
+use crate::tls::{Material, Part, Pems};
 use crate::types::NodeName;
 
 const RUST_LOG: &str = "RUST_LOG";
@@ -75,6 +76,7 @@ pub struct Reloaded {
     pub limits: Limits,
     pub log_level: String,
     pub secrets: Vec<Secret>,
+    pub tls: TlsConfig,
     /// `section.key` of what has changed and waits for the next start.
     pub waiting: Vec<String>,
 }
@@ -122,6 +124,19 @@ impl Config {
         load(sources, &Host::look())
     }
 
+    /// The files of the section tls as they are now; where they are named has not changed.
+    pub fn reload_tls(&self) -> Result<TlsConfig, Faults> {
+        let mut loading = Loading {
+            config: self.clone(),
+            origins: Origins(vec![Origin::Default; KEYS.len()]),
+            faults: Faults::default(),
+        };
+        loading.config.tls.material = None;
+        loading.tls();
+        let Loading { config, faults, .. } = loading;
+        faults.judge(config.tls)
+    }
+
     /// Hears the same sources again, the file as it is now.
     pub fn reload(&self) -> Result<Reloaded, Faults> {
         let Loaded { config: new, .. } = Self::load(self.sources.clone())?;
@@ -134,6 +149,7 @@ impl Config {
             limits: new.limits,
             log_level: new.log.level,
             secrets: new.cluster.secrets,
+            tls: new.tls,
             waiting,
         })
     }
@@ -168,6 +184,7 @@ pub(super) fn load(sources: Sources, host: &Host) -> Result<Loaded, Faults> {
     loading.level_of_rust(&sources.env);
     loading.secrets(&sources.env);
     loading.redis_password(&sources.env);
+    loading.tls();
     loading.data_dir();
     loading.advertise(host);
     let Loading { mut config, origins, mut faults } = loading;
@@ -344,6 +361,67 @@ impl Loading {
             Ok(password) => self.config.redis.password = Some(password),
             Err(what) => self.faults.add(&origin, key, what),
         }
+    }
+
+    /// The files of the section tls, read and judged together.
+    fn tls(&mut self) {
+        let TlsConfig { cert, key, client_ca, peer_ca, .. } = self.config.tls.clone();
+        let (cert, key) = match (cert, key) {
+            (Some(cert), Some(key)) => (cert, key),
+            (Some(_), None) => {
+                return self.tls_fault("cert", "its key is missing; name it as tls.key");
+            }
+            (None, Some(_)) => {
+                return self.tls_fault("key", "its certificate is missing; name it as tls.cert");
+            }
+            (None, None) => {
+                for (name, said) in [("client_ca", client_ca), ("peer_ca", peer_ca)] {
+                    if said.is_some() {
+                        let what = "is of no use without a certificate of this node: tls.cert";
+                        self.tls_fault(name, what);
+                    }
+                }
+                return;
+            }
+        };
+        let mut read = |name, path: &Path, is_secret| {
+            let text =
+                if is_secret { secrets::read_private(path) } else { secrets::read_public(path) };
+            text.map_err(|what| self.tls_fault(name, what)).ok()
+        };
+        let cert = read("cert", &cert, false);
+        let key = read("key", &key, true);
+        let client_ca = client_ca.map(|path| read("client_ca", &path, false));
+        let peer_ca = peer_ca.map(|path| read("peer_ca", &path, false));
+        let (Some(cert), Some(key)) = (cert, key) else { return };
+        if matches!(client_ca, Some(None)) || matches!(peer_ca, Some(None)) {
+            return;
+        }
+        let pems = Pems {
+            cert: &cert,
+            key: &key,
+            client_ca: client_ca.as_ref().and_then(Option::as_deref),
+            peer_ca: peer_ca.as_ref().and_then(Option::as_deref),
+        };
+        match Material::judge(pems, &self.config.cluster.name, &self.config.node.name) {
+            Ok(material) => self.config.tls.material = Some(Arc::new(material)),
+            Err(all) => {
+                for wrong in all {
+                    let name = match wrong.part {
+                        Part::Cert => "cert",
+                        Part::Key => "key",
+                        Part::ClientCa => "client_ca",
+                        Part::PeerCa => "peer_ca",
+                    };
+                    self.tls_fault(name, wrong.what);
+                }
+            }
+        }
+    }
+
+    fn tls_fault(&mut self, name: &str, what: impl Into<String>) {
+        let origin = self.origins.of("tls", name).clone();
+        self.faults.add(&origin, &format!("tls.{name}"), what);
     }
 
     /// A missing directory is made at the start, where its parent exists.

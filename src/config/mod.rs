@@ -23,8 +23,10 @@ mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::tls::Material;
 use crate::types::{ClusterName, NodeName};
 pub use fault::{Fault, Faults, Origin};
 pub use limits::Limits;
@@ -36,6 +38,7 @@ pub struct Config {
     pub cluster: ClusterConfig,
     pub listen: ListenConfig,
     pub advertise: AdvertiseConfig,
+    pub tls: TlsConfig,
     pub redis: RedisConfig,
     pub presence: PresenceConfig,
     pub limits: Limits,
@@ -68,6 +71,7 @@ impl Config {
                 redis: None,
             },
             advertise: AdvertiseConfig::default(),
+            tls: TlsConfig::default(),
             redis: RedisConfig::default(),
             presence: PresenceConfig::default(),
             limits: Limits::default(),
@@ -189,6 +193,20 @@ pub struct AdvertiseConfig {
     pub http: Option<String>,
 }
 
+/// Files in PEM. Without a certificate nothing is encrypted but gossip.
+#[derive(Debug, Clone, Default)]
+pub struct TlsConfig {
+    /// The node's chain: every client port speaks TLS with it.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// Who signs for clients. None: clients show no certificate.
+    pub client_ca: Option<PathBuf>,
+    /// Who signs for nodes. None: links are in the clear.
+    pub peer_ca: Option<PathBuf>,
+    /// What all of them together came to.
+    pub material: Option<Arc<Material>>,
+}
+
 #[derive(Debug, Clone)]
 pub struct LogConfig {
     pub format: LogFormat,
@@ -204,7 +222,7 @@ pub enum LogFormat {
 
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SecurityConfig {
-    /// Client ports may leave loopback without TLS.
+    /// Ports may leave loopback without TLS.
     pub allow_plaintext: bool,
     /// Client ports may leave loopback without keys.
     pub allow_anonymous: bool,

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::Secret;
@@ -81,8 +81,18 @@ pub(super) fn parse_password(text: &str) -> Result<Secret, Wrong> {
     Ok(Secret::new(text.into()))
 }
 
-/// The text of a file that holds secrets, if nobody but its owner can read it.
+/// The text of a file that holds secrets, if nobody but its owner can read it; or nobody but this process's group, where root owns it
+/// and this process is not root: that is how an orchestrator hands over secrets.
 pub(crate) fn read_private(path: &Path) -> Result<String, Wrong> {
+    read(path, true)
+}
+
+/// The text of a file that everybody may read.
+pub(crate) fn read_public(path: &Path) -> Result<String, Wrong> {
+    read(path, false)
+}
+
+fn read(path: &Path, is_secret: bool) -> Result<String, Wrong> {
     let shown = path.display();
     // Asked of the path first: opening a pipe would wait for a writer.
     let found = std::fs::metadata(path);
@@ -97,19 +107,23 @@ pub(crate) fn read_private(path: &Path) -> Result<String, Wrong> {
     let (found, file) = opened.map_err(|error| {
         format!("{shown} can't be read: {}; let the user that runs waxwing own it", reason(&error))
     })?;
-    let mode = found.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    let mode = found.mode() & 0o777;
+    let handed_over = found.uid() == 0 && !nix::unistd::geteuid().is_root();
+    let forbidden = if handed_over { 0o037 } else { 0o077 };
+    if is_secret && mode & forbidden != 0 {
         return Err(format!("{shown} can be read by others (mode {mode:04o}); chmod 600 {shown}"));
     }
     if FILE_LEN_MAX < found.len() {
-        return Err(format!("{shown} has {} bytes; secrets need a few lines", found.len()));
+        return Err(format!(
+            "{shown} has {} bytes, which is too many; name the right file",
+            found.len()
+        ));
     }
     let mut bytes = Vec::new();
     file.take(FILE_LEN_MAX)
         .read_to_end(&mut bytes)
         .map_err(|error| format!("{shown} can't be read: {}; check the disk", reason(&error)))?;
-    String::from_utf8(bytes)
-        .map_err(|_| format!("{shown} is no text; write the secrets as text: {RECIPE}"))
+    String::from_utf8(bytes).map_err(|_| format!("{shown} is no text; name the right file"))
 }
 
 /// Without "(os error 2)".

@@ -170,10 +170,46 @@ pub static KEYS: &[Key] = &[
     )
     .blank(),
     Key::new(
+        "tls",
+        "cert",
+        "FILE",
+        "This node's certificate chain in PEM: with it every client port speaks TLS. `waxwing certs node` makes one.",
+        |c, v| path(v).map(|it| c.tls.cert = it),
+        |c| shown_path(c.tls.cert.as_ref()),
+    )
+    .live(),
+    Key::new(
+        "tls",
+        "key",
+        "FILE",
+        "Its private key in PEM. Nobody but the owner may read it.",
+        |c, v| path(v).map(|it| c.tls.key = it),
+        |c| shown_path(c.tls.key.as_ref()),
+    )
+    .live(),
+    Key::new(
+        "tls",
+        "client_ca",
+        "FILE",
+        "Who signs for clients: they must show a certificate then. Empty: none is asked for.",
+        |c, v| path(v).map(|it| c.tls.client_ca = it),
+        |c| shown_path(c.tls.client_ca.as_ref()),
+    )
+    .live(),
+    Key::new(
+        "tls",
+        "peer_ca",
+        "FILE",
+        "Who signs for nodes: links are TLS both ways then, and each node's certificate must name it. The same on all nodes.",
+        |c, v| path(v).map(|it| c.tls.peer_ca = it),
+        |c| shown_path(c.tls.peer_ca.as_ref()),
+    )
+    .live(),
+    Key::new(
         "security",
         "allow_plaintext",
         BOOL,
-        "Client ports may leave loopback without TLS.",
+        "Ports may leave loopback without TLS.",
         |c, v| v.boolean().map(|it| c.security.allow_plaintext = it),
         |c| Toml::Boolean(c.security.allow_plaintext),
     )

@@ -195,6 +195,7 @@ fn bad_config_reports_all_faults_at_once() {
         ("waxwing.toml:7: limits.mailbox: ", "write \"8MiB\""),
         ("waxwing.toml:9: listen.grpc: ", "say --insecure"),
         ("waxwing.toml:10: listen.peer: ", "head -c 32 /dev/urandom"),
+        ("waxwing.toml:10: listen.peer: ", "--tls-peer-ca ca.pem"),
         ("WAXWING_LIMITS_STREAMS: limits.streams: ", "must be a whole number"),
         ("WAXWING_LIMIT_FRAME: ", "did you mean WAXWING_LIMITS_FRAME?"),
         ("--expect: cluster.expect: ", "is -3; must be 0 to 1000"),
@@ -244,7 +245,8 @@ fn bad_config_values() {
         ),
         ("[redis]\noutput_soft = \"64MiB\"", "must be at most redis.output_hard"),
         ("[redis]\npassword_file = \"/nonexistent\"", "no such file"),
-        ("[tls]\ncert = \"a\"", "does not have TLS"),
+        ("[tls]\ncert = \"a\"", "its key is missing"),
+        ("[tls]\npeer_ca = \"a\"", "without a certificate"),
         ("[presnce]\nlinger = \"5s\"", "did you mean [presence]?"),
         ("[limits]\npublish_rate = \"off\"", "does not have a limit on the publish rate"),
         ("[limit]\nidle = \"5s\"", "did you mean [limits]?"),
@@ -398,6 +400,8 @@ fn protected_mode_names_all_that_is_missing() {
         |said: &Said, says: &str| said.faults().iter().filter(|fault| fault.contains(says)).count();
     assert_eq!(count(&open(), "neither keys nor TLS"), 2);
     assert_eq!(count(&open(), "without a cluster secret"), 1);
+    assert_eq!(count(&open(), "without TLS between nodes"), 1);
+    assert_eq!(count(&open(), "waxwing certs node NAME"), 3);
     assert_eq!(count(&open().flag("allow-plaintext", "true"), "no keys: "), 2);
     assert_eq!(count(&open().flag("allow-anonymous", "true"), "no TLS: "), 2);
     one_fault(&open().insecure(), "which --insecure does not waive");

@@ -4,16 +4,16 @@ use super::keys::KEYS;
 use super::value::quoted;
 
 /// Documented for versions to come. They do nothing here, so they are refused like any other unknown key, with the reason.
-const LATER: [(&str, &str); 3] = [
-    ("presence.", "presence"),
-    ("tls.", "TLS"),
-    ("limits.publish_rate", "a limit on the publish rate"),
-];
+const LATER: [(&str, &str); 2] =
+    [("presence.", "presence"), ("limits.publish_rate", "a limit on the publish rate")];
 
 /// Variables with our prefix that are no settings.
-const OTHER_VARIABLES: [&str; 8] = [
+const OTHER_VARIABLES: [&str; 11] = [
     "WAXWING_NODE",
     "WAXWING_KEY",
+    "WAXWING_TLS_CA",
+    "WAXWING_CLIENT_CERT",
+    "WAXWING_CLIENT_KEY",
     "WAXWING_CONFIG",
     "WAXWING_THREADS",
     SECRET_VARIABLE,

@@ -170,18 +170,35 @@ fn advertised(config: &Config, check: &mut Check<'_>) {
     }
 }
 
+/// Makes what a client port needs to be encrypted, and what lets in those who may come.
+const TLS_RECIPE: &str =
+    "waxwing certs ca && waxwing certs node NAME, then --tls-cert NAME.pem --tls-key NAME.key";
+const PEER_RECIPE: &str = "the same, then --tls-peer-ca ca.pem on every node";
+const CLIENTS_RECIPE: &str = "waxwing certs client NAME for each, then --tls-client-ca ca.pem";
+
 fn protected(config: &Config, check: &mut Check<'_>) {
     let security = config.security;
+    let has_tls = config.tls.cert.is_some();
     for (name, address) in listeners(config).iter().filter(|(name, _)| *name != "peer") {
-        // A password is what Redis clients have for a key.
-        let has_keys = *name == "redis" && config.redis.password.is_some();
-        let missing = match (security.allow_plaintext, security.allow_anonymous || has_keys) {
+        // A password is what Redis clients have for a key; a certificate is one for all.
+        let has_keys =
+            config.tls.client_ca.is_some() || *name == "redis" && config.redis.password.is_some();
+        let missing = match (
+            security.allow_plaintext || has_tls,
+            security.allow_anonymous || has_keys,
+        ) {
             (true, true) => continue,
-            (false, true) => "no TLS: keep it on 127.0.0.1, or say --allow-plaintext",
-            (true, false) => "no keys: keep it on 127.0.0.1, or say --allow-anonymous",
-            (false, false) => {
-                "neither keys nor TLS: keep it on 127.0.0.1, or say --insecure (--allow-anonymous --allow-plaintext)"
+            (false, true) => {
+                format!("no TLS: {TLS_RECIPE}; or keep it on 127.0.0.1, or say --allow-plaintext")
             }
+            (true, false) => {
+                format!(
+                    "no keys: {CLIENTS_RECIPE}; or keep it on 127.0.0.1, or say --allow-anonymous"
+                )
+            }
+            (false, false) => format!(
+                "neither keys nor TLS: {TLS_RECIPE}; {CLIENTS_RECIPE}; or keep it on 127.0.0.1, or say --insecure (--allow-anonymous --allow-plaintext)"
+            ),
         };
         check(
             is_loopback(address.ip()),
@@ -191,13 +208,22 @@ fn protected(config: &Config, check: &mut Check<'_>) {
         );
     }
     let peer = config.listen.peer;
+    let is_local = is_loopback(peer.ip());
     check(
-        is_loopback(peer.ip()) || !config.cluster.secrets.is_empty(),
+        is_local || !config.cluster.secrets.is_empty(),
         "listen",
         "peer",
         format!(
             "{peer} is open to other hosts without a cluster secret, which --insecure does not waive; \
              make one and name it: {RECIPE}, then --secret-file gossip.keys on every node"
+        ),
+    );
+    check(
+        is_local || security.allow_plaintext || config.tls.peer_ca.is_some(),
+        "listen",
+        "peer",
+        format!(
+            "{peer} is open to other hosts without TLS between nodes: {TLS_RECIPE}; {PEER_RECIPE}; or say --allow-plaintext"
         ),
     );
 }

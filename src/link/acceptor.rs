@@ -37,7 +37,7 @@ const STOP_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 /// Serves until `shutdown`.
 pub(super) async fn serve(shared: Arc<Shared>, listener: Listener, shutdown: Shutdown) {
     let limits = shared.config.limits.clone();
-    let incoming = guard::accept_all(listener, limits.clone());
+    let incoming = guard::accept_all(listener, limits.clone(), shared.config.tls.clone());
     let service = LinkService { shared: shared.clone(), shutdown: shutdown.clone() };
     let served = Server::builder()
         .initial_stream_window_size(limits.stream_window)
@@ -171,6 +171,10 @@ impl Greeting {
         let mut claim = None;
         loop {
             if let Input::Frame(Frame::Hello(hello)) = &input {
+                if !self.ending.guard.may_be(&hello.from) {
+                    let reason = "the certificate is not this node's";
+                    return Err(LinkError::WeRefused(Refusal::new(RefusalCode::WrongNode, reason)));
+                }
                 *caller = Some(hello.from.clone());
             }
             match session.handle(input)? {

@@ -166,12 +166,19 @@ async fn connect(shared: &Shared, peer: &NodeName, target: Target) -> Result<Str
     let connecting =
         tokio::time::timeout(shared.config.limits.silence, shared.network.connect(&address));
     let connected = connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    connected.map_err(|source| {
+    let connected = connected.map_err(|source| {
         if source.kind() == io::ErrorKind::ConnectionRefused {
             shared.roster.evidence(peer, target.peer, LinkEvidence::Refused);
         }
         LinkError::Connect { address, source }
-    })
+    })?;
+    match &shared.config.tls {
+        None => Ok(connected),
+        Some(tls) => tls
+            .connect_peer(peer, connected)
+            .await
+            .map_err(|error| LinkError::Tls(error.to_string())),
+    }
 }
 
 /// Makes the connection and opens the stream.

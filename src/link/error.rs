@@ -12,6 +12,9 @@ pub(super) enum LinkError {
     NoAddress,
     #[error("{}", unreachable(address, source))]
     Connect { address: String, source: io::Error },
+    /// Nobody has said anything but certificates.
+    #[error("TLS: {0}")]
+    Tls(String),
     #[error("the peer port answered {0}")]
     Http(String),
     /// In the middle of something; the log has the details at debug level.
@@ -47,6 +50,7 @@ impl LinkError {
             Self::Malformed(_) => Some("malformed"),
             Self::TooLong { .. } => Some("too_long"),
             Self::HandshakeTimeout(_) => Some("handshake_timeout"),
+            Self::Tls(_) => Some("tls"),
             Self::NoAddress
             | Self::Connect { .. }
             | Self::Http(_)

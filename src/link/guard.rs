@@ -20,6 +20,8 @@ use tonic::transport::server::Connected;
 use super::LinkLimits;
 use crate::metrics::names;
 use crate::net;
+use crate::tls::{CallerName, Tls};
+use crate::types::NodeName;
 
 /// For the last frame to leave.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -40,9 +42,16 @@ pub(super) struct ConnectionGuard(Arc<GuardState>);
 struct GuardState {
     stage: AtomicU8,
     reader: AtomicWaker,
+    /// Where links are TLS: whose certificate was shown.
+    certified: Option<CallerName>,
 }
 
 impl ConnectionGuard {
+    /// Is the caller, who says it is this node, whom its certificate names? Always, where none is asked for.
+    pub(super) fn may_be(&self, node: &NodeName) -> bool {
+        self.0.certified.as_ref().is_none_or(|name| name.get() == Some(node))
+    }
+
     /// The one link of this connection begins. `false`: it has had it.
     #[must_use]
     pub(super) fn begin(&self) -> bool {
@@ -94,9 +103,11 @@ impl Drop for Counted {
 pub(super) fn accept_all(
     listener: net::Listener,
     limits: LinkLimits,
+    tls: Option<Tls>,
 ) -> impl Stream<Item = Result<GuardedStream, io::Error>> + Send {
     let open = Arc::new(AtomicUsize::new(0));
-    stream::unfold((listener, limits, open, 0u64), async |(listener, limits, open, mut failed)| {
+    let all = (listener, limits, tls, open, 0u64);
+    stream::unfold(all, async |(listener, limits, tls, open, mut failed)| {
         loop {
             match listener.accept().await {
                 Ok((tcp, _)) => {
@@ -105,8 +116,9 @@ pub(super) fn accept_all(
                             .increment(1);
                         continue;
                     };
-                    let stream = GuardedStream::new(tcp, &limits, counted);
-                    return Some((Ok(stream), (listener, limits, open, failed)));
+                    let (tcp, certified) = greet(tcp, tls.as_ref());
+                    let stream = GuardedStream::new(tcp, certified, &limits, counted);
+                    return Some((Ok(stream), (listener, limits, tls, open, failed)));
                 }
                 Err(err) => {
                     if failed.is_power_of_two() || failed == 0 {
@@ -120,9 +132,24 @@ pub(super) fn accept_all(
     })
 }
 
+/// The handshake happens when it is first read, within the guard's deadline.
+fn greet(tcp: net::Stream, tls: Option<&Tls>) -> (net::Stream, Option<CallerName>) {
+    let Some(tls) = tls else { return (tcp, None) };
+    match tls.accept_peer(tcp) {
+        Ok((stream, name)) => (stream, Some(name)),
+        Err(tcp) => (tcp, None),
+    }
+}
+
 impl GuardedStream {
-    fn new(tcp: net::Stream, limits: &LinkLimits, counted: Counted) -> Self {
-        let state = GuardState { stage: AtomicU8::new(STRANGER), reader: AtomicWaker::new() };
+    fn new(
+        tcp: net::Stream,
+        certified: Option<CallerName>,
+        limits: &LinkLimits,
+        counted: Counted,
+    ) -> Self {
+        let state =
+            GuardState { stage: AtomicU8::new(STRANGER), reader: AtomicWaker::new(), certified };
         Self {
             tcp,
             guard: ConnectionGuard(Arc::new(state)),

@@ -39,6 +39,7 @@ use bytes::Bytes;
 
 use crate::config::Secret;
 use crate::config::limits::{HEADERS_CEILING, PAYLOAD_CEILING};
+use crate::tls::Tls;
 use crate::types::{ClusterName, Incarnation, LinkEpoch, NodeName};
 pub use frame::{Refusal, RefusalCode};
 pub use links::{Links, LinksHandle};
@@ -69,6 +70,8 @@ pub struct LinkConfig {
     /// Must agree, all of them.
     pub settings: BTreeMap<String, String>,
     pub limits: LinkLimits,
+    /// None, or none for peers: links are in the clear.
+    pub tls: Option<Tls>,
 }
 
 /// Bytes unless said otherwise.

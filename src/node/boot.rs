@@ -27,6 +27,7 @@ use crate::router::{Router, RouterConfig};
 use crate::status::{NodeFacts, Probe, ProbeDeps, StatusDeps, StatusHandle};
 use crate::supervise::{SharedCommands, Shutdown, Supervisor, Task};
 use crate::telemetry::LogLevel;
+use crate::tls::Tls;
 
 pub(super) async fn start(
     config: Config,
@@ -40,6 +41,7 @@ pub(super) async fn start(
     let exporter = Arc::new(Exporter::install());
     let shutdown = supervisor.shutdown().clone();
     let limits = LimitsHandle::new(config.limits.clone());
+    let tls = config.tls.material.clone().map(Tls::new);
     let addresses = advertised(&config, bound);
 
     let store = config.node.data_dir.as_deref().map(IncarnationFile::open).transpose()?;
@@ -79,6 +81,7 @@ pub(super) async fn start(
                 window_age: limits.get().link_window_age,
                 ..LinkLimits::default()
             },
+            tls: tls.clone(),
         },
         Arc::new(membership.clone()),
         network,
@@ -106,6 +109,7 @@ pub(super) async fn start(
         limits: limits.clone(),
         supervisor: supervisor.clone(),
         clock,
+        tls: tls.clone(),
     });
 
     let parts = Arc::new(Parts {
@@ -115,6 +119,7 @@ pub(super) async fn start(
         supervisor: supervisor.clone(),
         clock,
         limits: limits.clone(),
+        tls: tls.clone(),
         membership: membership.clone(),
         links: links.handle(),
         replicator,
@@ -140,6 +145,7 @@ pub(super) async fn start(
         limits: limits.clone(),
         supervisor: supervisor.clone(),
         clock,
+        tls: tls.clone(),
     });
     supervisor.spawn(Task::FrontGrpc, front.run(grpc, shutdown.clone()));
     if let Some(listener) = redis {
@@ -151,6 +157,7 @@ pub(super) async fn start(
             limits: limits.clone(),
             supervisor: supervisor.clone(),
             clock,
+            tls: tls.clone(),
         });
         supervisor.spawn(Task::FrontRedis, front.run(listener, shutdown.clone()));
     }
@@ -162,6 +169,7 @@ pub(super) async fn start(
             limits,
             supervisor: supervisor.clone(),
             exporter: exporter.clone(),
+            tls,
         });
         supervisor.spawn(Task::FrontHttp, front.run(listener, shutdown.clone()));
     }

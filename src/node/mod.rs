@@ -4,6 +4,7 @@
 //! supervisor. Dropping a `Node` ends it at once and tells nobody, as a kill does.
 
 mod boot;
+mod certificates;
 mod commands;
 mod drain;
 pub mod identity;
@@ -33,6 +34,8 @@ use crate::router::RouterHandle;
 use crate::status::StatusHandle;
 use crate::supervise::{Clock, SharedCommands, Supervisor, Task};
 use crate::telemetry::LogLevel;
+use crate::tls::Tls;
+use certificates::Certificates;
 use drain::Departure;
 use log_level::LogLevels;
 pub use ports::{Bound, PortsError, bind_reason};
@@ -80,6 +83,7 @@ struct Parts {
     supervisor: Supervisor,
     clock: Clock,
     limits: LimitsHandle,
+    tls: Option<Tls>,
     membership: MembershipHandle,
     links: LinksHandle,
     replicator: ReplicatorHandle,
@@ -127,15 +131,23 @@ impl Node {
         let parts = self.handle.parts.clone();
         let mut settings = parts.config.clone();
         let mut asked_to_stop = false;
+        let mut certificates = Certificates::of(&settings);
         let ended = self.handle.ended();
         tokio::pin!(ended);
         loop {
             let signal = tokio::select! {
                 () = &mut ended => break,
                 signal = signals.next() => signal,
+                () = certificates.changed(parts.tls.is_some()) => {
+                    reload::reload_tls(&parts, &mut settings, &mut certificates);
+                    continue;
+                }
             };
             match signal {
-                Signal::Reload => reload::reload(&parts, &self.log, &mut settings),
+                Signal::Reload => {
+                    reload::reload(&parts, &self.log, &mut settings);
+                    certificates = Certificates::of(&settings);
+                }
                 Signal::Stop if asked_to_stop => {
                     anyhow::bail!("a second signal ended the node before it had drained");
                 }

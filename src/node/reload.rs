@@ -1,8 +1,10 @@
-//! SIGHUP: limits, log level and secrets are read again. All of it is judged before any of it holds; one fault, and nothing changes.
+//! SIGHUP: limits, log level, certificates and secrets are read again. All of it is judged before any of it holds; one fault, and nothing changes.
 
 use super::Parts;
+use super::certificates::Certificates;
 use super::log_level::LogLevels;
-use crate::config::{Config, Faults, Reloaded, keys};
+use crate::config::{Config, Faults, Reloaded, TlsConfig, keys};
+use crate::tls::certificate::date;
 
 /// `current`: the settings in force.
 pub(super) fn reload(parts: &Parts, log: &LogLevels, current: &mut Config) {
@@ -24,15 +26,17 @@ pub(super) fn reload(parts: &Parts, log: &LogLevels, current: &mut Config) {
 
 /// What changed, in words.
 fn read(parts: &Parts, log: &LogLevels, current: &mut Config) -> Result<Vec<String>, Faults> {
-    let Reloaded { limits, log_level, secrets, waiting } = parts.config.reload()?;
+    let Reloaded { limits, log_level, secrets, tls, mut waiting } = parts.config.reload()?;
     let mut before = current.clone();
     // Somebody may have set it since.
     before.log.level = log.lasting();
     current.limits = limits;
     current.log.level = log_level;
     current.cluster.secrets = secrets;
+    let certificate = take_tls(parts, current, tls, &mut waiting);
 
     let mut changed = keys::changed(&before, current);
+    changed.extend(certificate);
     parts.limits.set(current.limits.clone());
     if before.log.level != current.log.level {
         // It has been judged already; what is still wrong concerns the log alone.
@@ -52,4 +56,51 @@ fn read(parts: &Parts, log: &LogLevels, current: &mut Config) -> Result<Vec<Stri
         );
     }
     Ok(changed)
+}
+
+/// The certificates' files have changed; nobody has said that anything else has.
+pub(super) fn reload_tls(parts: &Parts, current: &mut Config, certificates: &mut Certificates) {
+    let mut waiting = Vec::new();
+    match current.reload_tls() {
+        Ok(tls) => {
+            if let Some(changed) = take_tls(parts, current, tls, &mut waiting) {
+                tracing::info!("{changed}");
+            }
+        }
+        // Certificate and key are two files: between the two they don't belong together.
+        Err(faults) => {
+            certificates.forget();
+            for fault in faults.iter() {
+                tracing::warn!("changed certificates are not taken yet: {fault}");
+            }
+        }
+    }
+}
+
+/// What changed, in words.
+fn take_tls(
+    parts: &Parts,
+    current: &mut Config,
+    new: TlsConfig,
+    waiting: &mut Vec<String>,
+) -> Option<String> {
+    let (tls, material) = match (&parts.tls, &new.material) {
+        (None, None) => return None,
+        (Some(tls), Some(material)) if material.is_for_peers() == tls.material().is_for_peers() => {
+            (tls, material.clone())
+        }
+        // What is on the other side of a port must know which it is.
+        _ => {
+            waiting.push("TLS on or off".to_owned());
+            return None;
+        }
+    };
+    let is_same = tls.material().digest() == material.digest();
+    current.tls = new;
+    if is_same {
+        return None;
+    }
+    let expires = date(material.not_after());
+    tls.set(material);
+    Some(format!("certificates read again; this node's expires {expires}"))
 }

@@ -12,6 +12,7 @@ use super::problems::rank;
 use crate::link::{Direction, LinkState};
 use crate::membership::{Member, MemberState, SEEDS_UNREACHABLE};
 use crate::supervise::{TaskReport, TaskState};
+use crate::tls::certificate::date;
 
 pub(super) fn assemble(facts: &Facts, problems: Vec<ProblemStatus>) -> StatusReport {
     StatusReport {
@@ -44,6 +45,10 @@ fn node(facts: &Facts) -> NodeStatus {
         state: state.to_owned(),
         uptime_s: facts.now.since(facts.started).as_secs_f64(),
         insecure: facts.node.insecure(),
+        certificate_expires: facts
+            .certificate
+            .map(|certificate| date(certificate.not_after))
+            .unwrap_or_default(),
         cpu_s: facts.process.cpu.as_secs_f64(),
         rss_bytes: facts.process.rss_bytes,
     }

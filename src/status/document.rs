@@ -29,6 +29,8 @@ pub struct NodeStatus {
     pub state: String,
     pub uptime_s: f64,
     pub insecure: bool,
+    /// When the certificate that its ports show expires; empty: no TLS.
+    pub certificate_expires: String,
     /// User and system CPU time of the process.
     pub cpu_s: f64,
     pub rss_bytes: u64,

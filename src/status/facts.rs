@@ -70,6 +70,18 @@ pub(super) struct Facts {
     /// Why the node stops, when it must.
     pub fatal: Option<String>,
     pub process: ProcessFacts,
+    /// None: no TLS.
+    pub certificate: Option<CertificateFacts>,
+    /// Of the wall clock.
+    pub unix_s: i64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CertificateFacts {
+    /// Seconds since 1970.
+    pub not_after: i64,
+    /// Links show it, too.
+    pub is_for_peers: bool,
 }
 
 /// What the node itself published, to be taken off what clients see.

@@ -25,6 +25,14 @@ pub(super) fn set(facts: &Facts, report: &StatusReport) {
     gauge!(names::BUILD_INFO, "version" => facts.node.version.clone()).set(1.0);
     gauge!(names::INSECURE).set(f64::from(u8::from(facts.node.insecure())));
 
+    if let Some(certificate) = facts.certificate {
+        let peer = certificate.is_for_peers.then_some("peer");
+        for front in ["grpc", "http", "redis"].into_iter().chain(peer) {
+            let expiry = certificate.not_after as f64;
+            gauge!(names::CERTIFICATE_EXPIRY, "front" => front).set(expiry);
+        }
+    }
+
     let mut states: BTreeMap<_, u32> = STATES.into_iter().map(|state| (state, 0)).collect();
     for member in facts.members.iter() {
         *states.entry(member.state).or_default() += 1;

@@ -33,9 +33,10 @@ use crate::membership::MembershipHandle;
 use crate::replicator::ReplicatorHandle;
 use crate::router::RouterHandle;
 use crate::supervise::{Clock, Supervisor};
+use crate::tls::Tls;
 use crate::types::Time;
 
-use facts::{Facts, ProcessFacts, Readiness};
+use facts::{CertificateFacts, Facts, ProcessFacts, Readiness};
 use problems::ProblemLog;
 
 #[derive(Debug, Clone)]
@@ -49,6 +50,7 @@ pub struct StatusDeps {
     pub limits: LimitsHandle,
     pub supervisor: Supervisor,
     pub clock: Clock,
+    pub tls: Option<Tls>,
 }
 
 /// Cheap to clone.
@@ -172,6 +174,11 @@ impl StatusHandle {
             tasks: deps.supervisor.report(),
             fatal: deps.supervisor.fatal(),
             process: process(),
+            certificate: deps.tls.as_ref().map(|tls| CertificateFacts {
+                not_after: tls.material().not_after(),
+                is_for_peers: tls.material().is_for_peers(),
+            }),
+            unix_s: i64::try_from(deps.clock.unix_ms() / 1_000).unwrap_or(i64::MAX),
         }
     }
 }

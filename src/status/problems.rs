@@ -7,6 +7,7 @@ use super::facts::{Facts, link_state};
 use crate::link::{Direction, LinkState};
 use crate::membership::MemberState;
 use crate::supervise::TaskState;
+use crate::tls::certificate::date;
 use crate::types::{NodeName, Time};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +58,7 @@ const NEAR_PERCENT: u64 = 90;
 pub(super) fn find(facts: &Facts) -> Vec<Found> {
     let mut all = Vec::new();
     of_node(facts, &mut all);
+    of_certificate(facts, &mut all);
     of_members(facts, &mut all);
     of_load(facts, &mut all);
     of_membership(facts, &mut all);
@@ -110,6 +112,22 @@ fn of_node(facts: &Facts, all: &mut Vec<Found>) {
         let message =
             format!("{} failed and is started again ({} times)", task.name, task.restarts);
         all.push(found(Severity::Warning, "task_failing", kind, message, "see the log"));
+    }
+}
+
+/// A certificate is near its end when it has so long left.
+const EXPIRES_WITHIN_S: i64 = 14 * 86_400;
+
+fn of_certificate(facts: &Facts, all: &mut Vec<Found>) {
+    let Some(certificate) = facts.certificate else { return };
+    let (left, at) = (certificate.not_after - facts.unix_s, date(certificate.not_after));
+    let hint = "make another (waxwing certs node NAME --replace) and put it in its place; it is read again at once on SIGHUP";
+    if left < 0 {
+        let message = format!("the node's certificate has expired: {at}");
+        all.push(found(Severity::Error, "certificate_expired", "", message, hint));
+    } else if left < EXPIRES_WITHIN_S {
+        let message = format!("the node's certificate expires in {} days: {at}", left / 86_400);
+        all.push(found(Severity::Warning, "certificate_expiring", "", message, hint));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::assemble::assemble;
-use super::facts::{Facts, NodeFacts, OwnTraffic, ProcessFacts};
+use super::facts::{CertificateFacts, Facts, NodeFacts, OwnTraffic, ProcessFacts};
 use super::problems::{self, ProblemLog};
 use super::{StatusReport, TaskStatus};
 use crate::broker::SessionCounts;
@@ -88,6 +88,8 @@ fn healthy() -> Facts {
         tasks: Vec::new(),
         fatal: None,
         process: ProcessFacts { open_fds: Some(10), max_fds: Some(1_000), ..Default::default() },
+        certificate: None,
+        unix_s: 1_800_000_000,
     }
 }
 
@@ -132,6 +134,15 @@ fn problems_are_found() {
     check(|f| f.isolated = Some("nobody hears it".into()), &["error isolated"], false, false);
     check(|f| f.fatal = Some("front-grpc ended".into()), &["error stopping"], false, false);
     check(|f| f.node.allow_plaintext = true, &["warning insecure"], true, true);
+    for (days_left, wanted) in [
+        (15, &[][..]),
+        (13, &["warning certificate_expiring"]),
+        (-1, &["error certificate_expired"]),
+    ] {
+        let not_after = 1_800_000_000 + days_left * 86_400;
+        let certificate = CertificateFacts { not_after, is_for_peers: true };
+        check(|f| f.certificate = Some(certificate), wanted, true, true);
+    }
     check(|f| f.router.slow_mailboxes = 2, &["warning slow_sessions"], true, true);
     check(|f| f.process.open_fds = Some(950), &["warning limit_near"], true, true);
     check(|f| f.sessions.attached = 99_000, &["warning limit_near"], true, true);

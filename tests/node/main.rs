@@ -8,4 +8,6 @@ mod dev;
 mod messages;
 mod presence;
 mod redis;
+mod secrets;
 mod start;
+mod tls;

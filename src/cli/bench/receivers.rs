@@ -53,7 +53,7 @@ impl Ground {
 
     pub(super) async fn channel(&self, address: &str) -> anyhow::Result<Channel> {
         let endpoint = connect::endpoint(address, self.globals.timeout)?;
-        endpoint.connect().await.map_err(|err| {
+        connect::channel(&endpoint, self.options.tls.as_ref()).await.map_err(|err| {
             let why = connect::reason(&err);
             let hint = if why == connect::TOO_MANY_FILES {
                 "raise its limit (ulimit -n), or give fewer --connections"

@@ -20,6 +20,7 @@ use crate::net;
 use crate::supervise::Shutdown;
 use crate::supervise::backoff::Backoff;
 use crate::supervise::descriptors::{Descriptor, Descriptors};
+use crate::tls::{Front, Tls};
 
 /// What each request knows of its connection.
 #[derive(Debug, Clone)]
@@ -50,19 +51,21 @@ pub(super) struct Connection {
 /// Connections as they come, without an end.
 pub(super) fn connections(
     listener: net::Listener,
+    tls: Option<Tls>,
     limits: LimitsHandle,
     cut: Shutdown,
     descriptors: Descriptors,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
-    let all = (listener, limits, cut, descriptors);
-    futures_util::stream::unfold(all, async |(listener, limits, cut, descriptors)| {
-        let connection = accept(&listener, &limits, &cut, &descriptors).await;
-        Some((Ok(connection), (listener, limits, cut, descriptors)))
+    let all = (listener, tls, limits, cut, descriptors);
+    futures_util::stream::unfold(all, async |(listener, tls, limits, cut, descriptors)| {
+        let connection = accept(&listener, tls.as_ref(), &limits, &cut, &descriptors).await;
+        Some((Ok(connection), (listener, tls, limits, cut, descriptors)))
     })
 }
 
 async fn accept(
     listener: &net::Listener,
+    tls: Option<&Tls>,
     limits: &LimitsHandle,
     cut: &Shutdown,
     descriptors: &Descriptors,
@@ -74,6 +77,11 @@ async fn accept(
                 let Some(descriptor) = descriptors.take() else {
                     turn_away(tcp, address, descriptors);
                     continue;
+                };
+                // Its handshake is a part of what must come in time.
+                let tcp = match tls {
+                    Some(tls) => tls.accept(Front::Grpc, tcp),
+                    None => tcp,
                 };
                 let caller = Caller { address, has_asked: Arc::default() };
                 let deadline = Some(Box::pin(tokio::time::sleep(limits.get().handshake)));
@@ -218,7 +226,7 @@ mod tests {
         let limits = LimitsHandle::new(Limits::default());
         let descriptors = Descriptors::new(33);
         let mut connections =
-            pin!(connections(listener.into(), limits, Shutdown::new(), descriptors.clone()));
+            pin!(connections(listener.into(), None, limits, Shutdown::new(), descriptors.clone()));
         let _first = TcpStream::connect(address).await.unwrap();
         let taken = connections.next().await.unwrap().unwrap();
         assert!(descriptors.take().is_none());

@@ -38,6 +38,7 @@ use crate::router::RouterHandle;
 use crate::status::StatusHandle;
 use crate::supervise::descriptors::Descriptors;
 use crate::supervise::{Clock, SharedCommands, Shutdown, Supervisor};
+use crate::tls::Tls;
 use crate::wire::v1;
 use accept::Caller;
 use admin::AdminService;
@@ -77,6 +78,8 @@ pub struct GrpcDeps {
     pub limits: LimitsHandle,
     pub supervisor: Supervisor,
     pub clock: Clock,
+    /// None: in the clear.
+    pub tls: Option<Tls>,
 }
 
 impl fmt::Debug for GrpcDeps {
@@ -116,6 +119,7 @@ impl GrpcFront {
         let _cut_at_the_end = cut.clone().drop_guard();
         let connections = accept::connections(
             listener.into(),
+            deps.tls.clone(),
             deps.limits.clone(),
             cut.clone(),
             Descriptors::of_process(),

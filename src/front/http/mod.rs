@@ -27,6 +27,7 @@ use crate::metrics::Exporter;
 use crate::router::RouterHandle;
 use crate::status::StatusHandle;
 use crate::supervise::{Shutdown, Supervisor};
+use crate::tls::Tls;
 
 use backend::{Backend, NodeBackend};
 
@@ -51,28 +52,32 @@ pub struct HttpDeps {
     pub limits: LimitsHandle,
     pub supervisor: Supervisor,
     pub exporter: Arc<Exporter>,
+    /// None: in the clear.
+    pub tls: Option<Tls>,
 }
 
 #[derive(Debug)]
 pub struct HttpFront {
     supervisor: Supervisor,
     limits: LimitsHandle,
+    tls: Option<Tls>,
     backend: Arc<dyn Backend>,
 }
 
 impl HttpFront {
     pub fn new(deps: HttpDeps) -> Self {
-        let HttpDeps { status, broker, router, limits, supervisor, exporter } = deps;
+        let HttpDeps { status, broker, router, limits, supervisor, exporter, tls } = deps;
         let backend =
             Arc::new(NodeBackend { status, broker, router, limits: limits.clone(), exporter });
-        Self { supervisor, limits, backend }
+        Self { supervisor, limits, tls, backend }
     }
 
     /// Serves until `shutdown`, then lets requests in progress end. `listener` is bound already, so that a port in use is an error of
     /// the start and not of this task.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) {
         let routes = routes(self.backend.clone());
-        server::run(&self.supervisor, &self.limits, routes, listener, shutdown).await;
+        let Self { supervisor, limits, tls, .. } = &self;
+        server::run(supervisor, limits, tls.as_ref(), routes, listener, shutdown).await;
     }
 }
 

@@ -23,9 +23,11 @@ use super::stall::StallGuard;
 use super::{HEAD_BYTES_MAX, HEADERS_MAX, STOP_WITHIN};
 use crate::config::limits::LimitsHandle;
 use crate::metrics::names;
+use crate::net;
 use crate::supervise::backoff::Backoff;
 use crate::supervise::descriptors::Descriptors;
 use crate::supervise::{Shutdown, Supervisor, Task};
+use crate::tls::{Front, Tls};
 
 /// What hyper holds of a connection. Heads between `HEAD_BYTES_MAX` and this get an answer in JSON, longer ones hyper's bare 431.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
@@ -33,6 +35,7 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 pub(super) async fn run(
     supervisor: &Supervisor,
     limits: &LimitsHandle,
+    tls: Option<&Tls>,
     routes: Router,
     listener: TcpListener,
     shutdown: Shutdown,
@@ -67,21 +70,21 @@ pub(super) async fn run(
         backoff.reset();
         let max = limits.get().http_connections;
         if open.len() >= max {
-            turn_away(&stream, "http_connections", &format!("its {max} HTTP connections"));
+            turn_away(&stream, tls, "http_connections", &format!("its {max} HTTP connections"));
             continue;
         }
         let Some(descriptor) = descriptors.take_reserved(open.len()) else {
             if descriptors.is_to_be_told() {
                 tracing::warn!(%from, "clients have all file descriptors that are theirs; refused on the HTTP port: raise `ulimit -n`");
             }
-            turn_away(&stream, "descriptors", "no file descriptors left for clients");
+            turn_away(&stream, tls, "descriptors", "no file descriptors left for clients");
             continue;
         };
-        let (routes, limits) = (routes.clone(), limits.clone());
+        let (routes, limits, tls) = (routes.clone(), limits.clone(), tls.cloned());
         let (shutdown, token) = (shutdown.clone(), open.token());
         supervisor.spawn(Task::Session(format!("{} {from}", super::FRONT)), async move {
             let _open = (token, descriptor);
-            connection(stream, from, routes, &limits, shutdown).await;
+            connection(stream, from, tls.as_ref(), routes, &limits, shutdown).await;
         });
     }
     drop(listener);
@@ -100,9 +103,12 @@ fn is_the_clients(error: &io::Error) -> bool {
     )
 }
 
-/// Says why in one write without waiting; who does not get it sees a closed connection.
-fn turn_away(stream: &TcpStream, limit: &'static str, has: &str) {
+/// Says why in one write without waiting; who does not get it sees a closed connection. So does who would have to be greeted first.
+fn turn_away(stream: &TcpStream, tls: Option<&Tls>, limit: &'static str, has: &str) {
     metrics::counter!(names::LIMIT_REJECTIONS, "limit" => limit).increment(1);
+    if tls.is_some() {
+        return;
+    }
     let body = format!(
         "{{\"error\":{{\"code\":\"too_many_connections\",\"message\":\"this node has {has}\",\
          \"hint\":\"try again, or another node\"}}}}"
@@ -118,6 +124,7 @@ fn turn_away(stream: &TcpStream, limit: &'static str, has: &str) {
 async fn connection(
     stream: TcpStream,
     from: SocketAddr,
+    tls: Option<&Tls>,
     routes: Router,
     limits: &LimitsHandle,
     shutdown: Shutdown,
@@ -127,6 +134,12 @@ async fn connection(
         tracing::debug!(%from, %error, "a connection was gone at once");
         return;
     }
+    let stream = net::Stream::from(stream);
+    // The time for the first head is the time for the handshake, too.
+    let stream = match tls {
+        Some(tls) => tls.accept(Front::Http, stream),
+        None => stream,
+    };
     let io = StallGuard::new(TokioIo::new(stream), limits.idle);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         routes.clone().oneshot(request.map(Body::new))

@@ -131,6 +131,7 @@ async fn serve(node: FakeNode) -> Server {
     let front = HttpFront {
         supervisor: supervisor.clone(),
         limits: node.limits.clone(),
+        tls: None,
         backend: node.clone(),
     };
     supervisor.spawn(Task::FrontHttp, front.run(listener, shutdown.clone()));

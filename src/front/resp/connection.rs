@@ -279,6 +279,10 @@ impl Connection {
         let mut written = 0;
         loop {
             if output.is_empty() {
+                // Records that wait for the socket come first.
+                if let Some(blocked) = poll_flush(line, seat.as_deref(), cx) {
+                    return blocked;
+                }
                 match ready!(poll_refill(seat.as_deref_mut(), line, shared, &mut output, cx)) {
                     Ok(()) => {}
                     Err(ending) => return Poll::Ready(ending),
@@ -287,15 +291,9 @@ impl Connection {
             match output.write(&line.io) {
                 Ok(bytes) => written += bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    match line.io.poll_write_ready(cx) {
-                        Poll::Ready(Ok(())) => continue,
-                        Poll::Ready(Err(_)) => return Poll::Ready(Ending::Lost),
-                        // While nothing can be written, only the end of the attachment matters.
-                        Poll::Pending => {
-                            return seat
-                                .as_ref()
-                                .map_or(Poll::Pending, |seat| seat.outlet.poll_ended(cx));
-                        }
+                    match poll_writable(line, seat.as_deref(), cx) {
+                        None => continue,
+                        Some(blocked) => return blocked,
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -340,6 +338,8 @@ impl Connection {
                 self.seat = None;
                 if linger {
                     shut(&self.line.io).await;
+                } else {
+                    self.line.io.say_end();
                 }
             };
             let _ = tokio::time::timeout(FAREWELL_MAX, rest).await;
@@ -365,7 +365,35 @@ impl Connection {
                 Err(_) => return Poll::Ready(()),
             }
         }
-        Poll::Ready(())
+        match poll_flush(line, None, cx) {
+            Some(Poll::Pending) => Poll::Pending,
+            Some(Poll::Ready(_)) | None => Poll::Ready(()),
+        }
+    }
+}
+
+/// `None`: something can be written. While nothing can, only the end of the attachment matters.
+fn poll_writable(line: &Line, seat: Option<&Seat>, cx: &mut Context<'_>) -> Option<Poll<Ending>> {
+    match line.io.poll_write_ready(cx) {
+        Poll::Ready(Ok(())) => None,
+        Poll::Ready(Err(_)) => Some(Poll::Ready(Ending::Lost)),
+        Poll::Pending => Some(seat.map_or(Poll::Pending, |seat| seat.outlet.poll_ended(cx))),
+    }
+}
+
+/// `None`: nothing waits in records.
+fn poll_flush(line: &Line, seat: Option<&Seat>, cx: &mut Context<'_>) -> Option<Poll<Ending>> {
+    loop {
+        match line.io.flush() {
+            Ok(()) => return None,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if let Some(blocked) = poll_writable(line, seat, cx) {
+                    return Some(blocked);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Some(Poll::Ready(Ending::Lost)),
+        }
     }
 }
 

@@ -17,11 +17,13 @@ use super::Shared;
 use super::connection::{Connection, FAREWELL_MAX, STRANGER_BYTES_MAX, limits_of};
 use super::frame::{Arguments, Parsed};
 use super::input::{Input, Read};
+use super::io::Io;
 use super::line::shut;
 use super::server::Place;
 use crate::metrics::names;
 use crate::supervise::backoff::Backoff;
 use crate::supervise::{Shutdown, Task};
+use crate::tls::count_failure;
 use crate::types::Time;
 
 /// So many connections beyond `limits.sessions` may be coming or going.
@@ -36,7 +38,7 @@ pub(super) struct Greeter {
 
 /// A connection nothing is known of.
 pub(super) struct Newcomer {
-    pub(super) io: TcpStream,
+    pub(super) io: Io,
     pub(super) from: SocketAddr,
     pub(super) local: SocketAddr,
     pub(super) since: Time,
@@ -107,6 +109,7 @@ impl Greeter {
             return turn_away(shared, from);
         };
         let place = Place::take(shared, descriptor);
+        let Ok(io) = Io::new(io, shared.deps.tls.as_ref()) else { return };
         let Ok(local) = io.local_addr() else { return };
         let newcomer = Newcomer { io, from, local, since: shared.deps.clock.now(), place };
         let (supervisor, task) = (&shared.deps.supervisor, Task::RedisClient(from));
@@ -123,6 +126,9 @@ impl Greeter {
     async fn meet(self: Arc<Self>, newcomer: Newcomer) {
         let mut input = Input::default();
         let io = &newcomer.io;
+        if self.shared.deps.tls.is_some() && !self.greet(io).await {
+            return;
+        }
         let heard = if self.shared.deps.config.password.is_some() {
             let handshake = self.shared.deps.limits.get().handshake;
             match tokio::time::timeout(handshake, self.hear(io, &mut input)).await {
@@ -145,8 +151,24 @@ impl Greeter {
         }
     }
 
+    /// Shakes hands. False: that came to nothing.
+    async fn greet(&self, io: &Io) -> bool {
+        let handshake = self.shared.deps.limits.get().handshake;
+        match tokio::time::timeout(handshake, Box::pin(io.greet())).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                count_failure(super::FRONT, &error);
+                false
+            }
+            Err(_) => {
+                metrics::counter!(names::LIMIT_REJECTIONS, "limit" => "handshake").increment(1);
+                false
+            }
+        }
+    }
+
     /// Listens until there is something.
-    async fn hear(&self, io: &TcpStream, input: &mut Input) -> Heard {
+    async fn hear(&self, io: &Io, input: &mut Input) -> Heard {
         let mut arguments = Arguments::default();
         loop {
             match input.read(io, STRANGER_BYTES_MAX) {
@@ -176,10 +198,10 @@ impl Greeter {
     fn hand_on(&self, newcomer: Newcomer, mut input: Input) {
         input.rest();
         let Newcomer { io, from, local, since, place } = newcomer;
-        let Ok(io) = io.into_std() else { return };
+        let Ok(io) = io.detach() else { return };
         let supervisor = &self.shared.deps.supervisor;
         let _there = self.node.enter();
-        let Ok(io) = TcpStream::from_std(io) else { return };
+        let Ok(io) = Io::attach(io) else { return };
         let newcomer = Newcomer { io, from, local, since, place };
         let connection = Box::new(Connection::new(self.shared.clone(), newcomer, input));
         let task = Task::RedisClient(from);
@@ -189,7 +211,8 @@ impl Greeter {
 
 /// As a session would answer.
 async fn part(newcomer: Newcomer, why: &str) {
-    let _ = newcomer.io.try_write(format!("-ERR {why}\r\n").as_bytes());
+    let said = format!("-ERR {why}\r\n");
+    let _ = newcomer.io.write(&[io::IoSlice::new(said.as_bytes())]);
     let _ = tokio::time::timeout(FAREWELL_MAX, shut(&newcomer.io)).await;
 }
 

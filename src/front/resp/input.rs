@@ -2,11 +2,9 @@
 //! than the beginning of a command.
 
 use std::cell::Cell;
-use std::io::{self, Read as _};
+use std::io;
 
-use socket2::SockRef;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
+use super::io::Io;
 
 /// One read takes as much; more gained nothing.
 const READ_BYTES: usize = 64 << 10;
@@ -63,21 +61,11 @@ impl Input {
     }
 
     /// Reads once.
-    pub(super) fn read(&mut self, io: &TcpStream, most: usize) -> io::Result<Read> {
+    pub(super) fn read(&mut self, io: &Io, most: usize) -> io::Result<Read> {
         self.make_room();
         let end = self.bytes.len().min(self.filled.saturating_add(most));
         let free = &mut self.bytes[self.filled..end];
-        let mut got = None;
-        let tried = io.try_io(Interest::READABLE, || {
-            let read = (&*SockRef::from(io)).read(free)?;
-            got = Some(read);
-            if 0 < read && read < free.len() {
-                // That was all: say so, which saves the call that would find nothing.
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            Ok(())
-        });
-        match (got, tried) {
+        match io.receive(free) {
             (Some(0), _) => Ok(Read::End),
             (Some(read), _) => {
                 let more = read == free.len();

@@ -2,14 +2,12 @@
 //! that sleeps. Whoever writes holds the output from taking out of the mailbox to writing, so that the order stays.
 
 use std::io;
-use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use socket2::SockRef;
-use tokio::net::TcpStream;
 
+use super::io::Io;
 use super::output::Output;
 use crate::metrics::names;
 use crate::pubsub::mailbox::{Entry, Mailbox};
@@ -23,14 +21,14 @@ const FAREWELL_READS_MAX: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Line {
-    pub(super) io: TcpStream,
+    pub(super) io: Io,
     pub(super) output: Mutex<Output>,
     /// What messages are encoded for. Changes under the output's lock.
     is_three: AtomicBool,
 }
 
 impl Line {
-    pub(super) fn new(io: TcpStream) -> Self {
+    pub(super) fn new(io: Io) -> Self {
         Self { io, output: Mutex::default(), is_three: AtomicBool::new(false) }
     }
 
@@ -53,7 +51,8 @@ impl DirectWriter for Line {
                 let mut entries: SmallVec<[Entry; 4]> = SmallVec::new();
                 mailbox.take_entries(WRITE_BYTES_MAX, &mut |entry| entries.push(entry));
                 if entries.is_empty() {
-                    return true;
+                    // What waits in records is the task's to write.
+                    return self.io.flush().is_ok();
                 }
                 for entry in entries {
                     match run_of(entry, self.resp()) {
@@ -77,21 +76,19 @@ impl DirectWriter for Line {
 
 /// Closes this side and waits for the other: closing with something unread would take back what the client has not read yet. One that goes
 /// on talking instead is not listened to for long.
-pub(super) async fn shut(io: &TcpStream) {
+pub(super) async fn shut(io: &Io) {
     let mut nowhere = [0; 4096];
     let mut is_shut = false;
     let mut reads = 0;
     while reads < FAREWELL_READS_MAX {
-        match io.try_read(&mut nowhere) {
+        match io.try_discard(&mut nowhere) {
             Ok(0) => return,
             Ok(_) => reads += 1,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if !std::mem::replace(&mut is_shut, true)
-                    && SockRef::from(io).shutdown(Shutdown::Write).is_err()
-                {
+                if !std::mem::replace(&mut is_shut, true) && io.shut_writing().is_err() {
                     return;
                 }
-                if io.readable().await.is_err() {
+                if io.arrived().await.is_err() {
                     return;
                 }
             }

@@ -12,6 +12,7 @@ mod connection;
 mod frame;
 mod greeter;
 mod input;
+mod io;
 mod line;
 mod output;
 mod print;
@@ -37,6 +38,7 @@ use crate::router::RouterHandle;
 use crate::status::StatusHandle;
 use crate::supervise::descriptors::Descriptors;
 use crate::supervise::{Clock, Shutdown, Supervisor};
+use crate::tls::Tls;
 use crate::types::{Namespace, Time};
 use clients::Clients;
 
@@ -52,6 +54,8 @@ pub struct RespDeps {
     pub limits: LimitsHandle,
     pub supervisor: Supervisor,
     pub clock: Clock,
+    /// None: in the clear.
+    pub tls: Option<Tls>,
 }
 
 impl fmt::Debug for RespDeps {

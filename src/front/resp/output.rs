@@ -4,7 +4,8 @@ use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use tokio::net::TcpStream;
+
+use super::io::Io;
 
 /// Runs in one call; more of them gained nothing.
 const SLICES_MAX: usize = 64;
@@ -29,12 +30,12 @@ impl Output {
     }
 
     /// One call; how much was written. Owns nothing when all is written.
-    pub(super) fn write(&mut self, io: &TcpStream) -> io::Result<usize> {
+    pub(super) fn write(&mut self, io: &Io) -> io::Result<usize> {
         let mut slices: SmallVec<[IoSlice<'_>; SLICES_MAX]> = SmallVec::new();
         for (i, run) in self.runs[self.next..].iter().take(SLICES_MAX).enumerate() {
             slices.push(IoSlice::new(if i == 0 { &run[self.written..] } else { run }));
         }
-        let written = io.try_write_vectored(&slices)?;
+        let written = io.write(&slices)?;
         drop(slices);
         self.advance(written);
         Ok(written)

@@ -7,4 +7,5 @@ mod proxy;
 mod recorder;
 mod retransmit;
 mod strangers;
+mod tls;
 mod world;

@@ -127,6 +127,7 @@ impl Plan {
             versions: VERSIONS,
             settings: BTreeMap::new(),
             limits,
+            tls: None,
         };
         Self { config, incarnation: 1, control: Vec::new(), content: Vec::new() }
     }
