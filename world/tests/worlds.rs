@@ -19,6 +19,7 @@ fn expect_kept(seed: &str) {
     let violations = verdict["violations"].as_array().expect("a list");
     assert!(violations.is_empty(), "scripts/simulate.sh run {seed} --log: {violations:#?}");
     assert!(verdict["delivered"].as_u64() > Some(100), "nothing happened: {verdict}");
+    assert!(verdict["told"].as_u64() > Some(100), "nobody came or went: {verdict}");
 }
 
 /// Without it no seed would be worth keeping.
