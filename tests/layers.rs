@@ -48,6 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
             "membership",
             "metrics",
+            "plants",
             "presence",
             "pubsub",
             "replicator",
