@@ -63,7 +63,6 @@ pub(crate) const RARE: &[(&str, Sign)] = &[
         "an interval of presence that was missing",
         Sign::Counter("waxwing_presence_repairs_total", "interval"),
     ),
-    ("a whole presence state asked for", Sign::Counter("waxwing_presence_repairs_total", "whole")),
 ];
 
 pub(crate) fn of(

@@ -41,7 +41,7 @@ fn promises_are_kept_in_worlds_that_once_broke_them() {
 
 #[test]
 fn promises_are_kept_in_some_worlds() {
-    for seed in ["100", "101", "102", "103"] {
+    for seed in ["100", "101", "102"] {
         expect_kept(seed);
     }
 }
@@ -54,6 +54,8 @@ fn planted_bugs_are_found() {
         ("delivery-after-gap", "3"),
         ("interest-by-topic", "0"),
         ("window-dropped-at-down", "0"),
+        ("end-untold", "0"),
+        ("move-ends", "0"),
     ] {
         let output = world(&["find", plant, seed, "1"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
