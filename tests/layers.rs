@@ -19,6 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("supervise", &["metrics", "types"]),
     ("pubsub", &["plants", "types"]),
+    ("rights", &["pubsub"]),
     ("presence", &["types"]),
     ("client", &["supervise", "tls", "types", "wire"]),
     ("proxy", &["supervise", "types"]),
