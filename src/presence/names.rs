@@ -4,7 +4,7 @@
 
 use super::name::Name;
 
-const RUN_MAX: usize = 128;
+const RUN_MAX: usize = 256;
 
 /// What is smaller is in the processor's cache anyway.
 const FETCH_RUNS: usize = 64;

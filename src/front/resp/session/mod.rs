@@ -345,8 +345,9 @@ impl Session {
     /// Its subscriptions have ended, and with them everything it had said.
     pub(super) fn is_reset(&mut self, around: &dyn Around, out: &mut Vec<u8>) {
         self.shown = Shown { last: "reset", ..Shown::default() };
+        // Of a client that wants none at all it ends that, and says so; what was to be skipped is.
+        self.muted &= self.replies != Replies::Off;
         self.replies = Replies::On;
-        self.muted = false;
         self.is_stranger = around.password().is_some();
         self.say(out, |printer| printer.simple("RESET"));
     }

@@ -303,6 +303,16 @@ fn replies_can_be_turned_off_and_acknowledgements_not() {
 }
 
 #[test]
+fn a_reset_is_an_answer_that_can_be_skipped_and_not_one_that_is_off() {
+    for (before, answer) in [("SKIP", ""), ("OFF", "+RESET\r\n")] {
+        let mut client = Client::new();
+        client.is_told(&format!("CLIENT REPLY {before}"), "");
+        client.is_told("RESET", answer);
+        client.is_told("PING", "+PONG\r\n");
+    }
+}
+
+#[test]
 fn strangers_must_give_the_password() {
     let with_password = || Client::at(Node { password: Some(b"secret"), ..Node::default() });
     let mut client = with_password();
