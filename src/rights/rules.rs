@@ -12,8 +12,23 @@ pub enum Right {
     Subscribe,
     /// Tracking and watching.
     Presence,
-    /// Looking at and ruling the node. Topics don't matter.
+    /// Looking at the node: its status, members, figures. Topics don't matter.
+    Observe,
+    /// Ruling the node, and looking at it. Topics don't matter.
     Admin,
+}
+
+impl Right {
+    /// As one who has it would say what it does.
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Publish => "publish to",
+            Self::Subscribe => "subscribe to",
+            Self::Presence => "see or take part in the presence of",
+            Self::Observe => "observe",
+            Self::Admin => "rule",
+        }
+    }
 }
 
 /// What somebody asks for.
@@ -24,6 +39,7 @@ pub enum Ask<'a> {
     SubscribePattern(&'a [u8]),
     Track(&'a [u8]),
     Watch(&'a [u8]),
+    Observe,
     Admin,
 }
 
@@ -35,6 +51,15 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// Everything that topics are for, and nothing of the node.
+    pub fn all_topics() -> Self {
+        let mut rules = Self::default();
+        for right in [Right::Publish, Right::Subscribe, Right::Presence] {
+            rules.allow(right, b"*");
+        }
+        rules
+    }
+
     pub fn allow(&mut self, right: Right, glob: &[u8]) {
         self.allow.push((right, glob.into()));
     }
@@ -43,9 +68,15 @@ impl Rules {
         self.deny.push((right, glob.into()));
     }
 
+    /// What is allowed and what is denied, as it was said.
+    pub fn said(&self) -> (&[(Right, Box<[u8]>)], &[(Right, Box<[u8]>)]) {
+        (&self.allow, &self.deny)
+    }
+
     pub fn may(&self, ask: Ask<'_>) -> bool {
         let right = ask.right();
-        let allowed = self.allow.iter().any(|(of, glob)| *of == right && ask.is_covered_by(glob));
+        let allows = |of: Right| of == right || (of, right) == (Right::Admin, Right::Observe);
+        let allowed = self.allow.iter().any(|(of, glob)| allows(*of) && ask.is_covered_by(glob));
         let is_denied = |(of, glob): &(Right, Box<[u8]>)| ask.is_hit_by(*of) && ask.meets(glob);
         allowed && !self.deny.iter().any(is_denied)
     }
@@ -57,6 +88,7 @@ impl Ask<'_> {
             Self::Publish(_) => Right::Publish,
             Self::Subscribe(_) | Self::SubscribePattern(_) => Right::Subscribe,
             Self::Track(_) | Self::Watch(_) => Right::Presence,
+            Self::Observe => Right::Observe,
             Self::Admin => Right::Admin,
         }
     }
@@ -72,7 +104,7 @@ impl Ask<'_> {
             | Self::Subscribe(topic)
             | Self::Track(topic)
             | Self::Watch(topic) => matches(glob, topic),
-            Self::Admin => true,
+            Self::Observe | Self::Admin => true,
         }
     }
 
@@ -122,10 +154,13 @@ mod tests {
             (Ask::Watch(b"room:1"), true),
             // Who may not hear the room may not see who is in it.
             (Ask::Watch(b"room:secret"), false),
+            (Ask::Observe, false),
             (Ask::Admin, false),
         ] {
             assert_eq!(rules.may(ask), may, "{ask:?}");
         }
+        rules.allow(Right::Observe, b"");
+        assert!(rules.may(Ask::Observe) && !rules.may(Ask::Admin));
         rules.allow(Right::Admin, b"");
         assert!(rules.may(Ask::Admin));
         rules.deny(Right::Admin, b"");
