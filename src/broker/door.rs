@@ -44,6 +44,10 @@ impl Door {
         Self(Arc::new(Inner { access: access.map(RwLock::new), clock }))
     }
 
+    pub(super) fn clock(&self) -> Clock {
+        self.0.clock
+    }
+
     /// Is everybody asked for a key?
     pub fn is_locked(&self) -> bool {
         self.0.access.is_some()
@@ -197,12 +201,12 @@ impl Broker {
 
     /// From now on these are let in. Whoever is here by what they no longer say is put out, and what such sessions own ends with them.
     /// How many sessions that was; `None`: this node has an open door, until its end.
-    pub fn set_access(&self, access: Arc<Access>) -> Option<usize> {
+    pub fn set_access(&self, access: &Arc<Access>) -> Option<usize> {
         let held = self.shared.door.0.access.as_ref()?;
         *held.write() = access.clone();
         // Whoever was admitted by the old ones has a seat by now, or looks at the door again before it is welcomed.
         let table = self.shared.table.lock();
-        let fallen = |pass: &Pass| !pass.is_upheld_by(&access);
+        let fallen = |pass: &Pass| !pass.is_upheld_by(access);
         let seats: Vec<_> =
             table.seats.values().filter(|seat| fallen(&seat.card.pass)).cloned().collect();
         let sessions: Vec<_> =
