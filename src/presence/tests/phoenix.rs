@@ -215,6 +215,7 @@ fn extracted_state_contains_only_replicas_known_to_remote_replica() {
         revision: 1,
         base: 0,
         since_ms: 0,
+        asked: Asked { epoch: 1, counter: 1 },
         linger: Duration::ZERO,
     });
     let entry = Entry { counter: 1, topic: topic("room"), claim: claim.unwrap() };

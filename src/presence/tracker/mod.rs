@@ -26,7 +26,7 @@ use super::sessions::{Sessions, State};
 use super::set::{Set, Slot};
 use super::timers::{Due, Timers};
 use super::waiting::Waiting;
-use super::{Change, Claim, Diff, Dot, Fields, Plant, Reference, Removal, Shown};
+use super::{Asked, Change, Claim, Diff, Dot, Fields, GivenUp, Plant, Reference, Removal, Shown};
 
 pub use answer::{Read, Reading};
 
@@ -57,8 +57,8 @@ pub struct Tracker {
     released: HashMap<u32, Time, RandomState>,
     /// Claims of this node that stay though another one counts, which was made without knowing of them; and which that is.
     beside: HashMap<u32, (u32, u64), RandomState>,
-    /// Claims of this node that nobody has asked for since they were adopted, and from which claim they were.
-    inherited: HashMap<u32, (u32, u64), RandomState>,
+    /// Claims of this node whose owner has untracked them, and when.
+    given_up: HashMap<u32, Asked, RandomState>,
     /// What the running call has changed, and what showed before.
     touched: Vec<(u32, Option<Shown>)>,
     lacking: BTreeMap<(Replica, NodeName), Lack>,
@@ -104,7 +104,7 @@ impl Tracker {
             applying: BTreeMap::new(),
             released: HashMap::default(),
             beside: HashMap::default(),
-            inherited: HashMap::default(),
+            given_up: HashMap::default(),
             touched: Vec::new(),
             lacking: BTreeMap::new(),
             shown: 0,
@@ -233,34 +233,34 @@ impl Tracker {
         }
     }
 
-    /// Claims a presence for a session, with the content of one of its claims. Nobody asked for it: where the owner has given that claim
-    /// up, and the news are on their way, this one goes with it.
+    /// Claims a presence for a session, with the content of one of its claims. Nobody asked for it: where the owner has given it up, and
+    /// the news are on their way, this claim goes with it.
     fn claim_like(&mut self, presence: u32, like: u32, owner: &super::Owner, now: Time) {
-        let slot = &self.set.slots[like];
-        let of = (slot.replica != self.me).then_some((slot.replica, slot.counter));
-        let inherited = match self.claim_of(presence, self.me) {
-            None => of,
-            Some(own) => self.inherited.get(&own).map(|before| of.unwrap_or(*before)),
-        };
-        let like = slot.claim.clone();
+        let claims = self.set.claims(presence);
+        let of_session = claims.filter(|(_, slot)| slot.claim.session() == owner.session);
+        let asked = of_session.map(|(_, slot)| slot.claim.asked()).max().unwrap_or_default();
+        let like = self.set.slots[like].claim.clone();
         let number = self.highest_number(presence) + 1;
         let (session, epoch, linger) = (owner.session, owner.epoch, owner.linger);
-        let fields = Fields { session, epoch, linger, number, ..like.fields() };
+        let fields = Fields { session, epoch, linger, number, asked, ..like.fields() };
         self.mint(presence, like.renewed(&fields), now);
-        if let Some(of) = inherited
-            && let Some(own) = self.claim_of(presence, self.me)
-        {
-            self.inherited.insert(own, of);
-        }
     }
 
-    /// The owner has given that claim up: what this node adopted from it, or from what its replica claimed before, goes too.
-    fn give_up_heir(&mut self, slot: u32, now: Time) {
-        let Slot { presence, replica, counter, .. } = self.set.slots[slot];
-        let Some(own) = self.claim_of(presence, self.me) else { return };
-        let heir = self.inherited.get(&own);
-        if heir.is_some_and(|(of, since)| *of == replica && *since <= counter) {
-            self.set.slots[own].given_up = true;
+    /// A session has given a presence up elsewhere: what this node adopted of it unasked goes too, and nothing older is adopted.
+    fn give_up_heir(&mut self, given_up: Option<GivenUp>, now: Time) {
+        let Some(GivenUp { session, at, presence }) = given_up else { return };
+        let Some(known) = self.sessions.get_mut(session) else { return };
+        known.remember_untracked(presence, at);
+        if known.holds == 0 {
+            return;
+        }
+        let owned = self.set.owned_by(session);
+        let heir = owned
+            .filter(|(_, slot)| slot.replica == self.me)
+            .filter(|(_, slot)| slot.claim.asked() <= at)
+            .find(|(_, slot)| self.hash_of(slot.presence) == presence);
+        if let Some((own, _)) = heir {
+            self.given_up.insert(own, at);
             self.end(own, now);
         }
     }
@@ -287,7 +287,7 @@ impl Tracker {
             return outdated.then_some(Move::Claim { like, owner });
         }
         let known = &self.replicas[winner.replica];
-        if let Some(owner) = self.owner_for(presence, session)
+        if let Some(owner) = self.owner_for(winner)
             && !winner.waiting
             && known.life.adoptable_until(winner.claim.linger()).is_none_or(|until| now < until)
             && (owner.epoch, self.me()) > (winner.claim.epoch(), &known.replica)
@@ -346,11 +346,12 @@ impl Tracker {
         self.set.slots[slot].released || matches!(state, Some(State::Moved { .. } | State::Held))
     }
 
-    /// The session, if it is attached here and would have that presence.
-    fn owner_for(&self, presence: u32, session: SessionId) -> Option<super::Owner> {
+    /// The session whose claim that is, if it is attached here and would still have the presence.
+    fn owner_for(&self, slot: &Slot) -> Option<super::Owner> {
+        let session = slot.claim.session();
         let epoch = self.sessions.attached(session)?;
         let known = self.sessions.get(session)?;
-        if known.has_untracked(self.hash_of(presence)) {
+        if known.has_untracked(self.hash_of(slot.presence), slot.claim.asked()) {
             return None;
         }
         Some(super::Owner { session, epoch, linger: known.linger })
@@ -370,7 +371,7 @@ impl Tracker {
         if let Some(old) = old {
             let gone = self.set.slots[old].counter;
             let dot = Dot { replica: self.me().clone(), counter };
-            let removal = Removal { counter: gone, because: Some(dot), given_up: false };
+            let removal = Removal { counter: gone, because: Some(dot), given_up: None };
             self.log(me, (counter - 1, counter), &removal, now);
             self.take(old);
         }
@@ -382,11 +383,18 @@ impl Tracker {
         self.touch(self.set.slots[slot].presence);
         let (me, counter) = (self.me, self.replicas[self.me].counter + 1);
         let because = because.filter(|_| self.plant != Some(Plant::NoBecause));
-        let given_up = because.is_none() && self.set.slots[slot].given_up;
+        let given_up = self.given_up(slot).filter(|_| because.is_none());
         let removal = Removal { counter: self.set.slots[slot].counter, because, given_up };
         self.log(me, (counter - 1, counter), &removal, now);
         self.take(slot);
         self.advance(me, counter);
+    }
+
+    /// What others are told of a claim of this node that was untracked.
+    fn given_up(&self, slot: u32) -> Option<GivenUp> {
+        let at = *self.given_up.get(&slot)?;
+        let slot = self.set.slots.get(slot)?;
+        Some(GivenUp { session: slot.claim.session(), at, presence: self.hash_of(slot.presence) })
     }
 
     /// A claim of this node goes because its owner or its time says so. Where another one stands above it, for that one; but for none of
@@ -459,8 +467,8 @@ impl Tracker {
             self.released.remove(&id);
         }
         if replica == self.me {
-            self.inherited.remove(&id);
             self.beside.remove(&id);
+            self.given_up.remove(&id);
             self.lets_go(session);
         }
     }
