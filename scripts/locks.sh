@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Three nodes on loopback with every lock on: what a node without them says, messages while certificates and cluster secrets are
+# Three nodes on loopback with every lock on: what a node without them says, messages while certificates, keys and cluster secrets are
 # changed on all three, strangers on every port, and (as root, where tcpdump is) a capture that must hold no plain text.
 #
 #   scripts/locks.sh            WAXWING_BIN=..: another program than target/debug/waxwing
@@ -32,6 +32,10 @@ done
 "$bin" -q certs ca
 for node in a b c; do "$bin" -q certs node "$node"; done
 "$bin" -q certs client ops
+"$bin" -q key create --admin > ops.access
+"$bin" -q key create --publish 'roo*' --subscribe 'room' > backend.access
+"$bin" -q key create --subscribe '*' > late.access
+chmod 600 ./*.access
 head -c 32 /dev/urandom | base64 > first.key
 head -c 32 /dev/urandom | base64 > second.key
 install -m 600 first.key gossip.keys
@@ -45,26 +49,35 @@ for node in a b c; do
     "$bin" start --name "$node" --listen-grpc "127.0.0.1:$(port $i 0)" --listen-peer "127.0.0.1:$(port $i 1)" \
         --listen-http "127.0.0.1:$(port $i 2)" --listen-redis "127.0.0.1:$(port $i 3)" \
         --join "127.0.0.1:$(port 0 1)" "127.0.0.1:$(port 1 1)" --expect 3 --secret-file gossip.keys \
-        --tls-cert "$node.pem" --tls-key "$node.key" --tls-peer-ca ca.pem --tls-client-ca ca.pem 2> "$node.log" &
+        --tls-cert "$node.pem" --tls-key "$node.key" --tls-peer-ca ca.pem --tls-client-ca ca.pem --access-file access.toml 2> "$node.log" &
     pids+=($!)
     declare "pid_$node=$!"
     i=$((i + 1))
 done
-ask() { "$bin" --tls-ca ca.pem --client-cert ops.pem --client-key ops.key "$@"; }
+shows() { local key=$1; shift; "$bin" --tls-ca ca.pem --client-cert ops.pem --client-key ops.key --key-file "$key" "$@"; }
+ask() { shows ops.access "$@"; }
 ask wait --members 3 --converged --timeout 30s --node "127.0.0.1:$(port 0 0)" || fail "the three don't find each other"
 
 # 3. Messages from a to c, while everything is changed.
-ask subscribe room --raw --count "$messages" --node "127.0.0.1:$(port 2 0)" > received 2> subscriber.log &
+shows backend.access subscribe room --raw --count "$messages" --node "127.0.0.1:$(port 2 0)" > received 2> subscriber.log &
 subscriber=$!
 for _ in $(seq 100); do grep -q subscribed subscriber.log && break; sleep 0.1; done
 # Held back by the clock, so that it goes on all through the changes.
 (for n in $(seq "$messages"); do echo "canary-message-$n"; [ $((n % 20)) = 0 ] && sleep 0.1; done) \
-    | ask publish room --lines --node "127.0.0.1:$(port 0 0)" > published 2> publisher.log &
+    | shows backend.access publish room --lines --node "127.0.0.1:$(port 0 0)" > published 2> publisher.log &
 publisher=$!
 reload() { kill -HUP "$pid_a" "$pid_b" "$pid_c"; sleep 1; }
 cat first.key second.key > gossip.keys; reload
 cat second.key first.key > gossip.keys; reload
 cat second.key > gossip.keys; reload
+# A key is taken back: whoever came by it is put out within a second.
+shows late.access subscribe 'room:late' --node "127.0.0.1:$(port 1 0)" > /dev/null 2> late.log &
+late=$!
+for _ in $(seq 100); do grep -q subscribed late.log && break; sleep 0.1; done
+"$bin" -q key remove "$("$bin" key list -o json | grep -o '"id":"[^"]*"' | sed -n '3s/"id":"\(.*\)"/\1/p')"
+reload
+grep -q 'taken back' late.log || fail "the session of a key that was taken back is still there"
+kill "$late" 2>/dev/null || true
 before=$(ask status -o json --node "127.0.0.1:$(port 1 0)" | grep -o '"certificate_expires":"[^"]*"')
 for node in a b c; do "$bin" -q certs node "$node" --days 90 --replace; done
 for _ in $(seq 100); do
@@ -86,6 +99,10 @@ if grep -h 'is down\|panicked' a.log b.log c.log; then fail "false deaths"; fi
 # 4. Strangers: who shows no certificate, who speaks no TLS, who knows no secret.
 if "$bin" --tls-ca ca.pem status --timeout 2s --node "127.0.0.1:$(port 0 0)" > /dev/null 2>&1; then fail "let in without a certificate"; fi
 if "$bin" status --timeout 2s --node "127.0.0.1:$(port 0 0)" > /dev/null 2>&1; then fail "let in in the clear"; fi
+if "$bin" --tls-ca ca.pem --client-cert ops.pem --client-key ops.key status --timeout 2s --node "127.0.0.1:$(port 0 0)" > /dev/null 2>&1; then fail "let in without a key"; fi
+if shows late.access publish room x --timeout 2s --node "127.0.0.1:$(port 0 0)" > /dev/null 2>&1; then fail "let in by a key that was taken back"; fi
+if shows backend.access status --timeout 2s --node "127.0.0.1:$(port 0 0)" > /dev/null 2>&1; then fail "a backend's key looks at nodes"; fi
+if shows backend.access publish lobby x --confirm node --timeout 2s --node "127.0.0.1:$(port 0 0)" > /dev/null 2>&1; then fail "a key publishes where it may not"; fi
 if ask status --timeout 2s --node "127.0.0.1:$(port 0 1)" > /dev/null 2>&1; then fail "a client was let in by the peer port"; fi
 python3 - "$(port 0 1)" <<'PY'
 import os, socket, sys
@@ -100,11 +117,11 @@ except TimeoutError:
 PY
 if [ "${capture:-}" ]; then
     sleep 1; kill -INT "$capture"; wait "$capture" || true
-    for plain in canary-message room waxwing.v1 waxwing.peer.v1.Link PUBLISH; do
+    for plain in canary-message room wx_ waxwing.v1 waxwing.peer.v1.Link PUBLISH; do
         if grep -q -a -- "$plain" capture.pcap; then fail "the capture holds $plain"; fi
     done
     echo "a capture of $(stat -c %s capture.pcap) bytes holds no plain text"
 else
     echo "no capture: not root, or no tcpdump"
 fi
-echo "all locks hold: $messages messages in order and no gap while certificates and secrets were changed on three nodes; strangers got nothing"
+echo "all locks hold: $messages messages in order and no gap while certificates, keys and secrets were changed on three nodes; strangers got nothing"

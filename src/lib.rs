@@ -7,6 +7,7 @@ pub mod types;
 
 pub mod presence;
 pub mod pubsub;
+pub mod rights;
 
 pub mod wire;
 

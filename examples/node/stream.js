@@ -15,10 +15,11 @@ const noConnection = 'connection refused, or no answer in time';
 
 // One stream. Answers go to whoever asked; everything else is kept until somebody listens.
 export class Attachment {
-  constructor(address, namespace) {
+  constructor(address, { namespace, key }) {
     Object.assign(this, { address, ids: 0, waiting: new Map(), kept: [], listener: null, ended: false, broke: false });
     this.metadata = new grpc.Metadata();
-    this.metadata.set('waxwing-namespace', namespace);
+    if (namespace) this.metadata.set('waxwing-namespace', namespace);
+    if (key) this.metadata.set('authorization', `Bearer ${key}`);
     this.stub = new Session(address, grpc.credentials.createInsecure(), keepalive);
     this.end = new Promise((resolve) => { this.resolveEnd = resolve; });
   }

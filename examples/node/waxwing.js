@@ -5,9 +5,10 @@ import { Attachment, timeout } from './stream.js';
 
 // Events: message(batch, message), gap(gap), presence(event), attached(node), moved(node), detached(address), refused(text).
 export class Client extends EventEmitter {
-  constructor(addresses, namespace = 'default') {
+  // The key says which namespace is meant; without one it may be named.
+  constructor(addresses, { namespace = null, key = process.env.WAXWING_KEY } = {}) {
     super();
-    Object.assign(this, { addresses, namespace, endpoints: [], token: Buffer.alloc(0), epoch: 0, closed: false });
+    Object.assign(this, { addresses, credentials: { namespace, key }, endpoints: [], token: Buffer.alloc(0), epoch: 0, closed: false });
     Object.assign(this, { topics: new Set(), patterns: new Set(), seen: new Map(), publisher: null });
     Object.assign(this, { tracked: new Map(), watched: new Set(), revision: 0 });
     this.run();
@@ -77,7 +78,7 @@ export class Client extends EventEmitter {
     const named = this.endpoints.map((address) => [Math.random(), address]).sort().map(([, address]) => address);
     for (const address of new Set([...named, ...this.addresses])) {
       if (address === old?.address) continue;
-      const next = new Attachment(address, this.namespace);
+      const next = new Attachment(address, this.credentials);
       try {
         await next.connect();
         if (old && !old.ended) { // it may take no publish once the new one is welcomed: wait until it has answered for all

@@ -3,6 +3,7 @@
 Take events in a task of its own: answers stand behind messages on the same stream.
 """
 import asyncio
+import os
 import random
 
 import grpc
@@ -20,9 +21,11 @@ def reason(err):
 class Client:
     """`events` gives ("message", batch, message), ("gap", gap), ("presence", event), ("moved" | "attached" | "detached" | "refused", text)."""
 
-    def __init__(self, addresses, namespace="default"):
+    def __init__(self, addresses, namespace=None, key=os.environ.get("WAXWING_KEY")):
+        """The key says which namespace is meant; without one it may be named."""
         self.addresses, self.endpoints = list(addresses), []
-        self.metadata = (("waxwing-namespace", namespace),)
+        said = (("waxwing-namespace", namespace), ("authorization", key and f"Bearer {key}"))
+        self.metadata = tuple((name, value) for name, value in said if value)
         self.token, self.epoch, self.topics, self.patterns, self.seen = b"", 0, set(), set(), {}
         self.tracked, self.watched, self.revision = {}, set(), 0
         self.events, self.publisher, self.may_publish = asyncio.Queue(10_000), None, asyncio.Event()

@@ -97,7 +97,7 @@ impl Attachment {
         let limits = self.shared.limits.get();
         check_count(topics, patterns, &limits).inspect_err(BrokerError::count)?;
         let hasher = self.shared.router.hasher();
-        let namespace = &self.seat.card.namespace;
+        let namespace = self.seat.card.pass.namespace();
         let topics: Vec<_> =
             topics.iter().map(|name| hasher.topic(namespace, name, limits.topic)).collect();
         let patterns: Vec<_> =
@@ -171,6 +171,7 @@ impl Attachment {
         limits: &Limits,
     ) -> Result<Option<Topic>, BrokerError> {
         let router = &self.shared.router;
+        self.seat.card.pass.may_subscribe(&topic)?;
         if held.topics.contains(&topic) {
             return Ok(None);
         }
@@ -193,6 +194,7 @@ impl Attachment {
         held: &mut Subscriptions,
         limits: &Limits,
     ) -> Result<Option<Pattern>, BrokerError> {
+        self.seat.card.pass.may_subscribe_pattern(&pattern.namespace, &pattern.glob)?;
         if held.patterns.contains(&pattern) {
             return Ok(None);
         }
@@ -247,7 +249,7 @@ impl Attachment {
         self.seat.may_ask()?;
         let limits = self.shared.limits.get();
         check_count(topics, patterns, &limits).inspect_err(BrokerError::count)?;
-        let namespace = &self.seat.card.namespace;
+        let namespace = self.seat.card.pass.namespace();
         let (mut old_topics, mut old_patterns) = (Vec::new(), Vec::new());
         let mut results = Vec::with_capacity(topics.len() + patterns.len());
         let mut held = self.seat.subscriptions.lock();
@@ -313,6 +315,7 @@ impl Attachment {
     ) -> Result<impl Future<Output = Result<HandedOn, PublishError>> + Send + 'static, BrokerError>
     {
         self.seat.may_ask()?;
+        self.seat.card.pass.may_publish(&topic)?;
         let PublishOptions { exclude_self, reach, confirm } = options;
         let exclude = exclude_self.then_some(self.seat.session);
         let publish = Publish { topic, messages, exclude, reach, confirm };

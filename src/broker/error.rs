@@ -1,6 +1,7 @@
 //! Why the broker refused. Each front maps these to its own protocol's codes; the `code` is the same everywhere and stable.
 
 use crate::metrics::names;
+use crate::rights::{NotAdmitted, Right};
 use crate::router::PublishError;
 use crate::types::topic::BadTopic;
 
@@ -61,6 +62,12 @@ pub enum BrokerError {
     BadToken(usize),
     #[error("no session has the id {0}")]
     UnknownSession(String),
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
+    #[error("this key is of another namespace than the one named")]
+    OtherNamespace,
+    #[error("{}", Self::forbidden(*.0))]
+    Forbidden(Right),
     #[error("this node is draining")]
     Draining,
     #[error("the session has a newer attachment; this one only receives until its bye")]
@@ -99,6 +106,10 @@ impl BrokerError {
             Self::Publish(PublishError::NotConnected(_)) => "node_unreachable",
             Self::BadToken(_) => "bad_resume_token",
             Self::UnknownSession(_) => "unknown_session",
+            Self::NotAdmitted(NotAdmitted::Expired) => "key_expired",
+            Self::NotAdmitted(_) => "unauthenticated",
+            Self::OtherNamespace => "other_namespace",
+            Self::Forbidden(_) => "forbidden",
             Self::Draining => "draining",
             Self::Superseded => "superseded",
             Self::Invalid(_) => "invalid",
@@ -130,6 +141,11 @@ impl BrokerError {
             Self::NotOwner => "track it to take it back",
             Self::OlderRevision { .. } => "number revisions upwards, or leave them 0",
             Self::Publish(PublishError::UnknownNode(_)) => "see: waxwing members",
+            Self::NotAdmitted(NotAdmitted::Missing) => {
+                "show it as authorization: Bearer KEY, as AUTH NAMESPACE KEY, or with --key-file"
+            }
+            Self::NotAdmitted(_) => "see: waxwing key list",
+            Self::OtherNamespace => "leave the namespace out: it is the key's",
             Self::Draining => "connect to another node",
             Self::Superseded => "ask on the newer attachment",
             _ => "",

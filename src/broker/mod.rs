@@ -1,9 +1,10 @@
-//! ○ The one door that all fronts use: sessions, limits, readiness.
+//! ○ The one door that all fronts use: who may come in and do what, sessions, limits, readiness.
 //!
 //! A front opens an `Attachment` for each connection and does everything through it; `sessions` decides who holds which session, and
 //! this shell does what it decides. No lock is held while an attachment is closed or a peer is asked.
 
 mod attachment;
+mod door;
 mod endpoints;
 pub mod error;
 mod open;
@@ -24,6 +25,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use attachment::{Asked, Attachment, PublishOptions};
+pub use door::{Door, Pass, bearer};
 pub use error::{BadKey, BrokerError};
 pub use open::{Opening, Welcome};
 pub use presence::{TrackAnswer, TrackAsk, UntrackAsk, Verb, WatchAsked};
@@ -40,7 +42,7 @@ use crate::router::{
     Confirm, Publish, Published, Reach, RouterHandle, SessionDirectory, SessionKnown, SessionMoved,
 };
 use crate::supervise::{Clock, Supervisor, Task};
-use crate::types::{Namespace, NodeName, SessionId, Time};
+use crate::types::{NodeName, SessionId, Time};
 use seat::{Card, Seat};
 use sessions::{AttachmentId, Input, Output, Sessions};
 
@@ -60,6 +62,7 @@ struct Shared {
     membership: MembershipHandle,
     limits: LimitsHandle,
     clock: Clock,
+    door: Door,
     table: Mutex<Table>,
     next: AtomicU64,
     ready: watch::Sender<bool>,
@@ -79,6 +82,8 @@ struct Table {
     by_front: BTreeMap<&'static str, u64>,
     /// Who is still to be told to go, and when.
     farewells: BTreeSet<(Time, AttachmentId)>,
+    /// Whose pass is over when.
+    expiries: BTreeSet<(Time, AttachmentId)>,
     away: Option<GoAway>,
 }
 
@@ -120,8 +125,9 @@ impl Broker {
         membership: MembershipHandle,
         limits: LimitsHandle,
         supervisor: &Supervisor,
-        clock: Clock,
+        door: Door,
     ) -> Self {
+        let clock = door.clock();
         let shared = Arc::new(Shared {
             node,
             router,
@@ -129,6 +135,7 @@ impl Broker {
             membership,
             limits,
             clock,
+            door,
             table: Mutex::default(),
             next: AtomicU64::new(1),
             ready: watch::Sender::new(false),
@@ -150,29 +157,29 @@ impl Broker {
     /// A publish by somebody without a session (unary call, HTTP). The topic is checked here.
     pub async fn publish_once(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         topic: &str,
         messages: Messages,
         reach: Reach,
         confirm: Confirm,
     ) -> Result<Published, BrokerError> {
-        let publish = self
-            .checked(namespace, topic, messages, reach, confirm)
-            .inspect_err(BrokerError::count)?;
+        let publish =
+            self.checked(pass, topic, messages, reach, confirm).inspect_err(BrokerError::count)?;
         self.until_ready().await;
         Ok(self.shared.router.publish(publish, self.shared.clock.now()).await?)
     }
 
     fn checked(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         topic: &str,
         messages: Messages,
         reach: Reach,
         confirm: Confirm,
     ) -> Result<Publish, BrokerError> {
         let limits = self.shared.limits.get();
-        let topic = self.shared.router.hasher().topic(namespace, topic, limits.topic)?;
+        let topic = self.shared.router.hasher().topic(pass.namespace(), topic, limits.topic)?;
+        pass.may_publish(&topic)?;
         for (payload, fields) in messages.iter() {
             check_sizes(payload.len(), fields.len(), &limits)?;
         }

@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 use super::attachment::Attachment;
 use super::seat::{Card, Seat, Voice};
 use super::sessions::{AttachmentId, Hello, Input, Output};
-use super::{Broker, BrokerError, Ending, Shared, endpoints};
+use super::{Broker, BrokerError, Ending, Pass, Shared, endpoints};
 use crate::metrics::names;
 use crate::pubsub::Copies;
 use crate::router::SessionKnown;
-use crate::types::{Namespace, ResumeToken, SessionId};
+use crate::types::{ResumeToken, SessionId};
 
 /// A larger epoch is no epoch that any node has ever given.
 const EPOCH_MAX: u64 = u64::MAX / 2;
@@ -24,7 +24,7 @@ const CLIENT_LEN_MAX: usize = 128;
 /// What a client says when it comes.
 #[derive(Debug, Clone)]
 pub struct Opening {
-    pub namespace: Namespace,
+    pub pass: Pass,
     /// Of a closed list: it labels metrics.
     pub front: &'static str,
     pub client: String,
@@ -86,7 +86,7 @@ impl Broker {
             )));
         }
         let limits = shared.limits.get();
-        let session = token.session_id(&opening.namespace);
+        let session = token.session_id(opening.pass.namespace());
         let hello = Hello {
             session,
             attachment: AttachmentId(shared.next.fetch_add(1, Ordering::Relaxed)),
@@ -148,15 +148,22 @@ impl Broker {
     ) -> Result<(Attachment, Vec<Output>), BrokerError> {
         let shared = &self.shared;
         let card = Arc::new(Card {
-            namespace: opening.namespace.clone(),
+            pass: opening.pass.clone(),
             front: opening.front,
             client: Mutex::new(presentable(&opening.client)),
             address: opening.address.clone(),
             since_ms: shared.clock.unix_ms(),
         });
+        let ends = opening.pass.ends(shared.clock);
         let mailbox = shared.router.open_mailbox(hello.session, copies);
-        let seat =
-            Arc::new(Seat::new(hello.attachment, hello.session, card.clone(), mailbox, voice));
+        let seat = Arc::new(Seat::new(
+            hello.attachment,
+            hello.session,
+            card.clone(),
+            mailbox,
+            voice,
+            ends,
+        ));
         let now = shared.clock.now();
         let mut table = shared.table.lock();
         let refused = if table.away.is_some() {
@@ -164,7 +171,7 @@ impl Broker {
         } else if table.seats.len() >= sessions_max {
             Some(BrokerError::TooManySessions { max: sessions_max })
         } else {
-            None
+            shared.check_again(&opening.pass).err()
         };
         if let Some(refused) = refused {
             drop(table);
@@ -172,6 +179,7 @@ impl Broker {
             return Err(refused);
         }
         table.seats.insert(hello.attachment, seat.clone());
+        table.expiries.extend(ends.map(|ends| (ends, hello.attachment)));
         *table.by_front.entry(opening.front).or_default() += 1;
         table.cards.insert(hello.session, card);
         let outputs = table.sessions.handle(Input::Hello(hello), now);
@@ -245,6 +253,9 @@ impl Drop for Attachment {
         {
             let mut table = shared.table.lock();
             table.seats.remove(&self.seat.id);
+            if let Some(ends) = self.seat.ends {
+                table.expiries.remove(&(ends, self.seat.id));
+            }
             if let Some(count) = table.by_front.get_mut(front) {
                 *count -= 1;
             }

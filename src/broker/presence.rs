@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::error::BadKey;
 use super::seat::{Seat, Watch};
-use super::{Attachment, BrokerError, Shared, Voice};
+use super::{Attachment, BrokerError, Pass, Shared, Voice};
 use crate::config::Limits;
 use crate::presence::{Outcome, Owner, Track, TrackError, Tracked, Untrack};
 use crate::pubsub::mailbox::Mailbox;
@@ -72,7 +72,7 @@ impl Attachment {
     pub fn untrack(&self, ask: &UntrackAsk) -> Result<(), BrokerError> {
         self.seat.may_ask()?;
         let limits = self.shared.limits.get();
-        let namespace = &self.seat.card.namespace;
+        let namespace = self.seat.card.pass.namespace();
         let topic = self.shared.topic(namespace, &ask.topic, &limits);
         let judged = topic.and_then(|topic| {
             check_key(&ask.key, &ask.id, &limits)?;
@@ -103,7 +103,9 @@ impl Attachment {
         counts_only: bool,
         limits: &Limits,
     ) -> Result<WatchAsked, BrokerError> {
-        let topic = self.shared.topic(&self.seat.card.namespace, topic, limits)?;
+        let pass = &self.seat.card.pass;
+        let topic = self.shared.topic(pass.namespace(), topic, limits)?;
+        pass.may_watch(&topic)?;
         let watches = self.seat.watches.lock();
         let old = watches.get(&topic);
         if old.is_none() && watches.len() >= limits.watches {
@@ -138,7 +140,7 @@ impl Attachment {
         let limits = self.shared.limits.get();
         let topic = self
             .shared
-            .topic(&self.seat.card.namespace, topic, &limits)
+            .topic(self.seat.card.pass.namespace(), topic, &limits)
             .inspect_err(BrokerError::count)?;
         if let Some(watch) = self.seat.watches.lock().remove(&topic) {
             self.shared.replicator.unwatch(&watch.id);
@@ -164,7 +166,7 @@ impl Shared {
         // One frame is mostly about one topic: it is neither hashed nor allocated again.
         let mut last: Option<Topic> = None;
         for ask in asks {
-            let judged = self.judge(&seat.card.namespace, ask, &mut last, &limits);
+            let judged = self.judge(&seat.card.pass, ask, &mut last, &limits);
             answers.push(judged.map_or_else(
                 |error| Some(Err(error)),
                 |track| {
@@ -233,7 +235,7 @@ impl Shared {
 
     pub(super) fn judge(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         ask: TrackAsk,
         last: &mut Option<Topic>,
         limits: &Limits,
@@ -241,7 +243,11 @@ impl Shared {
         let TrackAsk { topic, key, id, meta, revision } = ask;
         let topic = match last {
             Some(last) if last.name() == topic.as_bytes() => last.clone(),
-            _ => last.insert(self.topic(namespace, &topic, limits)?).clone(),
+            _ => {
+                let topic = self.topic(pass.namespace(), &topic, limits)?;
+                pass.may_track(&topic)?;
+                last.insert(topic).clone()
+            }
         };
         check_key(&key, &id, limits)?;
         if meta.len() > limits.metadata {

@@ -44,12 +44,16 @@ impl Shared {
         let affected = table.affected(&outputs);
         self.tell_replicator(&outputs);
         let leaving = table.take_farewells(now);
+        let expired = table.take_expired(now);
         let seats: Vec<_> =
             if round { table.seats.values().cloned().collect() } else { Vec::new() };
         let away = table.away.clone();
         drop(table);
 
         obey(affected);
+        for seat in expired {
+            seat.end(Ending::Expired);
+        }
         if let Some(away) = away {
             let mut random = Random::new();
             for seat in leaving {
@@ -86,6 +90,18 @@ impl Shared {
 }
 
 impl super::Table {
+    /// Those whose pass is over.
+    fn take_expired(&mut self, now: Time) -> Vec<Arc<Seat>> {
+        let mut expired = Vec::new();
+        while let Some(&(at, id)) = self.expiries.first()
+            && at <= now
+        {
+            self.expiries.remove(&(at, id));
+            expired.extend(self.seats.get(&id).cloned());
+        }
+        expired
+    }
+
     /// Those whose time has come. Who isn't welcomed yet is told a little later: a welcome comes first.
     fn take_farewells(&mut self, now: Time) -> Vec<Arc<Seat>> {
         let mut leaving = Vec::new();

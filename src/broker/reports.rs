@@ -95,7 +95,7 @@ impl Row {
     fn report(&self) -> SessionReport {
         SessionReport {
             id: self.id,
-            namespace: self.card.namespace.clone(),
+            namespace: self.card.pass.namespace().clone(),
             front: self.card.front,
             client: self.card.client.lock().clone(),
             address: self.card.address.clone(),

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::open::Welcome;
 use super::sessions::{AttachmentId, CloseReason};
-use super::{BrokerError, GoAway};
+use super::{BrokerError, GoAway, Pass};
 use crate::config::limits::LimitsHandle;
 use crate::presence::Owner;
 use crate::pubsub::DirectWriter;
@@ -20,7 +20,7 @@ use crate::pubsub::mailbox::{Closed, Entry, Mailbox};
 use crate::replicator::{Update, WatchId};
 use crate::supervise::Shutdown;
 use crate::types::few::FewSet;
-use crate::types::{Namespace, Pattern, SessionId, Topic};
+use crate::types::{Pattern, SessionId, Time, Topic};
 
 /// How a front says what the broker has to say by itself.
 pub trait Voice: Sync {
@@ -48,6 +48,10 @@ pub enum Ending {
     /// Its session was ended by a bye of another attachment.
     SessionEnded,
     Killed,
+    /// The key that it came by is another, or none, since the keys were read again.
+    Revoked,
+    /// The time of the key that it came by is over.
+    Expired,
     /// It took nothing for so long while messages waited.
     Stalled(Duration),
     /// More waited for it than its front allows.
@@ -77,6 +81,8 @@ impl Ending {
             Self::OverlapOver => "overlap_over",
             Self::SessionEnded => "session_ended",
             Self::Killed => "killed",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
             Self::Stalled(_) => "stalled",
             Self::OutputLimit => "output_limit",
             Self::Gap => "gap",
@@ -97,6 +103,8 @@ impl fmt::Display for Ending {
             Self::OverlapOver => f.write_str("the time beside the newer attachment is over"),
             Self::SessionEnded => f.write_str("the session was ended by another attachment"),
             Self::Killed => f.write_str("the session was killed"),
+            Self::Revoked => f.write_str("the key that let it in was taken back, or changed"),
+            Self::Expired => f.write_str("the key that let it in has expired"),
             Self::Stalled(after) => {
                 write!(f, "nothing was taken for {} s while messages waited", after.as_secs())
             }
@@ -129,7 +137,7 @@ impl From<CloseReason> for Ending {
 /// What people see of a session.
 #[derive(Debug)]
 pub(super) struct Card {
-    pub(super) namespace: Namespace,
+    pub(super) pass: Pass,
     pub(super) front: &'static str,
     pub(super) client: Mutex<String>,
     pub(super) address: String,
@@ -142,6 +150,8 @@ pub(super) struct Seat {
     pub(super) card: Arc<Card>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) voice: &'static dyn Voice,
+    /// When its pass is over.
+    pub(super) ends: Option<Time>,
     pub(super) subscriptions: Mutex<Subscriptions>,
     /// Presence of topics that it watches.
     pub(super) watches: Mutex<HashMap<Topic, Watch>>,
@@ -198,6 +208,7 @@ impl Seat {
         card: Arc<Card>,
         mailbox: Arc<Mailbox>,
         voice: &'static dyn Voice,
+        ends: Option<Time>,
     ) -> Self {
         Self {
             id,
@@ -205,6 +216,7 @@ impl Seat {
             card,
             mailbox,
             voice,
+            ends,
             subscriptions: Mutex::default(),
             watches: Mutex::default(),
             attached: OnceLock::new(),

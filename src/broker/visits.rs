@@ -7,12 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::presence::{TrackAsk, Verb};
-use super::{BadKey, Broker, BrokerError};
+use super::{BadKey, Broker, BrokerError, Pass};
 use crate::config::Limits;
 use crate::presence::{Count, Owner, Track};
 use crate::replicator::{Listed, Page, PageToken, Query};
 use crate::router::SessionMoved;
-use crate::types::{Namespace, SessionId, Topic};
+use crate::types::{SessionId, Topic};
 
 const PAGE_BYTES_MAX: usize = 3 << 20;
 
@@ -23,29 +23,29 @@ impl Broker {
     /// Who is there, page by page.
     pub fn presence_list(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         topic: &str,
         query: &Query,
     ) -> Result<Page, BrokerError> {
-        let topic = self.presence_topic(namespace, topic)?;
+        let topic = self.presence_topic(pass, topic)?;
         let mut page = self.shared.replicator.list(&topic, query);
         bound_page(&mut page);
         Ok(page)
     }
 
-    pub fn presence_count(&self, namespace: &Namespace, topic: &str) -> Result<Count, BrokerError> {
-        let topic = self.presence_topic(namespace, topic)?;
+    pub fn presence_count(&self, pass: &Pass, topic: &str) -> Result<Count, BrokerError> {
+        let topic = self.presence_topic(pass, topic)?;
         Ok(self.shared.replicator.count(&topic))
     }
 
     /// An entry without a session, which goes when its writer hasn't renewed it for so long. The writer may do so on any node.
     pub async fn presence_put(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         ask: TrackAsk,
         ttl: Duration,
     ) -> Result<String, BrokerError> {
-        let put = self.presence_judged(namespace, ask);
+        let put = self.presence_judged(pass, ask);
         let (track, limits) = put.inspect_err(BrokerError::count)?;
         self.until_ready().await;
         let shared = &self.shared;
@@ -66,7 +66,7 @@ impl Broker {
     /// Ends an entry of `presence_put`, whichever node has it.
     pub async fn presence_delete(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         topic: &str,
         key: &str,
         id: &str,
@@ -77,7 +77,7 @@ impl Broker {
             id: id.to_owned(),
             ..TrackAsk::default()
         };
-        let (track, _) = self.presence_judged(namespace, ask).inspect_err(BrokerError::count)?;
+        let (track, _) = self.presence_judged(pass, ask).inspect_err(BrokerError::count)?;
         let session = SessionId::of_writer(&track.topic, key, id);
         self.shared.replicator.ended(session);
         let moved = SessionMoved { session, epoch: WRITER_EPOCH, overlap: false, ended: true };
@@ -87,20 +87,22 @@ impl Broker {
 
     fn presence_judged(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         ask: TrackAsk,
     ) -> Result<(Track, Arc<Limits>), BrokerError> {
         let limits = self.shared.limits.get();
         if ask.id.is_empty() {
             return Err(BadKey::IdEmpty.into());
         }
-        let track = self.shared.judge(namespace, ask, &mut None, &limits)?;
+        let track = self.shared.judge(pass, ask, &mut None, &limits)?;
         Ok((track, limits))
     }
 
-    fn presence_topic(&self, namespace: &Namespace, topic: &str) -> Result<Topic, BrokerError> {
+    fn presence_topic(&self, pass: &Pass, topic: &str) -> Result<Topic, BrokerError> {
         let limits = self.shared.limits.get();
-        self.shared.topic(namespace, topic, &limits).inspect_err(BrokerError::count)
+        let topic = self.shared.topic(pass.namespace(), topic, &limits);
+        let may = topic.and_then(|topic| pass.may_watch(&topic).map(|()| topic));
+        may.inspect_err(BrokerError::count)
     }
 }
 

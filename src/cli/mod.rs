@@ -10,6 +10,7 @@ mod dev;
 mod failure;
 mod globals;
 mod health;
+mod keys;
 mod members;
 mod operate;
 pub mod output;
@@ -66,6 +67,9 @@ pub enum Command {
     Config(settings::ConfigArgs),
     /// Make a small authority and certificates, or look at some.
     Certs(certs::CertsArgs),
+    /// Make keys for clients, list them, take them back.
+    #[command(alias = "keys")]
+    Key(keys::KeyArgs),
     /// Print a completion script for a shell.
     Completions(complete::CompletionArgs),
     /// Let a node join a cluster by its seeds.
@@ -126,6 +130,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::CheckConfig(args) => settings::check(*args, globals),
         Command::Config(args) => settings::run(args, globals),
         Command::Certs(args) => certs::run(args, globals),
+        Command::Key(args) => keys::run(args, globals),
         Command::Completions(args) => complete::run(&args),
         Command::Join(args) => operate::join(args, globals).await,
         Command::Drain(args) => operate::drain(args, globals).await,

@@ -81,8 +81,10 @@ pub(crate) fn metadata(namespace: &str, key: Option<&str>) -> Result<HeaderMap, 
         address: what.to_owned(),
         reason: "not fit for an HTTP header".to_owned(),
     };
-    let value = HeaderValue::from_str(namespace).map_err(|_| bad(namespace))?;
-    headers.insert("waxwing-namespace", value);
+    if !namespace.is_empty() {
+        let value = HeaderValue::from_str(namespace).map_err(|_| bad(namespace))?;
+        headers.insert("waxwing-namespace", value);
+    }
     if let Some(key) = key {
         let mut value =
             HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| bad("the key"))?;

@@ -55,8 +55,9 @@ const COMMANDS: usize = 64;
 pub struct Options {
     /// `host:port` of nodes' client listeners. More are learned from the nodes.
     pub addresses: Vec<String>,
+    /// Empty: the key's, or the default one.
     pub namespace: String,
-    /// Sent as a bearer token.
+    /// A key or a signed token; sent as a bearer token.
     pub key: Option<String>,
     /// `None`: in the clear.
     pub tls: Option<ClientTls>,
@@ -84,7 +85,7 @@ impl Options {
     pub fn new<A: Into<String>>(addresses: impl IntoIterator<Item = A>) -> Self {
         Self {
             addresses: addresses.into_iter().map(Into::into).collect(),
-            namespace: "default".to_owned(),
+            namespace: String::new(),
             key: None,
             tls: None,
             client: concat!("waxwing-rust/", env!("CARGO_PKG_VERSION")).to_owned(),

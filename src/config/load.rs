@@ -13,6 +13,7 @@ use super::secrets::{self, reason};
 use super::unknown::{self, PREFIX, REDIS_PASSWORD_VARIABLE, SECRET_VARIABLE};
 use super::value::{Value, quoted};
 use super::{Config, Limits, Secret, TlsConfig, validate};
+use crate::rights::Access;
 use crate::tls::{Material, Part, Pems};
 use crate::types::NodeName;
 
@@ -77,6 +78,7 @@ pub struct Reloaded {
     pub log_level: String,
     pub secrets: Vec<Secret>,
     pub tls: TlsConfig,
+    pub access: Option<Arc<Access>>,
     /// `section.key` of what has changed and waits for the next start.
     pub waiting: Vec<String>,
 }
@@ -150,6 +152,7 @@ impl Config {
             log_level: new.log.level,
             secrets: new.cluster.secrets,
             tls: new.tls,
+            access: new.security.access,
             waiting,
         })
     }
@@ -185,6 +188,7 @@ pub(super) fn load(sources: Sources, host: &Host) -> Result<Loaded, Faults> {
     loading.secrets(&sources.env);
     loading.redis_password(&sources.env);
     loading.tls();
+    loading.access();
     loading.data_dir();
     loading.advertise(host);
     let Loading { mut config, origins, mut faults } = loading;
@@ -360,6 +364,23 @@ impl Loading {
         match text.and_then(|text| secrets::parse_password(&text)) {
             Ok(password) => self.config.redis.password = Some(password),
             Err(what) => self.faults.add(&origin, key, what),
+        }
+    }
+
+    fn access(&mut self) {
+        let Some(path) = self.config.security.access_file.clone() else { return };
+        match secrets::read_private_long(&path).map(|text| Access::parse(&text)) {
+            Ok(Ok(access)) => self.config.security.access = Some(Arc::new(access)),
+            Ok(Err(wrong)) => {
+                for (line, what) in wrong {
+                    let origin = Origin::File { path: path.as_path().into(), line };
+                    self.faults.add(&origin, "", what);
+                }
+            }
+            Err(what) => {
+                let origin = self.origins.of("security", "access_file").clone();
+                self.faults.add(&origin, "security.access_file", what);
+            }
         }
     }
 

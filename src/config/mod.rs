@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::rights::Access;
 use crate::tls::Material;
 use crate::types::{ClusterName, NodeName};
 pub use fault::{Fault, Faults, Origin};
@@ -220,12 +221,16 @@ pub enum LogFormat {
     Json,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SecurityConfig {
     /// Ports may leave loopback without TLS.
     pub allow_plaintext: bool,
     /// Client ports may leave loopback without keys.
     pub allow_anonymous: bool,
+    /// Who is let in. None: nobody is asked for a key.
+    pub access_file: Option<PathBuf>,
+    /// What it came to.
+    pub access: Option<Arc<Access>>,
 }
 
 /// Shown as `Secret(..)`, never as itself.

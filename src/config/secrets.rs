@@ -15,6 +15,8 @@ const SECRET_LEN_MAX: usize = 1024;
 /// Two are enough to change one without a stop.
 const SECRETS_MAX: usize = 16;
 const FILE_LEN_MAX: u64 = 64 * 1024;
+/// Of a file that may have an entry for each of many clients.
+const LONG_FILE_LEN_MAX: u64 = 64 << 20;
 
 /// Makes a secret file.
 pub(super) const RECIPE: &str =
@@ -84,15 +86,20 @@ pub(super) fn parse_password(text: &str) -> Result<Secret, Wrong> {
 /// The text of a file that holds secrets, if nobody but its owner can read it; or nobody but this process's group, where root owns it
 /// and this process is not root: that is how an orchestrator hands over secrets.
 pub(crate) fn read_private(path: &Path) -> Result<String, Wrong> {
-    read(path, true)
+    read(path, true, FILE_LEN_MAX)
+}
+
+/// As `read_private`, of a file with an entry for each of many clients.
+pub(crate) fn read_private_long(path: &Path) -> Result<String, Wrong> {
+    read(path, true, LONG_FILE_LEN_MAX)
 }
 
 /// The text of a file that everybody may read.
 pub(crate) fn read_public(path: &Path) -> Result<String, Wrong> {
-    read(path, false)
+    read(path, false, FILE_LEN_MAX)
 }
 
-fn read(path: &Path, is_secret: bool) -> Result<String, Wrong> {
+fn read(path: &Path, is_secret: bool, len_max: u64) -> Result<String, Wrong> {
     let shown = path.display();
     // Asked of the path first: opening a pipe would wait for a writer.
     let found = std::fs::metadata(path);
@@ -113,14 +120,14 @@ fn read(path: &Path, is_secret: bool) -> Result<String, Wrong> {
     if is_secret && mode & forbidden != 0 {
         return Err(format!("{shown} can be read by others (mode {mode:04o}); chmod 600 {shown}"));
     }
-    if FILE_LEN_MAX < found.len() {
+    if len_max < found.len() {
         return Err(format!(
             "{shown} has {} bytes, which is too many; name the right file",
             found.len()
         ));
     }
     let mut bytes = Vec::new();
-    file.take(FILE_LEN_MAX)
+    file.take(len_max)
         .read_to_end(&mut bytes)
         .map_err(|error| format!("{shown} can't be read: {}; check the disk", reason(&error)))?;
     String::from_utf8(bytes).map_err(|_| format!("{shown} is no text; name the right file"))

@@ -224,6 +224,15 @@ pub static KEYS: &[Key] = &[
     )
     .flag_named("allow-anonymous"),
     Key::new(
+        "security",
+        "access_file",
+        "FILE",
+        "Who is let in: the keys of clients, hashed (waxwing key create). Nobody but the owner may read it; empty: nobody is asked for a key.",
+        |c, v| path(v).map(|it| c.security.access_file = it),
+        |c| shown_path(c.security.access_file.as_ref()),
+    )
+    .flag_named("access-file"),
+    Key::new(
         "redis",
         "on_gap",
         "ignore|disconnect",

@@ -19,6 +19,7 @@ pub(super) fn judge(config: &Config, origins: &Origins, faults: &mut Faults) {
     relations(config, &mut check);
     ports(config, &mut check);
     advertised(config, &mut check);
+    access(config, &mut check);
     protected(config, &mut check);
 }
 
@@ -174,15 +175,26 @@ fn advertised(config: &Config, check: &mut Check<'_>) {
 const TLS_RECIPE: &str =
     "waxwing certs ca && waxwing certs node NAME, then --tls-cert NAME.pem --tls-key NAME.key";
 const PEER_RECIPE: &str = "the same, then --tls-peer-ca ca.pem on every node";
-const CLIENTS_RECIPE: &str = "waxwing certs client NAME for each, then --tls-client-ca ca.pem";
+const KEYS_RECIPE: &str = "waxwing key create for each client, then --access-file access.toml (or, with no rights told apart, waxwing certs client NAME for each, then --tls-client-ca ca.pem)";
+
+fn access(config: &Config, check: &mut Check<'_>) {
+    check(
+        config.security.access_file.is_none() || config.redis.password.is_none(),
+        "redis",
+        "password_file",
+        "is of no use beside security.access_file: Redis clients show a key as their password; leave it out".to_owned(),
+    );
+}
 
 fn protected(config: &Config, check: &mut Check<'_>) {
-    let security = config.security;
+    let security = &config.security;
+    let has_access = security.access_file.is_some();
     let has_tls = config.tls.cert.is_some();
     for (name, address) in listeners(config).iter().filter(|(name, _)| *name != "peer") {
-        // A password is what Redis clients have for a key; a certificate is one for all.
-        let has_keys =
-            config.tls.client_ca.is_some() || *name == "redis" && config.redis.password.is_some();
+        // A password is what Redis clients have for a key where there are none; a certificate is one for all.
+        let has_keys = has_access
+            || config.tls.client_ca.is_some()
+            || *name == "redis" && config.redis.password.is_some();
         let missing = match (
             security.allow_plaintext || has_tls,
             security.allow_anonymous || has_keys,
@@ -192,12 +204,10 @@ fn protected(config: &Config, check: &mut Check<'_>) {
                 format!("no TLS: {TLS_RECIPE}; or keep it on 127.0.0.1, or say --allow-plaintext")
             }
             (true, false) => {
-                format!(
-                    "no keys: {CLIENTS_RECIPE}; or keep it on 127.0.0.1, or say --allow-anonymous"
-                )
+                format!("no keys: {KEYS_RECIPE}; or keep it on 127.0.0.1, or say --allow-anonymous")
             }
             (false, false) => format!(
-                "neither keys nor TLS: {TLS_RECIPE}; {CLIENTS_RECIPE}; or keep it on 127.0.0.1, or say --insecure (--allow-anonymous --allow-plaintext)"
+                "neither keys nor TLS: {TLS_RECIPE}; {KEYS_RECIPE}; or keep it on 127.0.0.1, or say --insecure (--allow-anonymous --allow-plaintext)"
             ),
         };
         check(

@@ -13,7 +13,7 @@ use super::identity::IncarnationFile;
 use super::log_level::LogLevels;
 use super::ports::{Bound, Ports};
 use super::{Node, NodeHandle, Parts, Surroundings, load, notices, readiness};
-use crate::broker::Broker;
+use crate::broker::{Broker, Door};
 use crate::config::Config;
 use crate::config::limits::LimitsHandle;
 use crate::front::grpc::{GrpcDeps, GrpcFront};
@@ -97,7 +97,7 @@ pub(super) async fn start(
         membership.clone(),
         limits.clone(),
         &supervisor,
-        clock,
+        Door::new(config.security.access.clone(), clock),
     );
     let status = StatusHandle::new(StatusDeps {
         node: NodeFacts::of(&config),

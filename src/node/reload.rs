@@ -1,10 +1,12 @@
-//! SIGHUP: limits, log level, certificates and secrets are read again. All of it is judged before any of it holds; one fault, and nothing changes.
+//! SIGHUP: limits, log level, certificates, keys and secrets are read again. All of it is judged before any of it holds; one fault, and nothing changes.
 
 use super::Parts;
 use super::certificates::Certificates;
 use super::log_level::LogLevels;
 use crate::config::{Config, Faults, Reloaded, TlsConfig, keys};
+use crate::rights::Access;
 use crate::tls::certificate::date;
+use std::sync::Arc;
 
 /// `current`: the settings in force.
 pub(super) fn reload(parts: &Parts, log: &LogLevels, current: &mut Config) {
@@ -26,7 +28,8 @@ pub(super) fn reload(parts: &Parts, log: &LogLevels, current: &mut Config) {
 
 /// What changed, in words.
 fn read(parts: &Parts, log: &LogLevels, current: &mut Config) -> Result<Vec<String>, Faults> {
-    let Reloaded { limits, log_level, secrets, tls, mut waiting } = parts.config.reload()?;
+    let Reloaded { limits, log_level, secrets, tls, access, mut waiting } =
+        parts.config.reload()?;
     let mut before = current.clone();
     // Somebody may have set it since.
     before.log.level = log.lasting();
@@ -35,8 +38,11 @@ fn read(parts: &Parts, log: &LogLevels, current: &mut Config) -> Result<Vec<Stri
     current.cluster.secrets = secrets;
     let certificate = take_tls(parts, current, tls, &mut waiting);
 
+    let access = take_access(parts, access, &mut waiting);
+
     let mut changed = keys::changed(&before, current);
     changed.extend(certificate);
+    changed.extend(access);
     parts.limits.set(current.limits.clone());
     if before.log.level != current.log.level {
         // It has been judged already; what is still wrong concerns the log alone.
@@ -56,6 +62,30 @@ fn read(parts: &Parts, log: &LogLevels, current: &mut Config) -> Result<Vec<Stri
         );
     }
     Ok(changed)
+}
+
+/// What changed, in words.
+fn take_access(
+    parts: &Parts,
+    access: Option<Arc<Access>>,
+    waiting: &mut Vec<String>,
+) -> Option<String> {
+    let Some(access) = access else {
+        if parts.broker.door().is_locked() {
+            waiting.push("security.access_file".to_owned());
+        }
+        return None;
+    };
+    let keys = access.keys();
+    match parts.broker.set_access(&access) {
+        Some(put_out) => {
+            Some(format!("{keys} keys; {put_out} sessions ended whose keys are gone or changed"))
+        }
+        None => {
+            waiting.push("security.access_file".to_owned());
+            None
+        }
+    }
 }
 
 /// The certificates' files have changed; nobody has said that anything else has.

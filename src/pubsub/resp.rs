@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_sharded_channel_has_a_message_of_its_own() {
-        let batch = batch(&Namespace::sharded(), b"c", &[b"x".to_vec()]);
+        let batch = batch(&Namespace::default().sharded(), b"c", &[b"x".to_vec()]);
         assert_eq!(batch.resp(Resp::Two), &b"*3\r\n$8\r\nsmessage\r\n$1\r\nc\r\n$1\r\nx\r\n"[..]);
     }
 

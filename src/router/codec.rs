@@ -203,7 +203,7 @@ pub(super) fn parse_control(bytes: Bytes) -> Result<Control, CodecError> {
                 return Err(CodecError::Bad("pattern"));
             }
             let namespace =
-                Namespace::parse(&namespace).map_err(|_| CodecError::Bad("namespace"))?;
+                Namespace::parse_told(&namespace).map_err(|_| CodecError::Bad("namespace"))?;
             Control::NamesWanted(NamesWanted { ticket, namespace, glob })
         }
         Kind::Names(pb::Names { ticket, names }) => Control::Names { ticket, names },
@@ -219,7 +219,8 @@ fn pattern_interest(pattern: &Pattern, subscriptions: u32) -> pb::PatternInteres
 }
 
 fn parse_pattern(one: &pb::PatternInterest) -> Result<Change, CodecError> {
-    let namespace = Namespace::parse(&one.namespace).map_err(|_| CodecError::Bad("namespace"))?;
+    let namespace =
+        Namespace::parse_told(&one.namespace).map_err(|_| CodecError::Bad("namespace"))?;
     if one.pattern.len() > TOPIC_LEN_CEILING {
         return Err(CodecError::Bad("pattern"));
     }
@@ -321,7 +322,8 @@ pub(super) fn parse_item(
     hasher: &TopicHasher,
 ) -> Result<Item, CodecError> {
     let topic = |namespace: &str, name: &[u8]| {
-        let namespace = Namespace::parse(namespace).map_err(|_| CodecError::Bad("namespace"))?;
+        let namespace =
+            Namespace::parse_told(namespace).map_err(|_| CodecError::Bad("namespace"))?;
         hasher
             .binary_topic(&namespace, name, TOPIC_LEN_CEILING)
             .map_err(|_| CodecError::Bad("topic"))

@@ -8,6 +8,7 @@ mod dev;
 mod messages;
 mod presence;
 mod redis;
+mod rights;
 mod secrets;
 mod start;
 mod tls;

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::Stream;
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -26,13 +27,25 @@ use crate::tls::{Front, Tls};
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) address: SocketAddr,
-    has_asked: Arc<AtomicBool>,
+    known: Arc<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    is: AtomicBool,
+    /// Whoever reads no further before.
+    reader: AtomicWaker,
 }
 
 impl Caller {
-    /// The connection has shown that it speaks our protocol.
-    pub(super) fn note_request(&self) {
-        self.has_asked.store(true, Ordering::Relaxed);
+    /// It is nobody that just holds a connection.
+    pub(super) fn note_known(&self) {
+        self.known.is.store(true, Ordering::Release);
+        self.known.reader.wake();
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.known.is.load(Ordering::Acquire)
     }
 }
 
@@ -41,8 +54,10 @@ impl Caller {
 pub(super) struct Connection {
     tcp: net::Stream,
     caller: Caller,
-    /// Until the first request has come.
+    /// Until it is known.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// What is read of it before that.
+    stranger_bytes: usize,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Given back after `tcp` is closed, which stands before it.
     _descriptor: Descriptor,
@@ -53,13 +68,16 @@ pub(super) fn connections(
     listener: net::Listener,
     tls: Option<Tls>,
     limits: LimitsHandle,
+    stranger_bytes: usize,
     cut: Shutdown,
     descriptors: Descriptors,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
-    let all = (listener, tls, limits, cut, descriptors);
-    futures_util::stream::unfold(all, async |(listener, tls, limits, cut, descriptors)| {
-        let connection = accept(&listener, tls.as_ref(), &limits, &cut, &descriptors).await;
-        Some((Ok(connection), (listener, tls, limits, cut, descriptors)))
+    let all = (listener, tls, limits, stranger_bytes, cut, descriptors);
+    futures_util::stream::unfold(all, async |all| {
+        let (listener, tls, limits, stranger_bytes, cut, descriptors) = &all;
+        let mut connection = accept(listener, tls.as_ref(), limits, cut, descriptors).await;
+        connection.stranger_bytes = *stranger_bytes;
+        Some((Ok(connection), all))
     })
 }
 
@@ -83,10 +101,18 @@ async fn accept(
                     Some(tls) => tls.accept(Front::Grpc, tcp),
                     None => tcp,
                 };
-                let caller = Caller { address, has_asked: Arc::default() };
+                let caller = Caller { address, known: Arc::default() };
                 let deadline = Some(Box::pin(tokio::time::sleep(limits.get().handshake)));
                 let cut = Box::pin(cut.clone().cancelled_owned());
-                return Connection { tcp, caller, deadline, cut, _descriptor: descriptor };
+                let stranger_bytes = 0;
+                return Connection {
+                    tcp,
+                    caller,
+                    deadline,
+                    stranger_bytes,
+                    cut,
+                    _descriptor: descriptor,
+                };
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -131,7 +157,8 @@ impl Connection {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the node stops"));
         }
         let Some(deadline) = &mut self.deadline else { return Ok(()) };
-        if self.caller.has_asked.load(Ordering::Relaxed) {
+        self.caller.known.reader.register(cx.waker());
+        if self.caller.is_known() {
             self.deadline = None;
             return Ok(());
         }
@@ -142,6 +169,24 @@ impl Connection {
             ));
         }
         Ok(())
+    }
+
+    /// No more is read than a stranger may have said: the rest waits in the kernel until it is known, or its time is over.
+    fn poll_read_stranger(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut room = [0; 4 << 10];
+        let most = room.len().min(self.stranger_bytes).min(buf.remaining());
+        if most == 0 {
+            return Poll::Pending;
+        }
+        let mut part = ReadBuf::new(&mut room[..most]);
+        ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut part))?;
+        self.stranger_bytes -= part.filled().len();
+        buf.put_slice(part.filled());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -156,6 +201,9 @@ impl AsyncRead for Connection {
             self.check(cx)?;
         }
         let this = &mut *self;
+        if this.deadline.is_some() && this.stranger_bytes < usize::MAX {
+            return this.poll_read_stranger(cx, buf);
+        }
         match Pin::new(&mut this.tcp).poll_read(cx, buf) {
             Poll::Pending => {
                 this.check(cx)?;
@@ -225,8 +273,14 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let limits = LimitsHandle::new(Limits::default());
         let descriptors = Descriptors::new(33);
-        let mut connections =
-            pin!(connections(listener.into(), None, limits, Shutdown::new(), descriptors.clone()));
+        let mut connections = pin!(connections(
+            listener.into(),
+            None,
+            limits,
+            usize::MAX,
+            Shutdown::new(),
+            descriptors.clone()
+        ));
         let _first = TcpStream::connect(address).await.unwrap();
         let taken = connections.next().await.unwrap().unwrap();
         assert!(descriptors.take().is_none());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
+use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -12,8 +13,9 @@ use tonic::{Code, Request, Response, Status};
 
 use super::GrpcDeps;
 use super::convert::{self, status};
-use crate::broker::{BrokerError, SessionFilter};
+use crate::broker::{BrokerError, Door, Pass, SessionFilter};
 use crate::supervise::Task;
+use crate::types::Namespace;
 use crate::wire::v1::admin_server::Admin;
 use crate::wire::v1::{
     DescribeSessionRequest, DescribeTopicRequest, DrainEvent, DrainRequest, JoinRequest,
@@ -27,6 +29,40 @@ const LIST_LEN: usize = 100;
 const LIST_LEN_MAX: usize = 10_000;
 const SEEDS_MAX: usize = 64;
 const GRACE: Duration = Duration::from_secs(30);
+
+/// Who asks, and of which namespace: operators may look at any.
+#[derive(Debug, Clone)]
+pub(super) struct Asker {
+    pass: Pass,
+    namespace: Namespace,
+}
+
+impl Asker {
+    pub(super) fn admit(door: &Door, headers: &HeaderMap) -> Result<Self, Status> {
+        let said = convert::namespace(headers)?;
+        let pass = convert::admit_of_any(door, headers, said.clone())?;
+        let namespace = said.unwrap_or_else(|| pass.namespace().clone());
+        Ok(Self { pass, namespace })
+    }
+
+    /// Who may look at nodes. Was put there before the service was reached.
+    fn observer<T>(request: &Request<T>) -> Result<&Self, Status> {
+        let asker = Self::of(request)?;
+        asker.pass.may_observe().map_err(|error| convert::status_of(&error))?;
+        Ok(asker)
+    }
+
+    /// Who may rule nodes.
+    fn ruler<T>(request: &Request<T>) -> Result<&Self, Status> {
+        let asker = Self::of(request)?;
+        asker.pass.may_rule().map_err(|error| convert::status_of(&error))?;
+        Ok(asker)
+    }
+
+    fn of<T>(request: &Request<T>) -> Result<&Self, Status> {
+        request.extensions().get().ok_or_else(|| Status::internal("nobody was asked for a key"))
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct AdminService {
@@ -70,7 +106,11 @@ impl AdminService {
 impl Admin for AdminService {
     type DrainStream = Pin<Box<dyn Stream<Item = Result<DrainEvent, Status>> + Send>>;
 
-    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        Asker::observer(&request)?;
         let json = serde_json::to_string(&self.deps.status.report())
             .map_err(|error| status(Code::Internal, "report", error.to_string()))?;
         Ok(Response::new(StatusResponse { json }))
@@ -78,14 +118,16 @@ impl Admin for AdminService {
 
     async fn members(
         &self,
-        _: Request<MembersRequest>,
+        request: Request<MembersRequest>,
     ) -> Result<Response<MembersResponse>, Status> {
+        Asker::observer(&request)?;
         let rows = self.deps.status.report().members;
         let members = rows.into_iter().map(convert::member_info).collect();
         Ok(Response::new(MembersResponse { members }))
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        Asker::ruler(&request)?;
         let JoinRequest { seeds } = request.into_inner();
         if seeds.is_empty() || seeds.len() > SEEDS_MAX {
             let wrong = format!("name 1 to {SEEDS_MAX} seeds, as host:port of peer listeners");
@@ -105,6 +147,7 @@ impl Admin for AdminService {
         &self,
         request: Request<DrainRequest>,
     ) -> Result<Response<Self::DrainStream>, Status> {
+        Asker::ruler(&request)?;
         let DrainRequest { node, grace } = request.into_inner();
         self.only_me(&node)?;
         let grace = super::codec::duration(grace)
@@ -129,6 +172,7 @@ impl Admin for AdminService {
         &self,
         request: Request<LeaveRequest>,
     ) -> Result<Response<LeaveResponse>, Status> {
+        Asker::ruler(&request)?;
         self.only_me(&request.into_inner().node)?;
         let commands = self.deps.commands.clone();
         match self.to_the_end("admin leave", async move { commands.leave().await }).await {
@@ -142,6 +186,7 @@ impl Admin for AdminService {
         &self,
         request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
+        Asker::observer(&request)?;
         let ListSessionsRequest { slow, front, limit } = request.into_inner();
         let filter = SessionFilter { slow, front, limit: list_len(limit) };
         let (reports, total) = self.deps.broker.list(&filter);
@@ -155,6 +200,7 @@ impl Admin for AdminService {
         &self,
         request: Request<DescribeSessionRequest>,
     ) -> Result<Response<SessionInfo>, Status> {
+        Asker::observer(&request)?;
         let report = self
             .deps
             .broker
@@ -167,6 +213,7 @@ impl Admin for AdminService {
         &self,
         request: Request<KillSessionRequest>,
     ) -> Result<Response<KillSessionResponse>, Status> {
+        Asker::ruler(&request)?;
         let id = request.into_inner().id;
         self.deps.broker.kill(&id).await.map_err(|error| self.refused(&error))?;
         Ok(Response::new(KillSessionResponse {}))
@@ -176,7 +223,7 @@ impl Admin for AdminService {
         &self,
         request: Request<ListTopicsRequest>,
     ) -> Result<Response<ListTopicsResponse>, Status> {
-        let namespace = convert::namespace(request.metadata().as_ref())?;
+        let namespace = Asker::observer(&request)?.namespace.clone();
         let ListTopicsRequest { prefix, limit } = request.into_inner();
         let (topics, more) = self.deps.router.topics(&namespace, &prefix, list_len(limit));
         let topics = topics.into_iter().map(|topic| convert::topic_info(topic, false)).collect();
@@ -187,7 +234,7 @@ impl Admin for AdminService {
         &self,
         request: Request<DescribeTopicRequest>,
     ) -> Result<Response<TopicInfo>, Status> {
-        let namespace = convert::namespace(request.metadata().as_ref())?;
+        let namespace = Asker::observer(&request)?.namespace.clone();
         let len_max = self.deps.limits.get().topic;
         let topic = self
             .deps
@@ -203,6 +250,7 @@ impl Admin for AdminService {
         &self,
         request: Request<SetLogLevelRequest>,
     ) -> Result<Response<SetLogLevelResponse>, Status> {
+        Asker::ruler(&request)?;
         let SetLogLevelRequest { level, for_time } = request.into_inner();
         let for_time =
             super::codec::duration(for_time).map_err(|error| convert::status_of(&error))?;

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
-use crate::broker::{BrokerError, Ending, SessionReport};
+use crate::broker::{BrokerError, Door, Ending, Pass, SessionReport, bearer};
 use crate::membership::Members;
 use crate::router::{PublishError, TopicReport};
 use crate::status::MemberStatus;
@@ -44,6 +44,8 @@ pub(super) fn status_of(error: &BrokerError) -> Status {
         BrokerError::Publish(PublishError::NotConnected(_)) | BrokerError::Draining => {
             Code::Unavailable
         }
+        BrokerError::NotAdmitted(_) => Code::Unauthenticated,
+        BrokerError::OtherNamespace | BrokerError::Forbidden(_) => Code::PermissionDenied,
         BrokerError::Superseded => Code::Aborted,
     };
     let mut message = error.to_string();
@@ -64,6 +66,7 @@ pub(super) fn status_of_ending(ending: &Ending) -> Option<Status> {
         | Ending::Stalled(_)
         | Ending::OutputLimit
         | Ending::Gap => Code::Aborted,
+        Ending::Revoked | Ending::Expired => Code::Unauthenticated,
         Ending::NodeCloses(_) => Code::Unavailable,
         Ending::Malformed(_) => Code::InvalidArgument,
         Ending::FrameTooLarge { .. } => Code::ResourceExhausted,
@@ -78,10 +81,38 @@ pub(super) fn status(code: Code, stable: &'static str, message: impl Into<String
     status
 }
 
-pub(super) fn namespace(headers: &HeaderMap) -> Result<Namespace, Status> {
-    let Some(said) = headers.get(NAMESPACE_KEY) else { return Ok(Namespace::default()) };
+/// Whoever asks, by what its call's metadata show.
+pub(super) fn admit(door: &Door, headers: &HeaderMap) -> Result<Pass, Status> {
+    let said = namespace(headers)?;
+    let shown = headers.get(http::header::AUTHORIZATION);
+    let shown = shown.and_then(|shown| bearer(shown.as_bytes()));
+    door.admit(super::FRONT, shown, said).map_err(|error| status_of(&error))
+}
+
+/// As `admit`, for who is asked about any namespace if its key may observe, and of its own if not.
+pub(super) fn admit_of_any(
+    door: &Door,
+    headers: &HeaderMap,
+    said: Option<Namespace>,
+) -> Result<Pass, Status> {
+    let shown = headers.get(http::header::AUTHORIZATION);
+    let shown = shown.and_then(|shown| bearer(shown.as_bytes()));
+    let named = if door.is_locked() { None } else { said };
+    door.admit(super::FRONT, shown, named).map_err(|error| status_of(&error))
+}
+
+/// As `admit`, where nothing hangs on the answer but what a connection may hold.
+pub(super) fn is_known(door: &Door, headers: &HeaderMap) -> bool {
+    let shown = headers.get(http::header::AUTHORIZATION);
+    door.knows(shown.and_then(|shown| bearer(shown.as_bytes())))
+}
+
+/// None: nothing was said.
+pub(super) fn namespace(headers: &HeaderMap) -> Result<Option<Namespace>, Status> {
+    let Some(said) = headers.get(NAMESPACE_KEY) else { return Ok(None) };
     let said = String::from_utf8_lossy(said.as_bytes());
     Namespace::parse(&said)
+        .map(Some)
         .map_err(|bad| status(Code::InvalidArgument, "bad_namespace", bad.to_string()))
 }
 
@@ -207,7 +238,7 @@ mod tests {
             if let Some(said) = said {
                 headers.insert("waxwing-namespace", HeaderValue::from_bytes(said).unwrap());
             }
-            let got = namespace(&headers);
+            let got = namespace(&headers).map(|namespace| namespace.unwrap_or_default());
             assert_eq!(got.as_ref().ok().map(|namespace| namespace.as_str()), expected, "{got:?}");
         };
         check(None, Some("default"));

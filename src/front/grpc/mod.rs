@@ -21,14 +21,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::server::NamedService;
-use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
+use tonic::service::{Interceptor, Routes};
 use tonic::transport::Server;
 use tonic::{Code, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Door};
 use crate::config::Limits;
 use crate::config::limits::LimitsHandle;
 use crate::membership::MembershipHandle;
@@ -61,6 +62,9 @@ const HEADERS_MAX: u32 = 16 << 10;
 /// Streams that a client resets before we have looked at them (CVE-2023-44487), and that we reset for its faults.
 const PENDING_RESETS_MAX: usize = 20;
 const ERROR_RESETS_MAX: usize = 256;
+
+/// What one call of a stranger may be, and what a connection without a key is read of.
+const STRANGER_BYTES_MAX: usize = 16 << 10;
 
 /// How long clients have, once the node stops, to take what is still to be said to them.
 const STOP_GRACE: Duration = Duration::from_secs(1);
@@ -102,7 +106,6 @@ impl GrpcFront {
     pub async fn run(self, listener: impl Into<Listener>, shutdown: Shutdown) {
         let Self { deps } = self;
         let (reporter, health) = tonic_health::server::health_reporter();
-        let frame = deps.limits.get().frame;
         let v1_reflection = reflection().build_v1().expect("our own descriptors are whole");
         let v1alpha_reflection =
             reflection().build_v1alpha().expect("our own descriptors are whole");
@@ -110,9 +113,10 @@ impl GrpcFront {
             .add_service(PubSubService { deps: deps.clone() })
             .add_service(PresenceService { deps: deps.clone() })
             .add_service(admin(&deps))
-            .add_service(health.max_decoding_message_size(frame))
-            .add_service(v1_reflection.max_decoding_message_size(frame))
-            .add_service(v1alpha_reflection.max_decoding_message_size(frame))
+            // These two answer strangers too: an orchestrator's probe has no key, and the descriptors are public.
+            .add_service(health.max_decoding_message_size(STRANGER_BYTES_MAX))
+            .add_service(v1_reflection.max_decoding_message_size(STRANGER_BYTES_MAX))
+            .add_service(v1alpha_reflection.max_decoding_message_size(STRANGER_BYTES_MAX))
             .prepare();
 
         let cut = Shutdown::new();
@@ -121,12 +125,14 @@ impl GrpcFront {
             listener.into(),
             deps.tls.clone(),
             deps.limits.clone(),
+            if deps.broker.door().is_locked() { STRANGER_BYTES_MAX } else { usize::MAX },
             cut.clone(),
             Descriptors::of_process(),
         );
         let limits = deps.limits.clone();
+        let door = deps.broker.door().clone();
         let serve = server(&deps.limits.get())
-            .layer(MapRequestLayer::new(note_request))
+            .layer(MapRequestLayer::new(move |request| note_request(request, &door)))
             .layer(MapResponseLayer::new(move |response| name_limit(response, &limits)))
             .serve_with_incoming_shutdown(routes, connections, shutdown.clone().cancelled_owned());
         let stop = async {
@@ -146,9 +152,19 @@ impl GrpcFront {
     }
 }
 
-fn admin(deps: &Arc<GrpcDeps>) -> v1::admin_server::AdminServer<AdminService> {
-    v1::admin_server::AdminServer::new(AdminService { deps: deps.clone() })
-        .max_decoding_message_size(deps.limits.get().frame)
+/// Who asks is known before any of its methods is reached; each asks for the right it needs.
+fn admin(
+    deps: &Arc<GrpcDeps>,
+) -> InterceptedService<v1::admin_server::AdminServer<AdminService>, impl Interceptor + Clone + use<>>
+{
+    let service = v1::admin_server::AdminServer::new(AdminService { deps: deps.clone() })
+        .max_decoding_message_size(deps.limits.get().frame);
+    let door = deps.broker.door().clone();
+    InterceptedService::new(service, move |mut request: tonic::Request<()>| {
+        let asker = admin::Asker::admit(&door, request.metadata().as_ref())?;
+        request.extensions_mut().insert(asker);
+        Ok(request)
+    })
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -173,9 +189,16 @@ fn server(limits: &Limits) -> Server {
         .http2_keepalive_timeout(Some(limits.idle.saturating_sub(ping)))
 }
 
-fn note_request(request: http::Request<tonic::body::Body>) -> http::Request<tonic::body::Body> {
-    if let Some(caller) = request.extensions().get::<Caller>() {
-        caller.note_request();
+/// The connection has shown that it speaks our protocol; where there are keys, that somebody with a key is at its other end.
+fn note_request(
+    request: http::Request<tonic::body::Body>,
+    door: &Door,
+) -> http::Request<tonic::body::Body> {
+    if let Some(caller) = request.extensions().get::<Caller>()
+        && !caller.is_known()
+        && (!door.is_locked() || convert::is_known(door, request.headers()))
+    {
+        caller.note_known();
     }
     request
 }

@@ -22,9 +22,8 @@ use super::convert::{self, status};
 use super::reading::FrameReader;
 use super::session::{caller, status_of_reading};
 use super::writing::{self, Opened};
-use crate::broker::{Attachment, Opening};
+use crate::broker::{Attachment, Opening, Pass};
 use crate::supervise::Task;
-use crate::types::Namespace;
 use crate::wire::frames::PREFIX_LEN;
 use crate::wire::v1;
 
@@ -63,19 +62,19 @@ impl Service<Request<Body>> for PubSubService {
 }
 
 async fn publish(deps: Arc<GrpcDeps>, request: Request<Body>) -> Response<Body> {
-    let namespace = match convert::namespace(request.headers()) {
-        Ok(namespace) => namespace,
+    let pass = match convert::admit(deps.broker.door(), request.headers()) {
+        Ok(pass) => pass,
         Err(status) => return status.into_http(),
     };
     let frame_max = deps.limits.get().frame;
     let codec = tonic_prost::ProstCodec::<v1::PublishResponse, v1::PublishRequest>::default();
     let mut grpc = Grpc::new(codec).max_decoding_message_size(frame_max);
-    grpc.unary(PublishCall { deps, namespace }, request).await
+    grpc.unary(PublishCall { deps, pass }, request).await
 }
 
 struct PublishCall {
     deps: Arc<GrpcDeps>,
-    namespace: Namespace,
+    pass: Pass,
 }
 
 impl UnaryService<v1::PublishRequest> for PublishCall {
@@ -83,14 +82,14 @@ impl UnaryService<v1::PublishRequest> for PublishCall {
     type Future = BoxFuture<tonic::Response<v1::PublishResponse>, Status>;
 
     fn call(&mut self, request: tonic::Request<v1::PublishRequest>) -> Self::Future {
-        let (deps, namespace) = (self.deps.clone(), self.namespace.clone());
+        let (deps, pass) = (self.deps.clone(), self.pass.clone());
         Box::pin(async move {
             let refuse = |error| convert::status_of(&error);
             let asked = codec::publish(request.into_inner()).map_err(refuse)?;
             let reach = deps.broker.reach(&asked.flags.only_node).map_err(refuse)?;
             let published = deps
                 .broker
-                .publish_once(&namespace, &asked.topic, asked.messages, reach, asked.flags.confirm)
+                .publish_once(&pass, &asked.topic, asked.messages, reach, asked.flags.confirm)
                 .await
                 .map_err(refuse)?;
             let id = deps.router.message_id(published.first);
@@ -100,12 +99,12 @@ impl UnaryService<v1::PublishRequest> for PublishCall {
 }
 
 fn listen(deps: &Arc<GrpcDeps>, request: Request<Body>) -> Result<Response<Body>, Status> {
-    let namespace = convert::namespace(request.headers())?;
+    let pass = convert::admit(deps.broker.door(), request.headers())?;
     let address = caller(&request);
     let client = request.headers().get(http::header::USER_AGENT);
     let client = client.map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned());
     let opening = Opening {
-        namespace,
+        pass,
         front: super::FRONT,
         client: client.unwrap_or_default(),
         address: address.clone(),

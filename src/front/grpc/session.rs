@@ -20,9 +20,8 @@ use super::pending::Pending;
 use super::reading::{FrameReader, ReadError};
 use super::talk::{self, Reading};
 use super::writing::{self, Opened};
-use crate::broker::{Attachment, Opening};
+use crate::broker::{Attachment, Opening, Pass};
 use crate::supervise::Task;
-use crate::types::Namespace;
 
 #[derive(Debug, Clone)]
 pub(super) struct SessionService {
@@ -52,16 +51,14 @@ impl SessionService {
         if request.uri().path() != "/waxwing.v1.Session/Open" {
             return Err(Status::unimplemented("the session service has one method, Open"));
         }
-        let namespace = convert::namespace(request.headers())?;
+        let pass = convert::admit(self.deps.broker.door(), request.headers())?;
         let address = caller(&request);
         let (opened, response) = writing::response();
         let reader = FrameReader::new(request.into_body());
         let deps = self.deps.clone();
         let task = Task::Session(format!("grpc {address}"));
-        let _ = self
-            .deps
-            .supervisor
-            .spawn(task, Box::pin(run(deps, namespace, address, reader, opened)));
+        let _ =
+            self.deps.supervisor.spawn(task, Box::pin(run(deps, pass, address, reader, opened)));
         Ok(response)
     }
 }
@@ -74,18 +71,18 @@ pub(super) fn caller(request: &Request<Body>) -> String {
 
 async fn run(
     deps: Arc<GrpcDeps>,
-    namespace: Namespace,
+    pass: Pass,
     address: String,
     reader: FrameReader,
     mut opened: Opened,
 ) {
-    let decoder = Decoder::new(namespace.clone(), deps.router.hasher().clone());
+    let decoder = Decoder::new(pass.namespace().clone(), deps.router.hasher().clone());
     let mut reading = Reading::new(reader, decoder);
     let greeted = tokio::select! {
         biased;
         // Nobody is there any longer to be welcomed.
         () = opened.closed() => return,
-        greeted = greet(&deps, namespace, address, &mut reading) => greeted,
+        greeted = greet(&deps, pass, address, &mut reading) => greeted,
     };
     match greeted {
         Err(status) => {
@@ -108,7 +105,7 @@ async fn run(
 /// Reads the hello and opens the attachment; also the hello's id.
 async fn greet(
     deps: &GrpcDeps,
-    namespace: Namespace,
+    pass: Pass,
     address: String,
     reading: &mut Reading,
 ) -> Result<(Attachment, u64), Status> {
@@ -133,7 +130,7 @@ async fn greet(
     let Hello { token, client, linger, epoch, overlap } = hello;
     let token = token.to_vec();
     let opening =
-        Opening { namespace, front: super::FRONT, client, address, token, epoch, linger, overlap };
+        Opening { pass, front: super::FRONT, client, address, token, epoch, linger, overlap };
     let attachment = deps
         .broker
         .open(opening, &SessionVoice)

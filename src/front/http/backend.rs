@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::broker::{Broker, BrokerError, TrackAsk};
+use crate::broker::{Broker, BrokerError, Door, Pass, TrackAsk};
 use crate::config::Limits;
 use crate::config::limits::LimitsHandle;
 use crate::metrics::Exporter;
@@ -14,7 +14,6 @@ use crate::pubsub::Messages;
 use crate::replicator::{Page, Query};
 use crate::router::{Confirm, Reach, RouterHandle};
 use crate::status::{StatusHandle, StatusReport};
-use crate::types::Namespace;
 
 /// What became of messages published to one topic in one go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,30 +31,26 @@ pub(super) trait Backend: std::fmt::Debug + Send + Sync + 'static {
     fn ready(&self) -> Result<(), String>;
     fn metrics(&self) -> String;
     fn limits(&self) -> Arc<Limits>;
+    fn door(&self) -> &Door;
     async fn publish(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         topic: &str,
         messages: Messages,
         confirm: Confirm,
     ) -> Result<Receipt, BrokerError>;
-    fn presence_list(
-        &self,
-        namespace: &Namespace,
-        topic: &str,
-        query: &Query,
-    ) -> Result<Page, BrokerError>;
-    fn presence_count(&self, namespace: &Namespace, topic: &str) -> Result<Count, BrokerError>;
+    fn presence_list(&self, pass: &Pass, topic: &str, query: &Query) -> Result<Page, BrokerError>;
+    fn presence_count(&self, pass: &Pass, topic: &str) -> Result<Count, BrokerError>;
     /// The reference.
     async fn presence_put(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         ask: TrackAsk,
         ttl: Duration,
     ) -> Result<String, BrokerError>;
     async fn presence_delete(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         topic: &str,
         key: &str,
         id: &str,
@@ -89,9 +84,13 @@ impl Backend for NodeBackend {
         self.limits.get()
     }
 
+    fn door(&self) -> &Door {
+        self.broker.door()
+    }
+
     async fn publish(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         topic: &str,
         messages: Messages,
         confirm: Confirm,
@@ -100,7 +99,7 @@ impl Backend for NodeBackend {
         self.status.count_published_by_http(count);
         let published = self
             .broker
-            .publish_once(namespace, topic, messages, Reach::Cluster, confirm)
+            .publish_once(pass, topic, messages, Reach::Cluster, confirm)
             .await
             .inspect_err(|_| self.status.uncount_published_by_http(count))?;
         if let Some(slow) = &published.slow {
@@ -114,35 +113,30 @@ impl Backend for NodeBackend {
         })
     }
 
-    fn presence_list(
-        &self,
-        namespace: &Namespace,
-        topic: &str,
-        query: &Query,
-    ) -> Result<Page, BrokerError> {
-        self.broker.presence_list(namespace, topic, query)
+    fn presence_list(&self, pass: &Pass, topic: &str, query: &Query) -> Result<Page, BrokerError> {
+        self.broker.presence_list(pass, topic, query)
     }
 
-    fn presence_count(&self, namespace: &Namespace, topic: &str) -> Result<Count, BrokerError> {
-        self.broker.presence_count(namespace, topic)
+    fn presence_count(&self, pass: &Pass, topic: &str) -> Result<Count, BrokerError> {
+        self.broker.presence_count(pass, topic)
     }
 
     async fn presence_put(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         ask: TrackAsk,
         ttl: Duration,
     ) -> Result<String, BrokerError> {
-        self.broker.presence_put(namespace, ask, ttl).await
+        self.broker.presence_put(pass, ask, ttl).await
     }
 
     async fn presence_delete(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         topic: &str,
         key: &str,
         id: &str,
     ) -> Result<(), BrokerError> {
-        self.broker.presence_delete(namespace, topic, key, id).await
+        self.broker.presence_delete(pass, topic, key, id).await
     }
 }

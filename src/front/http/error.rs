@@ -49,8 +49,14 @@ impl IntoResponse for ApiError {
         if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         // What is left of the request was not read, so nothing can follow it.
-        if matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE) {
+        if matches!(
+            self.status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNAUTHORIZED
+        ) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -78,6 +84,8 @@ impl From<BrokerError> for ApiError {
             BrokerError::Superseded | BrokerError::NotOwner | BrokerError::OlderRevision { .. } => {
                 StatusCode::CONFLICT
             }
+            BrokerError::NotAdmitted(_) => StatusCode::UNAUTHORIZED,
+            BrokerError::OtherNamespace | BrokerError::Forbidden(_) => StatusCode::FORBIDDEN,
             BrokerError::NotTracked
             | BrokerError::Publish(PublishError::UnknownNode(_))
             | BrokerError::UnknownSession(_) => StatusCode::NOT_FOUND,

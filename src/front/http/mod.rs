@@ -77,7 +77,8 @@ impl HttpFront {
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) {
         let routes = routes(self.backend.clone());
         let Self { supervisor, limits, tls, .. } = &self;
-        server::run(supervisor, limits, tls.as_ref(), routes, listener, shutdown).await;
+        let is_locked = self.backend.door().is_locked();
+        server::run(supervisor, limits, is_locked, tls.as_ref(), routes, listener, shutdown).await;
     }
 }
 
@@ -96,6 +97,6 @@ fn routes(backend: Arc<dyn Backend>) -> Router {
         )
         .fallback(pages::not_found)
         .method_not_allowed_fallback(pages::method_not_allowed)
-        .layer(axum::middleware::from_fn(server::guard))
+        .layer(axum::middleware::from_fn_with_state(backend.clone(), server::guard))
         .with_state(backend)
 }

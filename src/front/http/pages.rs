@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use super::backend::Backend;
 use super::error::ApiError;
+use crate::broker::Pass;
 
 type Shared = State<Arc<dyn Backend>>;
 
@@ -32,7 +34,10 @@ pub(super) async fn index() -> &'static str {
     INDEX
 }
 
-pub(super) async fn status(State(backend): Shared) -> Response {
+pub(super) async fn status(State(backend): Shared, Extension(pass): Extension<Pass>) -> Response {
+    if let Err(error) = pass.may_observe() {
+        return ApiError::from(error).into_response();
+    }
     let report = backend.status();
     match serde_json::to_vec_pretty(&report) {
         Ok(mut json) => {
@@ -48,9 +53,13 @@ pub(super) async fn status(State(backend): Shared) -> Response {
     }
 }
 
-pub(super) async fn metrics(State(backend): Shared) -> Response {
+pub(super) async fn metrics(
+    State(backend): Shared,
+    Extension(pass): Extension<Pass>,
+) -> Result<Response, ApiError> {
+    pass.may_observe()?;
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], backend.metrics()).into_response()
+    Ok(([(header::CONTENT_TYPE, kind)], backend.metrics()).into_response())
 }
 
 pub(super) async fn healthz() -> &'static str {

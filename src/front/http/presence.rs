@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use axum::Extension;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -17,8 +18,8 @@ use super::backend::Backend;
 use super::body::{self, Bound};
 use super::error::ApiError;
 use super::pages;
-use super::publish::{namespace, percent_decode, refuse_encoded};
-use crate::broker::{TrackAsk, page_text, parse_page};
+use super::publish::{percent_decode, refuse_encoded};
+use crate::broker::{Pass, TrackAsk, page_text, parse_page};
 use crate::config::value::parse_duration;
 use crate::presence::Count;
 use crate::replicator::{Listed, Page, Query};
@@ -78,14 +79,14 @@ impl From<Count> for CountRow {
 /// `GET /v1/topics/{topic}/presence` and `.../presence/count`.
 pub(super) async fn get(
     State(backend): State<Arc<dyn Backend>>,
+    Extension(pass): Extension<Pass>,
     method: Method,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let path = uri.path().strip_prefix("/v1/topics/").unwrap_or_default();
     if let Some(encoded) = path.strip_suffix("/presence/count") {
         let topic = percent_decode(encoded)?;
-        let count = backend.presence_count(&namespace(&headers)?, &topic)?;
+        let count = backend.presence_count(&pass, &topic)?;
         return Ok(Json(CountRow::from(count)).into_response());
     }
     let Some(encoded) = path.strip_suffix("/presence") else {
@@ -93,13 +94,14 @@ pub(super) async fn get(
     };
     let topic = percent_decode(encoded)?;
     let query = query(&uri)?;
-    let page = backend.presence_list(&namespace(&headers)?, &topic, &query)?;
+    let page = backend.presence_list(&pass, &topic, &query)?;
     Ok(Json(listing(&topic, &page)).into_response())
 }
 
 /// `PUT /v1/topics/{topic}/presence/{key}/{id}?ttl=30s`: the body is the metadata. Putting it again, on any node, renews it.
 pub(super) async fn put(
     State(backend): State<Arc<dyn Backend>>,
+    Extension(pass): Extension<Pass>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -109,7 +111,6 @@ pub(super) async fn put(
         return Err(pages::method_not_allowed(method, uri).await);
     };
     let ttl = ttl(&uri)?;
-    let namespace = namespace(&headers)?;
     refuse_encoded(&headers)?;
     let limits = backend.limits();
     let bound = Bound { bytes_max: limits.metadata, limit: "metadata", within: limits.idle };
@@ -121,21 +122,21 @@ pub(super) async fn put(
         error
     })?;
     let ask = TrackAsk { topic, key, id, meta, revision: 0 };
-    let reference = backend.presence_put(&namespace, ask, ttl).await?;
+    let reference = backend.presence_put(&pass, ask, ttl).await?;
     Ok(Json(serde_json::json!({ "ref": reference, "ttl_s": ttl.as_secs_f64() })).into_response())
 }
 
 /// `DELETE /v1/topics/{topic}/presence/{key}/{id}`: gone at once. What isn't there is no error: it isn't afterwards either.
 pub(super) async fn delete(
     State(backend): State<Arc<dyn Backend>>,
+    Extension(pass): Extension<Pass>,
     method: Method,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Some((topic, key, id)) = entry_path(&uri)? else {
         return Err(pages::method_not_allowed(method, uri).await);
     };
-    backend.presence_delete(&namespace(&headers)?, &topic, &key, &id).await?;
+    backend.presence_delete(&pass, &topic, &key, &id).await?;
     Ok(Json(serde_json::json!({})).into_response())
 }
 

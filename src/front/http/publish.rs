@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -18,11 +19,10 @@ use super::backend::{Backend, Receipt};
 use super::body::{self, Bound};
 use super::error::{ApiError, ErrorBody};
 use super::{ANSWER_WITHIN, ITEMS_MAX, pages};
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, Pass};
 use crate::config::Limits;
 use crate::pubsub::{Messages, MessagesBuilder};
 use crate::router::Confirm;
-use crate::types::Namespace;
 
 /// A run goes to subscribers as one gRPC message, and over links as one item: far below what their libraries and ours take.
 const RUN_BYTES_MAX: usize = 256 << 10;
@@ -45,6 +45,7 @@ enum ItemResult {
 /// `POST /v1/topics/{topic}/publish`.
 pub(super) async fn one(
     State(backend): State<Arc<dyn Backend>>,
+    Extension(pass): Extension<Pass>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -57,7 +58,6 @@ pub(super) async fn one(
     };
     let topic = percent_decode(encoded)?;
     let confirm = confirm(&uri)?;
-    let namespace = namespace(&headers)?;
     let event =
         match headers.get("waxwing-event").map(|value| std::str::from_utf8(value.as_bytes())) {
             None => "",
@@ -82,7 +82,7 @@ pub(super) async fn one(
         builder.push(&payload, event, []);
         builder.finish()
     };
-    let receipt = publish(&backend, &namespace, &topic, messages, confirm).await?;
+    let receipt = publish(&backend, &pass, &topic, messages, confirm).await?;
     let Some(published) = receipt_rows(receipt).next() else {
         let message = "the node gave no receipt";
         return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message, ""));
@@ -93,12 +93,12 @@ pub(super) async fn one(
 /// `POST /v1/publish`. The array is published in its order; what is wrong with one message stands in its place among the results.
 pub(super) async fn many(
     State(backend): State<Arc<dyn Backend>>,
+    Extension(pass): Extension<Pass>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let confirm = confirm(&uri)?;
-    let namespace = namespace(&headers)?;
     refuse_encoded(&headers)?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !kind.is_some_and(is_json) {
@@ -126,7 +126,7 @@ pub(super) async fn many(
             Run::Bad(error) => results.push(ItemResult::Refused { error: error.body }),
             Run::Good { topic, messages } => {
                 let count = messages.len();
-                match publish(&backend, &namespace, &topic, messages, confirm).await {
+                match publish(&backend, &pass, &topic, messages, confirm).await {
                     Ok(receipt) => results.extend(receipt_rows(receipt).map(ItemResult::Published)),
                     Err(error) => results.extend(
                         (0..count).map(|_| ItemResult::Refused { error: error.body.clone() }),
@@ -141,12 +141,12 @@ pub(super) async fn many(
 /// Cutting a publish off does not undo it, so the error says that nobody knows.
 async fn publish(
     backend: &Arc<dyn Backend>,
-    namespace: &Namespace,
+    pass: &Pass,
     topic: &str,
     messages: Messages,
     confirm: Confirm,
 ) -> Result<Receipt, ApiError> {
-    let publish = backend.publish(namespace, topic, messages, confirm);
+    let publish = backend.publish(pass, topic, messages, confirm);
     match tokio::time::timeout(ANSWER_WITHIN, publish).await {
         Ok(result) => Ok(result?),
         Err(_) => {
@@ -298,13 +298,6 @@ pub(super) fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
         }
         _ => Ok(()),
     }
-}
-
-pub(super) fn namespace(headers: &HeaderMap) -> Result<Namespace, ApiError> {
-    let Some(value) = headers.get("waxwing-namespace") else { return Ok(Namespace::default()) };
-    let bad = |message: String| ApiError::bad_request("bad_namespace", message, "");
-    let text = value.to_str().map_err(|_| bad("the namespace is not ASCII".to_owned()))?;
-    Namespace::parse(text).map_err(|error| bad(error.to_string()))
 }
 
 #[derive(Debug, Deserialize)]

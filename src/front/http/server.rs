@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -18,9 +19,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::backend::Backend;
 use super::error::ApiError;
 use super::stall::StallGuard;
 use super::{HEAD_BYTES_MAX, HEADERS_MAX, STOP_WITHIN};
+use crate::broker::{Door, Pass, bearer};
 use crate::config::limits::LimitsHandle;
 use crate::metrics::names;
 use crate::net;
@@ -28,6 +31,7 @@ use crate::supervise::backoff::Backoff;
 use crate::supervise::descriptors::Descriptors;
 use crate::supervise::{Shutdown, Supervisor, Task};
 use crate::tls::{Front, Tls};
+use crate::types::Namespace;
 
 /// What hyper holds of a connection. Heads between `HEAD_BYTES_MAX` and this get an answer in JSON, longer ones hyper's bare 431.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
@@ -35,12 +39,15 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 pub(super) async fn run(
     supervisor: &Supervisor,
     limits: &LimitsHandle,
+    is_locked: bool,
     tls: Option<&Tls>,
     routes: Router,
     listener: TcpListener,
     shutdown: Shutdown,
 ) {
     let open = TaskTracker::new();
+    // Before it has shown a key, nobody has more.
+    let buffer = if is_locked { HEAD_BYTES_MAX } else { BUFFER_BYTES_MAX };
     let descriptors = Descriptors::of_process();
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     let mut failing = false;
@@ -84,7 +91,7 @@ pub(super) async fn run(
         let (shutdown, token) = (shutdown.clone(), open.token());
         supervisor.spawn(Task::Session(format!("{} {from}", super::FRONT)), async move {
             let _open = (token, descriptor);
-            connection(stream, from, tls.as_ref(), routes, &limits, shutdown).await;
+            connection(stream, from, tls.as_ref(), routes, (&limits, buffer), shutdown).await;
         });
     }
     drop(listener);
@@ -126,7 +133,7 @@ async fn connection(
     from: SocketAddr,
     tls: Option<&Tls>,
     routes: Router,
-    limits: &LimitsHandle,
+    (limits, buffer): (&LimitsHandle, usize),
     shutdown: Shutdown,
 ) {
     let limits = limits.get();
@@ -148,7 +155,7 @@ async fn connection(
         .timer(TokioTimer::new())
         // Runs from the end of the last request too, so it closes idle connections.
         .header_read_timeout(limits.handshake)
-        .max_buf_size(BUFFER_BYTES_MAX)
+        .max_buf_size(buffer)
         .max_headers(HEADERS_MAX)
         .serve_connection(io, service);
     tokio::pin!(serve);
@@ -168,15 +175,38 @@ async fn connection(
 }
 
 /// What holds for every path: bounds of the head, nothing for browsers, nothing cached.
-pub(super) async fn guard(request: Request, next: Next) -> Response {
-    let mut response = match judge(&request) {
-        Ok(()) => next.run(request).await,
+pub(super) async fn guard(
+    State(backend): State<Arc<dyn Backend>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let judged = judge(&request).and_then(|()| admit(backend.door(), &request));
+    let mut response = match judged {
+        Ok(pass) => {
+            request.extensions_mut().insert(pass);
+            next.run(request).await
+        }
         Err(error) => error.into_response(),
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// Who asks. Whether this process lives and takes clients everybody may ask: orchestrators have no key.
+fn admit(door: &Door, request: &Request) -> Result<Pass, ApiError> {
+    if let "/" | "/healthz" | "/readyz" = request.uri().path() {
+        return Ok(Pass::open(Namespace::default()));
+    }
+    let headers = request.headers();
+    let said = headers.get("waxwing-namespace").map(|value| {
+        let bad = |message: String| ApiError::bad_request("bad_namespace", message, "");
+        let text = value.to_str().map_err(|_| bad("the namespace is not ASCII".to_owned()))?;
+        Namespace::parse(text).map_err(|error| bad(error.to_string()))
+    });
+    let shown = headers.get(header::AUTHORIZATION).and_then(|shown| bearer(shown.as_bytes()));
+    Ok(door.admit(super::FRONT, shown, said.transpose()?)?)
 }
 
 fn judge(request: &Request) -> Result<(), ApiError> {

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::backend::{Backend, Receipt};
 use super::{HttpFront, ITEMS_MAX};
-use crate::broker::{BrokerError, TrackAsk};
+use crate::broker::{BrokerError, Door, Pass, TrackAsk};
 use crate::config::Limits;
 use crate::config::limits::LimitsHandle;
 use crate::presence::Count;
@@ -23,13 +23,14 @@ use crate::pubsub::Messages;
 use crate::replicator::{Page, PageToken, Query};
 use crate::router::Confirm;
 use crate::status::StatusReport;
-use crate::supervise::{Shutdown, Supervisor, Task};
+use crate::supervise::{Clock, Shutdown, Supervisor, Task};
 use crate::types::topic::BadTopic;
-use crate::types::{ClusterName, Namespace, Time, TopicHasher};
+use crate::types::{ClusterName, Time, TopicHasher};
 
 /// Takes everything within the limits, and remembers it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct FakeNode {
+    door: Door,
     limits: LimitsHandle,
     not_ready: Mutex<Option<String>>,
     draining: bool,
@@ -37,6 +38,20 @@ struct FakeNode {
     published: Mutex<Vec<(String, String, Messages, Confirm)>>,
     /// What was asked about presence.
     presence: Mutex<Vec<String>>,
+}
+
+impl Default for FakeNode {
+    fn default() -> Self {
+        Self {
+            door: Door::new(None, Clock::new()),
+            limits: LimitsHandle::default(),
+            not_ready: Mutex::default(),
+            draining: false,
+            page_bytes: 0,
+            published: Mutex::default(),
+            presence: Mutex::default(),
+        }
+    }
 }
 
 #[async_trait]
@@ -57,9 +72,13 @@ impl Backend for FakeNode {
         self.limits.get()
     }
 
+    fn door(&self) -> &Door {
+        &self.door
+    }
+
     async fn publish(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         topic: &str,
         messages: Messages,
         confirm: Confirm,
@@ -68,49 +87,45 @@ impl Backend for FakeNode {
             return Err(BrokerError::Draining);
         }
         let hasher = TopicHasher::new(&ClusterName::parse("test").unwrap());
-        hasher.topic(namespace, topic, self.limits.get().topic)?;
+        hasher.topic(pass.namespace(), topic, self.limits.get().topic)?;
         let ids = (0..messages.len()).map(|i| format!("id{i}")).collect();
-        self.published.lock().push((namespace.to_string(), topic.into(), messages, confirm));
+        self.published.lock().push((pass.namespace().to_string(), topic.into(), messages, confirm));
         Ok(Receipt { ids, members: 2, subscriptions: 7, unknown: 1 })
     }
 
-    fn presence_list(
-        &self,
-        namespace: &Namespace,
-        topic: &str,
-        query: &Query,
-    ) -> Result<Page, BrokerError> {
-        let asked = format!("list {namespace} {topic} {:?} {}", query.key, query.limit);
+    fn presence_list(&self, pass: &Pass, topic: &str, query: &Query) -> Result<Page, BrokerError> {
+        let asked = format!("list {} {topic} {:?} {}", pass.namespace(), query.key, query.limit);
         self.presence.lock().push(asked);
         let next = Some(PageToken { key: "alice".to_owned(), id: "1".to_owned() });
         let count = Count { presences: 3, keys: 2 };
         Ok(Page { entries: Vec::new(), next, count, version: "1-2-3".into(), at: Time::ZERO })
     }
 
-    fn presence_count(&self, namespace: &Namespace, topic: &str) -> Result<Count, BrokerError> {
-        self.presence.lock().push(format!("count {namespace} {topic}"));
+    fn presence_count(&self, pass: &Pass, topic: &str) -> Result<Count, BrokerError> {
+        self.presence.lock().push(format!("count {} {topic}", pass.namespace()));
         Ok(Count { presences: 3, keys: 2 })
     }
 
     async fn presence_put(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         ask: TrackAsk,
         ttl: Duration,
     ) -> Result<String, BrokerError> {
         let TrackAsk { topic, key, id, meta, .. } = ask;
+        let namespace = pass.namespace();
         self.presence.lock().push(format!("put {namespace} {topic} {key} {id} {meta:?} {ttl:?}"));
         Ok("Fz3".to_owned())
     }
 
     async fn presence_delete(
         &self,
-        namespace: &Namespace,
+        pass: &Pass,
         topic: &str,
         key: &str,
         id: &str,
     ) -> Result<(), BrokerError> {
-        self.presence.lock().push(format!("delete {namespace} {topic} {key} {id}"));
+        self.presence.lock().push(format!("delete {} {topic} {key} {id}", pass.namespace()));
         Ok(())
     }
 }

@@ -22,12 +22,13 @@ use super::output::Output;
 use super::server::Place;
 use super::session::Session;
 use super::{FRONT, RespVoice, Shared};
-use crate::broker::{Attachment, BrokerError, Ending, Opening, Outlet};
+use crate::broker::{Attachment, BrokerError, Ending, Opening, Outlet, Pass};
 use crate::config::{Limits, OnGap};
 use crate::metrics::names;
 use crate::pubsub::mailbox::Entry;
 use crate::pubsub::{DirectWriter, Gap};
 use crate::supervise::Shutdown;
+use crate::types::Namespace;
 
 /// Reads in a row; then other connections have their turn.
 const READS_MAX: usize = 4;
@@ -59,9 +60,18 @@ pub(super) struct Connection {
 /// What somebody has who is no stranger.
 pub(super) struct Seat {
     pub(super) attachment: Attachment,
+    pub(super) pass: Pass,
+    channels: Namespace,
+    sharded: Namespace,
     outlet: Outlet,
     id: u64,
     shared: Arc<Shared>,
+}
+
+impl Seat {
+    pub(super) fn namespace(&self, sharded: bool) -> &Namespace {
+        if sharded { &self.sharded } else { &self.channels }
+    }
 }
 
 impl Drop for Seat {
@@ -80,7 +90,7 @@ impl Connection {
     pub(super) fn new(shared: Arc<Shared>, newcomer: Newcomer, input: Input) -> Self {
         let Newcomer { io, from, local, since, place } = newcomer;
         let id = shared.clients.next_id();
-        let is_stranger = shared.deps.config.password.is_some();
+        let is_stranger = shared.is_locked();
         let card = Card::new(id, from, local, since);
         Self {
             session: Session::new(id, is_stranger),
@@ -108,7 +118,7 @@ impl Connection {
 
     async fn begin(&mut self, shutdown: &Shutdown) -> Result<(), Ending> {
         if !self.session.is_stranger() {
-            self.enter().await?;
+            self.enter(Pass::open(Namespace::default())).await?;
             return self.listen().await;
         }
         let known_by = self.card.since() + self.shared.deps.limits.get().handshake;
@@ -149,9 +159,9 @@ impl Connection {
     }
 
     /// Opens the broker's door. Refused: the client has been told why.
-    pub(super) async fn enter(&mut self) -> Result<(), Ending> {
+    pub(super) async fn enter(&mut self, pass: Pass) -> Result<(), Ending> {
         let opening = Opening {
-            namespace: self.shared.channels.clone(),
+            pass: pass.clone(),
             front: FRONT,
             client: String::new(),
             address: self.card.address().to_string(),
@@ -187,7 +197,10 @@ impl Connection {
             outlet.write_directly(line);
         }
         let shared = self.shared.clone();
-        self.seat = Some(Box::new(Seat { attachment, outlet, id: self.card.id, shared }));
+        let (channels, sharded) = shared.places(&pass);
+        let id = self.card.id;
+        self.seat =
+            Some(Box::new(Seat { attachment, pass, channels, sharded, outlet, id, shared }));
         Ok(())
     }
 

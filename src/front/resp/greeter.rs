@@ -129,7 +129,7 @@ impl Greeter {
         if self.shared.deps.tls.is_some() && !self.greet(io).await {
             return;
         }
-        let heard = if self.shared.deps.config.password.is_some() {
+        let heard = if self.shared.is_locked() {
             let handshake = self.shared.deps.limits.get().handshake;
             match tokio::time::timeout(handshake, self.hear(io, &mut input)).await {
                 Ok(heard) => heard,
@@ -182,7 +182,7 @@ impl Greeter {
                 }
                 Ok(Read::End) | Err(_) => return Heard::Nothing,
             }
-            let is_stranger = self.shared.deps.config.password.is_some();
+            let is_stranger = self.shared.is_locked();
             let (limits, _) = limits_of(is_stranger, &self.shared.deps.limits.get());
             let unread = input.unread();
             // Whether a long one may be so long, the session knows. A line is never very long.

@@ -1,6 +1,7 @@
 //! The Redis front: pub/sub for any Redis client, in RESP2 and RESP3, on the same topics as gRPC.
 //!
-//! - Channels are topics of the default namespace, sharded channels of `default.shard`; both of any bytes.
+//! - Channels are topics of the namespace that the client's key is of, or of the default one; sharded channels lie beside it, in a place
+//!   that nobody else can name. Both are of any bytes.
 //! - An acknowledged subscription holds in the whole cluster, and `PUBLISH` counts the whole cluster.
 //! - Answers stand in the order of the commands. What this front does not do is refused, and the connection stays.
 //! - A connection is one task and owns no buffer while it is idle. Before it has said anything it is met on a thread apart.
@@ -30,7 +31,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 
-use crate::broker::{Broker, GoAway, Voice, Welcome};
+use crate::broker::{Broker, GoAway, Pass, Voice, Welcome};
 use crate::config::RedisConfig;
 use crate::config::limits::LimitsHandle;
 use crate::pubsub::Copies;
@@ -102,7 +103,7 @@ impl RespFront {
             connections: AtomicUsize::new(0),
             descriptors: Descriptors::of_process(),
             channels: Namespace::default(),
-            sharded: Namespace::sharded(),
+            sharded: Namespace::default().sharded(),
             copies,
             started,
             id,
@@ -117,8 +118,17 @@ impl RespFront {
 }
 
 impl Shared {
-    fn namespace(&self, sharded: bool) -> &Namespace {
-        if sharded { &self.sharded } else { &self.channels }
+    /// Must clients say who they are?
+    fn is_locked(&self) -> bool {
+        self.deps.broker.door().is_locked() || self.deps.config.password.is_some()
+    }
+
+    /// Where the channels of somebody with this pass are, and where the sharded ones.
+    fn places(&self, pass: &Pass) -> (Namespace, Namespace) {
+        if *pass.namespace() == self.channels {
+            return (self.channels.clone(), self.sharded.clone());
+        }
+        (pass.namespace().clone(), pass.namespace().sharded())
     }
 }
 

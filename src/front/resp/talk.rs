@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use subtle::ConstantTimeEq as _;
 
-use super::Shared;
 use super::about::NodeAbout;
 use super::command;
 use super::connection::{Connection, Seat, limits_of};
@@ -12,14 +12,15 @@ use super::frame::{Arguments, Command, Parsed};
 use super::input::Input;
 use super::print::Printer;
 use super::session::{Act, Around, KillAsked, Kind};
-use crate::broker::{Asked, BrokerError, Ending, PublishOptions};
-use crate::config::Limits;
+use super::{RespDeps, Shared};
+use crate::broker::{Asked, BrokerError, Ending, Pass, PublishOptions};
+use crate::config::{Limits, Secret};
 use crate::metrics::names;
 use crate::pubsub::resp::put_decimal;
 use crate::pubsub::{Messages, Resp, Span};
 use crate::router::Confirm;
 use crate::types::topic::BadTopic;
-use crate::types::{Pattern, Time, Topic};
+use crate::types::{Namespace, Pattern, Time, Topic};
 
 /// Answers are handed on when there are so many bytes of them, or when nothing else is to be done.
 const ANSWERS_BYTES_MAX: usize = 64 << 10;
@@ -203,9 +204,13 @@ impl Talk<'_> {
             }
             act
         };
+        if let Some(refused) = self.refusal(&act) {
+            self.refuse(&refused);
+            return Ok(());
+        }
         match act {
             Act::Done => {}
-            Act::Enter => self.enter().await?,
+            Act::Enter(pass) => self.enter(pass).await?,
             Act::Quit => {
                 return Err(Ending::Bye);
             }
@@ -216,8 +221,7 @@ impl Talk<'_> {
             Act::Channels { sharded } => self.channels(sharded, command).await?,
             Act::Subscribers { sharded } => self.subscribers(sharded, command),
             Act::Patterns => {
-                let shared = &self.connection.shared;
-                let patterns = shared.deps.router.patterns(&shared.channels);
+                let patterns = self.connection.shared.deps.router.patterns(self.namespace(false));
                 self.say(|printer| printer.integer(patterns));
             }
             Act::ClientInfo => {
@@ -246,8 +250,19 @@ impl Talk<'_> {
         self.connection.session.say_error(&mut self.answers, &text);
     }
 
-    async fn enter(&mut self) -> Result<(), Ending> {
-        if let Err(ending) = self.connection.enter().await {
+    /// Other clients are the business of who may look at, or rule, the node.
+    fn refusal(&self, act: &Act) -> Option<BrokerError> {
+        let pass = &self.connection.seat.as_ref()?.pass;
+        let may = match act {
+            Act::ClientKill(_) => pass.may_rule(),
+            Act::ClientList(_) => pass.may_observe(),
+            _ => return None,
+        };
+        may.err()
+    }
+
+    async fn enter(&mut self, pass: Pass) -> Result<(), Ending> {
+        if let Err(ending) = self.connection.enter(pass).await {
             // It is told that, and not that it is welcome.
             self.answers.clear();
             return Err(ending);
@@ -380,14 +395,25 @@ impl Talk<'_> {
         }
     }
 
+    /// Whoever has no seat asks nothing that could tell.
+    fn namespace(&self, sharded: bool) -> &Namespace {
+        let Connection { seat, shared, .. } = &*self.connection;
+        let of_nobody = if sharded { &shared.sharded } else { &shared.channels };
+        seat.as_ref().map_or(of_nobody, |seat| seat.namespace(sharded))
+    }
+
+    fn may_know(&self, name: &[u8]) -> bool {
+        self.connection.seat.as_ref().is_some_and(|seat| seat.pass.may_know(name))
+    }
+
     fn topic(&self, sharded: bool, name: &[u8]) -> Result<Topic, BadTopic> {
         let shared = &self.connection.shared;
-        let namespace = shared.namespace(sharded);
+        let namespace = self.namespace(sharded);
         shared.deps.router.hasher().binary_topic(namespace, name, self.limits.topic)
     }
 
     fn pattern(&self, glob: &[u8]) -> Result<Pattern, BadTopic> {
-        Pattern::binary(&self.connection.shared.channels, glob, self.limits.topic)
+        Pattern::binary(self.namespace(false), glob, self.limits.topic)
     }
 
     /// All names are judged before anything is done.
@@ -506,8 +532,10 @@ impl Talk<'_> {
             return Ok(());
         }
         let shared = self.connection.shared.clone();
-        let names = shared.deps.router.names(shared.namespace(sharded), glob);
+        let namespace = self.namespace(sharded).clone();
+        let names = shared.deps.router.names(&namespace, glob);
         let mut names = self.connection.wait(names).await?;
+        names.retain(|name| self.may_know(name));
         if command.len() > 2 && command.get(2).is_empty() {
             // To the router no pattern means all names.
             names.retain(|name| name.is_empty());
@@ -524,6 +552,7 @@ impl Talk<'_> {
             .from(2)
             .map(|name| {
                 let topic = self.topic(sharded, name);
+                let topic = topic.ok().filter(|_| self.may_know(name));
                 topic.map_or(0, |topic| self.connection.shared.deps.router.subscriptions(&topic))
             })
             .collect();
@@ -594,9 +623,14 @@ fn is_subscribe(command: Command<'_>) -> bool {
 }
 
 fn error_text(error: &BrokerError) -> String {
+    let kind = match error {
+        BrokerError::NotAdmitted(_) => "NOAUTH",
+        BrokerError::Forbidden(_) | BrokerError::OtherNamespace => "NOPERM",
+        _ => "ERR",
+    };
     match error.hint() {
-        "" => format!("ERR {error}"),
-        hint => format!("ERR {error}; {hint}"),
+        "" => format!("{kind} {error}"),
+        hint => format!("{kind} {error}; {hint}"),
     }
 }
 
@@ -606,13 +640,28 @@ struct Surroundings<'a> {
 }
 
 impl Around for Surroundings<'_> {
-    fn password(&self) -> Option<&[u8]> {
-        self.shared.deps.config.password.as_ref().map(crate::config::Secret::expose)
+    fn is_locked(&self) -> bool {
+        self.shared.is_locked()
     }
 
-    fn auth_failed(&self) {
+    /// Where there are keys, the user is the key's namespace; Redis's default user is nobody in particular.
+    fn let_in(&self, user: &[u8], secret: &[u8]) -> Option<Pass> {
+        let RespDeps { broker, config, .. } = &self.shared.deps;
+        let user = String::from_utf8_lossy(user);
+        let user = Some(&*user).filter(|user| *user != "default");
+        if broker.door().is_locked() {
+            let said = user.map(Namespace::parse).transpose();
+            return said
+                .ok()
+                .and_then(|said| broker.door().admit(super::FRONT, Some(secret), said).ok());
+        }
+        let wanted = config.password.as_ref().map(Secret::expose);
+        if user.is_none() && wanted.is_none_or(|wanted| wanted.ct_eq(secret).into()) {
+            return Some(Pass::open(self.shared.channels.clone()));
+        }
         metrics::counter!(names::AUTH_FAILURES, "front" => super::FRONT, "reason" => "password")
             .increment(1);
+        None
     }
 
     fn unix_us(&self) -> u64 {

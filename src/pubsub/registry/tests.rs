@@ -305,5 +305,5 @@ fn names_are_bounded_in_bytes() {
     assert_eq!(names(None, 100), (3, false));
     assert_eq!(names(Some(b"a*"), 100), (2, false));
     assert_eq!(names(None, 4), (2, true));
-    assert_eq!(registry.names(&Namespace::sharded(), None, 100), (vec![], false));
+    assert_eq!(registry.names(&Namespace::default().sharded(), None, 100), (vec![], false));
 }

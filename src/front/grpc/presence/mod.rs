@@ -23,10 +23,9 @@ use super::convert::{self, status};
 use super::reading::FrameReader;
 use super::session::{caller, status_of_reading};
 use super::writing::{self, Opened};
-use crate::broker::{Attachment, GoAway, Opening, Voice, Welcome, parse_page};
+use crate::broker::{Attachment, GoAway, Opening, Pass, Voice, Welcome, parse_page};
 use crate::replicator::{Query, Update};
 use crate::supervise::Task;
-use crate::types::Namespace;
 use crate::wire::frames::PREFIX_LEN;
 use crate::wire::v1;
 
@@ -66,19 +65,19 @@ impl Service<Request<Body>> for PresenceService {
 }
 
 async fn list(deps: Arc<GrpcDeps>, request: Request<Body>) -> Response<Body> {
-    let namespace = match convert::namespace(request.headers()) {
-        Ok(namespace) => namespace,
+    let pass = match convert::admit(deps.broker.door(), request.headers()) {
+        Ok(pass) => pass,
         Err(status) => return status.into_http(),
     };
     let frame_max = deps.limits.get().frame;
     let codec = tonic_prost::ProstCodec::<v1::ListResponse, v1::ListRequest>::default();
     let mut grpc = Grpc::new(codec).max_decoding_message_size(frame_max);
-    grpc.unary(ListCall { deps, namespace }, request).await
+    grpc.unary(ListCall { deps, pass }, request).await
 }
 
 struct ListCall {
     deps: Arc<GrpcDeps>,
-    namespace: Namespace,
+    pass: Pass,
 }
 
 impl UnaryService<v1::ListRequest> for ListCall {
@@ -87,7 +86,7 @@ impl UnaryService<v1::ListRequest> for ListCall {
 
     fn call(&mut self, request: tonic::Request<v1::ListRequest>) -> Self::Future {
         let v1::ListRequest { topic, key, limit, page } = request.into_inner();
-        let (deps, namespace) = (self.deps.clone(), self.namespace.clone());
+        let (deps, pass) = (self.deps.clone(), self.pass.clone());
         Box::pin(async move {
             let after = match page.as_str() {
                 "" => None,
@@ -100,7 +99,7 @@ impl UnaryService<v1::ListRequest> for ListCall {
             let query = Query { key, limit: limit as usize, after };
             let page = deps
                 .broker
-                .presence_list(&namespace, &topic, &query)
+                .presence_list(&pass, &topic, &query)
                 .map_err(|error| convert::status_of(&error))?;
             Ok(tonic::Response::new(codec::page(&page)))
         })
@@ -108,19 +107,19 @@ impl UnaryService<v1::ListRequest> for ListCall {
 }
 
 async fn count(deps: Arc<GrpcDeps>, request: Request<Body>) -> Response<Body> {
-    let namespace = match convert::namespace(request.headers()) {
-        Ok(namespace) => namespace,
+    let pass = match convert::admit(deps.broker.door(), request.headers()) {
+        Ok(pass) => pass,
         Err(status) => return status.into_http(),
     };
     let frame_max = deps.limits.get().frame;
     let codec = tonic_prost::ProstCodec::<v1::CountResponse, v1::CountRequest>::default();
     let mut grpc = Grpc::new(codec).max_decoding_message_size(frame_max);
-    grpc.unary(CountCall { deps, namespace }, request).await
+    grpc.unary(CountCall { deps, pass }, request).await
 }
 
 struct CountCall {
     deps: Arc<GrpcDeps>,
-    namespace: Namespace,
+    pass: Pass,
 }
 
 impl UnaryService<v1::CountRequest> for CountCall {
@@ -129,7 +128,7 @@ impl UnaryService<v1::CountRequest> for CountCall {
 
     fn call(&mut self, request: tonic::Request<v1::CountRequest>) -> Self::Future {
         let topic = request.into_inner().topic;
-        let counted = self.deps.broker.presence_count(&self.namespace, &topic);
+        let counted = self.deps.broker.presence_count(&self.pass, &topic);
         Box::pin(async move {
             let counted = counted.map_err(|error| convert::status_of(&error))?;
             Ok(tonic::Response::new(codec::count(counted)))
@@ -157,12 +156,12 @@ impl Voice for WatcherVoice {
 }
 
 fn watch(deps: &Arc<GrpcDeps>, request: Request<Body>) -> Result<Response<Body>, Status> {
-    let namespace = convert::namespace(request.headers())?;
+    let pass = convert::admit(deps.broker.door(), request.headers())?;
     let address = caller(&request);
     let client = request.headers().get(http::header::USER_AGENT);
     let client = client.map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned());
     let opening = Opening {
-        namespace,
+        pass,
         front: super::FRONT,
         client: client.unwrap_or_default(),
         address: address.clone(),

@@ -1,7 +1,5 @@
 //! ● Who a client is: `HELLO`, `AUTH`, `CLIENT`.
 
-use subtle::ConstantTimeEq as _;
-
 use super::pubsub::help;
 use super::{Act, Around, Replies, SYNTAX, Session, number};
 use crate::front::resp::about;
@@ -47,7 +45,7 @@ impl Session {
                 return Act::Done;
             }
         };
-        if command.len() == 2 && around.password().is_none() {
+        if command.len() == 2 && !around.is_locked() {
             self.say_error(
                 out,
                 "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
@@ -72,12 +70,17 @@ impl Session {
         password: &[u8],
         around: &dyn Around,
     ) -> Result<Act, &'static str> {
-        let is_right = around.password().is_none_or(|wanted| wanted.ct_eq(password).into());
-        if user != b"default" || !is_right {
-            around.auth_failed();
+        let Some(pass) = around.let_in(user, password) else {
             return Err("WRONGPASS invalid username-password pair or user is disabled.");
+        };
+        if self.pass.as_ref().is_some_and(|own| *own != pass) {
+            return Err("ERR this connection came by another key; RESET it, or open another");
         }
-        Ok(if std::mem::replace(&mut self.is_stranger, false) { Act::Enter } else { Act::Done })
+        self.pass = Some(pass.clone());
+        Ok(match std::mem::replace(&mut self.is_stranger, false) {
+            true => Act::Enter(pass),
+            false => Act::Done,
+        })
     }
 
     pub(super) fn hello(

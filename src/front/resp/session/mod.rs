@@ -18,6 +18,7 @@ use super::about;
 use super::command::{self, Meaning, Spec, Subcommand, Verb};
 use super::frame::Command;
 use super::print::Printer;
+use crate::broker::Pass;
 use crate::pubsub::Resp;
 
 /// What is subscribed to: each is counted and acknowledged in its own way.
@@ -34,7 +35,7 @@ pub(super) enum Act {
     /// Answered.
     Done,
     /// Answered. The client is no stranger any more.
-    Enter,
+    Enter(Pass),
     /// The arguments from the second on are names.
     Subscribe(Kind),
     /// The same; without any, all that there are.
@@ -63,9 +64,10 @@ pub(super) enum Act {
 
 /// What a session must know of the node around it.
 pub(super) trait Around {
-    /// None: nobody is asked for one.
-    fn password(&self) -> Option<&[u8]>;
-    fn auth_failed(&self);
+    /// Must clients say who they are?
+    fn is_locked(&self) -> bool;
+    /// None: refused.
+    fn let_in(&self, user: &[u8], secret: &[u8]) -> Option<Pass>;
     /// Microseconds since 1970.
     fn unix_us(&self) -> u64;
     /// A line that a client wants in the node's log.
@@ -130,6 +132,8 @@ enum Replies {
 pub(super) struct Session {
     id: u64,
     is_stranger: bool,
+    /// By which it came in. None: a stranger, or nobody is asked.
+    pass: Option<Pass>,
     replies: Replies,
     /// The command that is being answered wants no answer.
     muted: bool,
@@ -138,7 +142,14 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(id: u64, is_stranger: bool) -> Self {
-        Self { id, is_stranger, replies: Replies::On, muted: false, shown: Shown::default() }
+        Self {
+            id,
+            is_stranger,
+            pass: None,
+            replies: Replies::On,
+            muted: false,
+            shown: Shown::default(),
+        }
     }
 
     pub(super) fn resp(&self) -> Resp {
@@ -348,7 +359,8 @@ impl Session {
         // Of a client that wants none at all it ends that, and says so; what was to be skipped is.
         self.muted &= self.replies != Replies::Off;
         self.replies = Replies::On;
-        self.is_stranger = around.password().is_some();
+        self.is_stranger = around.is_locked();
+        self.pass = None;
         self.say(out, |printer| printer.simple("RESET"));
     }
 }

@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::{Act, Around, Kind, Session};
+use crate::broker::Pass;
 use crate::front::resp::about::NodeAbout;
 use crate::front::resp::frame::{Arguments, FrameLimits, Parsed};
 use crate::front::resp::replies::{Reply, replies, wire};
+use crate::types::Namespace;
 
 #[derive(Default)]
 struct Node {
@@ -17,12 +19,16 @@ struct Node {
 }
 
 impl Around for Node {
-    fn password(&self) -> Option<&[u8]> {
-        self.password
+    fn is_locked(&self) -> bool {
+        self.password.is_some()
     }
 
-    fn auth_failed(&self) {
+    fn let_in(&self, user: &[u8], secret: &[u8]) -> Option<Pass> {
+        if user == b"default" && self.password.is_none_or(|password| password == secret) {
+            return Some(Pass::open(Namespace::default()));
+        }
         self.failures.set(self.failures.get() + 1);
+        None
     }
 
     fn unix_us(&self) -> u64 {
@@ -100,7 +106,7 @@ impl Client {
                 self.session.is_reset(&self.node, out);
             }
             Act::Quit => self.closed = true,
-            Act::Done | Act::Enter => {}
+            Act::Done | Act::Enter(_) => {}
             other => self.session.say(out, |printer| printer.text(&format!("{other:?}"))),
         }
     }

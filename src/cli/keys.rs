@@ -1,0 +1,373 @@
+//! `waxwing key`: makes keys, lists them, takes them back. All in the file that nodes read (`security.access_file`); no node is asked.
+//!
+//! A key is shown once, when it is made; the file has its hash. Entries are put behind what the file holds, and cut out of it, as text:
+//! comments and order stay as they are.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use toml::Value as Toml;
+
+use super::Globals;
+use super::failure::Usage;
+use super::output::{Mark, Table, harmless, json, line, talk};
+use crate::config::secrets::read_private_long;
+use crate::config::value::parse_duration;
+use crate::rights::access::{KeyRow, Wrong};
+use crate::rights::key::{self, KeyHash, RANDOM_LEN};
+use crate::rights::{Access, Right};
+use crate::supervise::Clock;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  waxwing key create --publish 'room:*' --subscribe 'room:*' --presence 'room:*' --note 'chat servers' > chat.key\n  \
+                  waxwing key create --admin --expires 90d > operator.key\n  waxwing key list\n  waxwing key remove k7m2qd9xwp\n\n\
+                  Nodes read the file at their start (--access-file) and again on SIGHUP."
+)]
+pub struct KeyArgs {
+    #[command(subcommand)]
+    command: KeyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make a key and print it. It is not shown again.
+    Create(CreateArgs),
+    /// List the keys of a file, and what each may do.
+    List(ListArgs),
+    /// Take a key back: at the next SIGHUP its sessions end.
+    Remove(RemoveArgs),
+}
+
+#[derive(Debug, Args)]
+struct Place {
+    /// The file that nodes read.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "WAXWING_SECURITY_ACCESS_FILE",
+        default_value = "access.toml"
+    )]
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct CreateArgs {
+    /// Topics that it may publish to; a pattern as of subscribers: '*', 'room:*'.
+    #[arg(long, value_name = "PATTERN", num_args = 1..)]
+    publish: Vec<String>,
+    /// Topics that it may subscribe to, and patterns within them.
+    #[arg(long, value_name = "PATTERN", num_args = 1..)]
+    subscribe: Vec<String>,
+    /// Topics whose presence it may see and take part in.
+    #[arg(long, value_name = "PATTERN", num_args = 1..)]
+    presence: Vec<String>,
+    /// Topics that it may not publish to, whatever else is said.
+    #[arg(long, value_name = "PATTERN", num_args = 1..)]
+    deny_publish: Vec<String>,
+    /// Topics that it may not subscribe to, by pattern or by watching neither.
+    #[arg(long, value_name = "PATTERN", num_args = 1..)]
+    deny_subscribe: Vec<String>,
+    /// Topics whose presence it may neither see nor take part in.
+    #[arg(long, value_name = "PATTERN", num_args = 1..)]
+    deny_presence: Vec<String>,
+    /// It may look at nodes: status, metrics, members, sessions, topics.
+    #[arg(long)]
+    observe: bool,
+    /// It may rule nodes: join, drain, leave, end sessions. And look at them.
+    #[arg(long)]
+    admin: bool,
+    /// How long it is good for, as 90d or 12h; else for ever.
+    #[arg(long, value_name = "TIME", value_parser = lifetime)]
+    expires: Option<Duration>,
+    /// What it is for.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    note: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
+struct RemoveArgs {
+    /// The key's id, as `list` shows it.
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    id: String,
+    namespace: String,
+    note: String,
+    expires: Option<String>,
+    expired: bool,
+    publish: Vec<String>,
+    subscribe: Vec<String>,
+    presence: Vec<String>,
+    deny_publish: Vec<String>,
+    deny_subscribe: Vec<String>,
+    deny_presence: Vec<String>,
+    observe: bool,
+    admin: bool,
+}
+
+pub(super) fn run(args: KeyArgs, globals: &Globals) -> anyhow::Result<()> {
+    match args.command {
+        KeyCommand::Create(args) => create(&args, globals),
+        KeyCommand::List(args) => list(&args.place.file, globals),
+        KeyCommand::Remove(args) => remove(&args.id, &args.place.file, globals),
+    }
+}
+
+fn create(args: &CreateArgs, globals: &Globals) -> anyhow::Result<()> {
+    let path = &args.place.file;
+    let rights = [
+        ("publish", &args.publish),
+        ("subscribe", &args.subscribe),
+        ("presence", &args.presence),
+        ("deny_publish", &args.deny_publish),
+        ("deny_subscribe", &args.deny_subscribe),
+        ("deny_presence", &args.deny_presence),
+    ];
+    let allows =
+        args.observe || args.admin || rights[..3].iter().any(|(_, globs)| !globs.is_empty());
+    if !allows {
+        let what = "a key that may do nothing opens nothing; say --publish, --subscribe, --presence, --observe or --admin";
+        return Err(Usage(what.to_owned()).into());
+    }
+    let before = if path.exists() { read(path)? } else { BEGINNING.to_owned() };
+    let mut random = [0; RANDOM_LEN];
+    getrandom::fill(&mut random).context("find randomness")?;
+    let (id, text) = key::make(&random);
+    let namespace = globals.namespace.clone().unwrap_or_default();
+    let mut entry = format!(
+        "\n[[key]]\nid = \"{id}\"\nnamespace = \"{namespace}\"\nhash = \"{}\"\n",
+        KeyHash::of(text.as_bytes())
+    );
+    if !args.note.is_empty() {
+        entry += &format!("note = {}\n", Toml::String(args.note.clone()));
+    }
+    if let Some(lifetime) = args.expires {
+        entry += &format!("expires = {}\n", humantime::format_rfc3339_seconds(now() + lifetime));
+    }
+    for (name, globs) in rights.iter().filter(|(_, globs)| !globs.is_empty()) {
+        let globs = globs.iter().map(|glob| Toml::String(glob.clone())).collect();
+        entry += &format!("{name} = {}\n", Toml::Array(globs));
+    }
+    for (name, said) in [("observe", args.observe), ("admin", args.admin)] {
+        if said {
+            entry += &format!("{name} = true\n");
+        }
+    }
+    let after = before + &entry;
+    judged(path, &after)?;
+    write(path, &after)?;
+    talk(globals, &format!("key {id} of namespace {namespace} added to {}", path.display()));
+    talk(globals, "it is not shown again; nodes read the file at their start and on SIGHUP");
+    Ok(line(&text)?)
+}
+
+fn list(path: &Path, globals: &Globals) -> anyhow::Result<()> {
+    let rows: Vec<Listed> = judged(path, &read(path)?)?.into_iter().map(listed).collect();
+    if globals.wants_json() {
+        return json(&rows);
+    }
+    let mut table = Table::new(&["ID", "NAMESPACE", "EXPIRES", "MAY", "NOTE"]);
+    for row in &rows {
+        let expires = match &row.expires {
+            None => "never".to_owned(),
+            Some(at) if row.expired => format!("{at} (over)"),
+            Some(at) => at.clone(),
+        };
+        let mark = if row.expired { Mark::Warn } else { Mark::Plain };
+        let cells =
+            [row.id.clone(), row.namespace.clone(), expires, rights_of(row), row.note.clone()];
+        table.row(cells.map(|cell| harmless(&cell)), mark);
+    }
+    Ok(line(&table.render())?)
+}
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(Clock::new().unix_ms())
+}
+
+fn rights_of(row: &Listed) -> String {
+    let mut said = Vec::new();
+    for (word, globs) in [
+        ("publish", &row.publish),
+        ("subscribe", &row.subscribe),
+        ("presence", &row.presence),
+        ("not publish", &row.deny_publish),
+        ("not subscribe", &row.deny_subscribe),
+        ("not presence", &row.deny_presence),
+    ] {
+        if !globs.is_empty() {
+            said.push(format!("{word} {}", globs.join(" ")));
+        }
+    }
+    for (word, is_so) in [("observe", row.observe && !row.admin), ("admin", row.admin)] {
+        if is_so {
+            said.push(word.to_owned());
+        }
+    }
+    said.join("; ")
+}
+
+fn listed(row: KeyRow) -> Listed {
+    let (allow, deny) = row.rules.said();
+    let globs = |list: &[(Right, Box<[u8]>)], right: Right| -> Vec<String> {
+        let of_right = list.iter().filter(|(of, _)| *of == right);
+        of_right.map(|(_, glob)| String::from_utf8_lossy(glob).into_owned()).collect()
+    };
+    let has = |right: Right| allow.iter().any(|(of, _)| *of == right);
+    let at = row.ends_s.map(|ends| UNIX_EPOCH + Duration::from_secs(ends));
+    Listed {
+        expires: at.map(|at| humantime::format_rfc3339_seconds(at).to_string()),
+        expired: at.is_some_and(|at| at <= now()),
+        publish: globs(allow, Right::Publish),
+        subscribe: globs(allow, Right::Subscribe),
+        presence: globs(allow, Right::Presence),
+        deny_publish: globs(deny, Right::Publish),
+        deny_subscribe: globs(deny, Right::Subscribe),
+        deny_presence: globs(deny, Right::Presence),
+        observe: has(Right::Observe),
+        admin: has(Right::Admin),
+        id: row.id,
+        namespace: row.namespace,
+        note: row.note,
+    }
+}
+
+fn remove(id: &str, path: &Path, globals: &Globals) -> anyhow::Result<()> {
+    let before = read(path)?;
+    let rows = judged(path, &before)?;
+    let Some(row) = rows.iter().find(|row| row.id == id) else {
+        anyhow::bail!("{} has no key {}; see: waxwing key list", path.display(), harmless(id));
+    };
+    let after = without(&before, row.line);
+    let left = judged(path, &after)?;
+    if left.len() + 1 != rows.len() || left.iter().any(|row| row.id == id) {
+        anyhow::bail!(
+            "the entry of {id} in {} is written in a way that this command can't cut out; take it out by hand",
+            path.display()
+        );
+    }
+    write(path, &after)?;
+    talk(
+        globals,
+        &format!(
+            "key {id} taken out of {}; its sessions end at the nodes' next SIGHUP",
+            path.display()
+        ),
+    );
+    Ok(())
+}
+
+/// Without the table that begins on this line, up to the next one or what is said before it.
+fn without(text: &str, from: usize) -> String {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    // Where serde says that a table begins is its header, or the first line below it.
+    let is_header = |line: &&str| line.trim_start().starts_with('[');
+    let mut first = from.saturating_sub(1).min(lines.len());
+    while first > 0 && lines.get(first).is_none_or(|line| !is_header(line)) {
+        first -= 1;
+    }
+    let behind = lines.iter().skip(first + 1).position(is_header);
+    let mut end = behind.map_or(lines.len(), |at| first + 1 + at);
+    // Comments above the next entry are that one's.
+    while end > first + 1
+        && behind.is_some()
+        && lines
+            .get(end - 1)
+            .is_some_and(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+    {
+        end -= 1;
+    }
+    lines[..first].concat() + &lines[end..].concat()
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    read_private_long(path).map_err(anyhow::Error::msg)
+}
+
+fn judged(path: &Path, text: &str) -> anyhow::Result<Vec<KeyRow>> {
+    Access::rows(text).map_err(|wrong| {
+        let lines: Vec<String> = wrong.iter().map(|one| told(path, one)).collect();
+        anyhow::anyhow!(lines.join("\n"))
+    })
+}
+
+fn told(path: &Path, (line, what): &Wrong) -> String {
+    match line {
+        0 => format!("{}: {what}", path.display()),
+        line => format!("{}:{line}: {what}", path.display()),
+    }
+}
+
+/// In one step: a node that reads it finds the one or the other.
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    // What the path leads to, so that a link stays one.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let temporary = path.with_extension("new");
+    let write = || {
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        // Whoever the nodes run as may own it, and not who makes keys.
+        if let Ok(found) = fs::metadata(&path) {
+            use std::os::unix::fs::MetadataExt as _;
+            std::os::unix::fs::chown(&temporary, Some(found.uid()), Some(found.gid()))?;
+            fs::set_permissions(&temporary, found.permissions())?;
+        }
+        fs::rename(&temporary, &path)
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+const BEGINNING: &str = "# Who is let in. Nodes read this at their start (--access-file) and again on SIGHUP; `waxwing key` writes it.\n";
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime = parse_duration(text)?;
+    const LIFETIME_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+    match lifetime {
+        Duration::ZERO => Err("must be more than nothing".to_owned()),
+        longer if longer > LIFETIME_MAX => Err("must be at most 100 years".to_owned()),
+        lifetime => Ok(lifetime),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without;
+
+    #[test]
+    fn an_entry_is_cut_out_and_the_rest_stays_as_it_was() {
+        let text = "# all\n\n# first\n[[key]]\nid = \"a\"\n\n# second\n[[key]]\nid = \"b\"\n\n[[key]]\nid = \"c\"\n";
+        for (line, left) in [
+            (4, "# all\n\n# first\n\n# second\n[[key]]\nid = \"b\"\n\n[[key]]\nid = \"c\"\n"),
+            (8, "# all\n\n# first\n[[key]]\nid = \"a\"\n\n# second\n\n[[key]]\nid = \"c\"\n"),
+            (11, "# all\n\n# first\n[[key]]\nid = \"a\"\n\n# second\n[[key]]\nid = \"b\"\n\n"),
+        ] {
+            assert_eq!(without(text, line), left);
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! ● The file that says who is let in: keys, hashed, and what each may do.
+//!
+//! Judged whole: one fault, and none of it holds. What is wrong is said without showing what the file holds.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::value::Datetime;
+
+use super::key::{self, KeyHash};
+use super::rules::{Right, Rules};
+use crate::types::Namespace;
+use crate::types::topic::TOPIC_LEN_CEILING;
+
+/// Globs of one key: each is tried at each ask.
+const GLOBS_MAX: usize = 256;
+const KEYS_MAX: usize = 100_000;
+const NOTE_LEN_MAX: usize = 200;
+
+/// Everybody who is let in.
+#[derive(Default)]
+pub struct Access {
+    keys: HashMap<Box<str>, KeyEntry>,
+}
+
+struct KeyEntry {
+    hash: KeyHash,
+    grant: Arc<Grant>,
+}
+
+/// What somebody who was let in may do, and until when.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub who: Who,
+    pub namespace: Namespace,
+    pub rules: Rules,
+    /// Unix time in seconds.
+    pub ends_s: Option<u64>,
+    hash: Option<KeyHash>,
+}
+
+/// As whom. May be seen by anybody.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// Its id.
+    Key(Box<str>),
+}
+
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Key(id) => write!(f, "key {id}"),
+        }
+    }
+}
+
+/// Why somebody stays outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    #[error("a key is needed")]
+    Missing,
+    /// Whether there is such an id is nobody's business.
+    #[error("this key is not known here")]
+    Unknown,
+    #[error("this key has expired")]
+    Expired,
+}
+
+impl NotAdmitted {
+    /// For metrics.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// What the file says of a key, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRow {
+    pub id: String,
+    pub namespace: String,
+    pub note: String,
+    pub ends_s: Option<u64>,
+    pub rules: Rules,
+    /// Where its entry begins, from 1.
+    pub line: usize,
+}
+
+/// A line, or 0 for the whole, and what is wrong there.
+pub type Wrong = (usize, String);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    key: Vec<Spanned<KeySaid>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeySaid {
+    id: String,
+    hash: String,
+    namespace: Option<String>,
+    #[serde(default)]
+    note: String,
+    expires: Option<Datetime>,
+    #[serde(default)]
+    publish: Vec<String>,
+    #[serde(default)]
+    subscribe: Vec<String>,
+    #[serde(default)]
+    presence: Vec<String>,
+    #[serde(default)]
+    deny_publish: Vec<String>,
+    #[serde(default)]
+    deny_subscribe: Vec<String>,
+    #[serde(default)]
+    deny_presence: Vec<String>,
+    #[serde(default)]
+    observe: bool,
+    #[serde(default)]
+    admin: bool,
+}
+
+impl KeySaid {
+    fn rules(&self) -> Result<Rules, String> {
+        let mut rules = Rules::default();
+        let globs = [
+            (&self.publish, Right::Publish, true),
+            (&self.subscribe, Right::Subscribe, true),
+            (&self.presence, Right::Presence, true),
+            (&self.deny_publish, Right::Publish, false),
+            (&self.deny_subscribe, Right::Subscribe, false),
+            (&self.deny_presence, Right::Presence, false),
+        ];
+        if globs.iter().map(|(globs, ..)| globs.len()).sum::<usize>() > GLOBS_MAX {
+            return Err(format!("names more than {GLOBS_MAX} patterns; use wider ones"));
+        }
+        for (globs, right, allows) in globs {
+            for glob in globs {
+                if glob.is_empty() || glob.len() > TOPIC_LEN_CEILING {
+                    return Err(
+                        "a pattern is empty, or far too long; \"*\" is every topic".to_owned()
+                    );
+                }
+                if allows {
+                    rules.allow(right, glob.as_bytes());
+                } else {
+                    rules.deny(right, glob.as_bytes());
+                }
+            }
+        }
+        for (said, right) in [(self.observe, Right::Observe), (self.admin, Right::Admin)] {
+            if said {
+                rules.allow(right, b"*");
+            }
+        }
+        Ok(rules)
+    }
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").field("keys", &self.keys.len()).finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    pub fn parse(text: &str) -> Result<Self, Vec<Wrong>> {
+        let mut access = Self::default();
+        for (row, hash) in read(text)? {
+            let KeyRow { id, namespace, ends_s, rules, .. } = row;
+            let namespace = Namespace::parse(&namespace).unwrap_or_default();
+            let who = Who::Key(id.as_str().into());
+            let grant = Grant { who, namespace, rules, ends_s, hash: Some(hash) };
+            access.keys.insert(id.into(), KeyEntry { hash, grant: Arc::new(grant) });
+        }
+        Ok(access)
+    }
+
+    /// The file's keys as people see them, in its order.
+    pub fn rows(text: &str) -> Result<Vec<KeyRow>, Vec<Wrong>> {
+        Ok(read(text)?.into_iter().map(|(row, _)| row).collect())
+    }
+
+    pub fn keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whoever shows this may do what.
+    pub fn admit(&self, shown: &[u8], now_s: u64) -> Result<Arc<Grant>, NotAdmitted> {
+        let entry = key::id_of(shown).and_then(|id| self.keys.get(id));
+        let entry = entry.filter(|entry| entry.hash.fits(shown)).ok_or(NotAdmitted::Unknown)?;
+        if entry.grant.ends_s.is_some_and(|ends| ends <= now_s) {
+            return Err(NotAdmitted::Expired);
+        }
+        Ok(entry.grant.clone())
+    }
+
+    /// Does what was granted by an earlier file hold by this one, word for word?
+    pub fn upholds(&self, grant: &Grant) -> bool {
+        match &grant.who {
+            Who::Key(id) => self.keys.get(id).is_some_and(|entry| *entry.grant == *grant),
+        }
+    }
+}
+
+fn read(text: &str) -> Result<Vec<(KeyRow, KeyHash)>, Vec<Wrong>> {
+    let line = |span: Range<usize>| {
+        text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
+    };
+    let file: File = toml::from_str(text).map_err(|error| {
+        // The first line says it; the rest would show the file's text.
+        let what = error.message().lines().next().unwrap_or("is no TOML").to_owned();
+        vec![(error.span().map_or(0, line), what)]
+    })?;
+    let (mut rows, mut wrong) = (Vec::new(), Vec::new());
+    let mut ids = HashSet::new();
+    if file.key.len() > KEYS_MAX {
+        wrong.push((0, format!("holds {} keys; at most {KEYS_MAX}", file.key.len())));
+    }
+    for said in file.key {
+        let at = line(said.span());
+        match judge(said.into_inner(), at) {
+            Ok((row, _)) if !ids.insert(row.id.clone()) => {
+                wrong.push((at, format!("the id {} is there twice; keep one of them", row.id)));
+            }
+            Ok(judged) => rows.push(judged),
+            Err(what) => wrong.push((at, what)),
+        }
+    }
+    if wrong.is_empty() { Ok(rows) } else { Err(wrong) }
+}
+
+fn judge(said: KeySaid, line: usize) -> Result<(KeyRow, KeyHash), String> {
+    let rules = said.rules();
+    let KeySaid { id, hash, namespace, note, expires, .. } = said;
+    if !key::is_id(&id) {
+        return Err(
+            "the id must be 1 to 32 letters, digits or dashes, as `waxwing key create` makes it"
+                .to_owned(),
+        );
+    }
+    let of = |what: &str| format!("key {id}: {what}");
+    let Some(hash) = KeyHash::parse(&hash) else {
+        return Err(of("the hash is none; make the key with: waxwing key create"));
+    };
+    let namespace = namespace.unwrap_or_else(|| Namespace::default().to_string());
+    let lawful = Namespace::parse(&namespace).map_err(|bad| of(&bad.to_string()))?;
+    if lawful.as_str().starts_with('_') {
+        return Err(of("namespaces that begin with _ are the nodes' own"));
+    }
+    if note.chars().count() > NOTE_LEN_MAX || note.chars().any(char::is_control) {
+        return Err(of("the note must be one line of at most 200 characters"));
+    }
+    let ends_s = expires.map(|at| unix_s(&at)).transpose().map_err(|what| of(&what))?;
+    let rules = rules.map_err(|what| of(&what))?;
+    Ok((KeyRow { id, namespace, note, ends_s, rules, line }, hash))
+}
+
+fn unix_s(at: &Datetime) -> Result<u64, String> {
+    let parsed = humantime::parse_rfc3339(&at.to_string()).ok();
+    let since = parsed.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    since
+        .map(|since| since.as_secs())
+        .ok_or_else(|| "expires must be a time in UTC, as 2027-01-31T00:00:00Z".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::{KeyHash, RANDOM_LEN, make};
+    use super::super::rules::Ask;
+    use super::{Access, NotAdmitted};
+
+    fn entry(id: &str, text: &str, more: &str) -> String {
+        format!("[[key]]\nid = \"{id}\"\nhash = \"{}\"\n{more}\n", KeyHash::of(text.as_bytes()))
+    }
+
+    #[test]
+    fn a_key_opens_until_it_expires_and_nothing_else_does() {
+        let (id, text) = make(&[1; RANDOM_LEN]);
+        let more = "namespace = \"acme\"\nnote = \"chat\"\nexpires = 2001-09-09T01:46:40Z\npublish = [\"room:*\"]\ndeny_publish = [\"room:x\"]";
+        let file = entry(&id, &text, more);
+        let access = Access::parse(&file).unwrap();
+        let grant = access.admit(text.as_bytes(), 999_999_999).unwrap();
+        assert_eq!(grant.namespace.as_str(), "acme");
+        assert!(grant.rules.may(Ask::Publish(b"room:1")));
+        assert!(!grant.rules.may(Ask::Publish(b"room:x")));
+        assert!(!grant.rules.may(Ask::Subscribe(b"room:1")) && !grant.rules.may(Ask::Observe));
+        assert_eq!(access.admit(text.as_bytes(), 1_000_000_000), Err(NotAdmitted::Expired));
+        let mut wrong = text.clone();
+        wrong.pop();
+        for shown in [&*wrong, "", "wx_x_y", &make(&[2; RANDOM_LEN]).1, &format!("{text} ")] {
+            assert_eq!(access.admit(shown.as_bytes(), 0), Err(NotAdmitted::Unknown));
+        }
+        // Whatever is changed of a key, what it had granted holds no longer.
+        assert!(Access::parse(&format!("# new\n{file}")).unwrap().upholds(&grant));
+        for changed in [
+            String::new(),
+            file.replace("room:*", "room:?"),
+            file.replace("acme", "shop"),
+            file.replace("2001", "2002"),
+            entry(&id, "another", more),
+        ] {
+            let upheld = Access::parse(&changed).is_ok_and(|access| access.upholds(&grant));
+            assert!(!upheld, "{changed}");
+        }
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_line_and_without_what_is_secret() {
+        let good = entry("a", "one", "subscribe = [\"*\"]");
+        let check = |text: &str, expected: &[(usize, &str)]| {
+            let wrong = Access::parse(text).unwrap_err();
+            assert_eq!(wrong.len(), expected.len(), "{wrong:?}");
+            for ((line, what), (at, said)) in wrong.iter().zip(expected) {
+                assert!(line == at && what.contains(said), "{line} {what}");
+                assert!(!what.contains("canary"), "{what}");
+            }
+        };
+        check(&format!("{good}{good}"), &[(5, "twice")]);
+        check(&format!("{good}[[key]]\nid = \"b\"\nhash = \"canary\"\n"), &[(5, "hash")]);
+        check("[[key]]\nid = \"b\"\n", &[(1, "hash")]);
+        check(&good.replace("id = \"a\"", "id = \"a b\""), &[(1, "id")]);
+        check(&good.replace("subscribe", "subscrib"), &[(4, "subscrib")]);
+        check(&good.replace("[\"*\"]", "\"*\""), &[(4, "sequence")]);
+        check(&good.replace("\"*\"", "\"\""), &[(1, "pattern")]);
+        check(&format!("{good}namespace = \"a/shard\"\n"), &[(1, "namespace")]);
+        check(&format!("{good}namespace = \"_waxwing\"\n"), &[(1, "begin with _")]);
+        check(&format!("{good}expires = 2027-01-01\n"), &[(1, "UTC")]);
+        check(&format!("{good}expires = 2027-01-01T00:00:00+02:00\n"), &[(1, "UTC")]);
+        check("[[kee]]\n", &[(1, "kee")]);
+        check("key = canary\n", &[(1, "")]);
+        let both = good.replace("id = \"a\"", "id = \"\"") + &good.replace("sha256:", "");
+        check(&both, &[(1, "id"), (5, "hash")]);
+    }
+}

@@ -1,0 +1,10 @@
+//! ● Who may do what, and how much of it: keys, what they may, and the file that says so. Plain data; the broker's door asks it.
+
+pub mod access;
+pub mod bucket;
+pub mod cover;
+pub mod key;
+pub mod rules;
+
+pub use access::{Access, Grant, NotAdmitted, Who};
+pub use rules::{Ask, Right, Rules};
