@@ -270,11 +270,13 @@ fn judge_lists(lists: &Lists, asked: &Asked, all: &mut Vec<Violation>) {
                 None if holds && !asked.is_contested(presence) => {
                     found(Promise::PresenceConverges, format!("{name:?} is there, and not listed"));
                 }
-                Some(reference) if holds && !asked.is_contested(presence) => {
-                    if asked.reference(presence).is_some_and(|asked| asked != reference) {
-                        let what = format!("{name:?} is listed as it was before: {reference}");
-                        found(Promise::PresenceConverges, what);
-                    }
+                Some(reference)
+                    if holds
+                        && !asked.is_contested(presence)
+                        && asked.reference(presence).is_some_and(|asked| asked != reference) =>
+                {
+                    let what = format!("{name:?} is listed as it was before: {reference}");
+                    found(Promise::PresenceConverges, what);
                 }
                 _ => {}
             }
