@@ -152,7 +152,8 @@ impl World {
                     subscription.cut_off.get_or_insert(at);
                 }
             }
-            Op::GoAway | Op::Fault { .. } => {}
+            // Faults, and what presence is judged by.
+            _ => {}
         }
     }
 
