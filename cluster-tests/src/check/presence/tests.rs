@@ -2,7 +2,7 @@
 
 mod judged;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use waxwing::client::{PresenceCount, PresenceEntry, PresenceEvent};
