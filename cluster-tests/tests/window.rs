@@ -175,8 +175,10 @@ impl Held {
     }
 
     fn options(&self) -> Options {
-        let flags = ["--limits-link-window", self.window].map(str::to_owned);
-        Options { flags: flags.into(), ..Options::proxied() }
+        // What is kept for the peer comes at once when the link is let go: that is not what a mailbox is judged by here.
+        let mailbox = (4 * self.bytes_max).to_string();
+        let flags = ["--limits-link-window", self.window, "--limits-mailbox", &mailbox];
+        Options { flags: flags.map(str::to_owned).into(), ..Options::proxied() }
     }
 }
 
