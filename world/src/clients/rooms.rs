@@ -55,10 +55,6 @@ impl Door for Place {
         }
     }
 
-    fn room(&self, number: usize) -> String {
-        format!("room:{number}")
-    }
-
     async fn attach(
         &self,
         node: usize,

@@ -44,11 +44,6 @@ impl Door for Round {
         }
     }
 
-    /// The same in every round: what a round leaves behind shows in the next.
-    fn room(&self, number: usize) -> String {
-        format!("room:{number}")
-    }
-
     async fn attach(
         &self,
         node: usize,
