@@ -75,6 +75,13 @@ pub(super) struct Gap {
 }
 
 impl Seen {
+    pub(super) const fn attachment(&self) -> u32 {
+        match self {
+            Self::Gap(gap) => gap.attachment,
+            Self::Message { attachment, .. } => *attachment,
+        }
+    }
+
     pub(super) const fn gap(&self) -> Option<&Gap> {
         match self {
             Self::Gap(gap) => Some(gap),
