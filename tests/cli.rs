@@ -237,6 +237,61 @@ fn certificates_are_made_shown_and_kept() {
 }
 
 #[test]
+fn keys_are_made_listed_and_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("access.toml");
+    let place = file.to_str().unwrap();
+    let key = |args: &[&str]| run(&[&["key"], args, &["--file", place]].concat());
+    assert_eq!(key(&["create"]).code, 64, "a key that may do nothing is a mistake");
+    let made = key(&[
+        "create",
+        "-n",
+        "acme",
+        "--publish",
+        "room:*",
+        "a\"b",
+        "--note",
+        "chat = 1",
+        "--expires",
+        "90d",
+    ]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    assert!(made.out.starts_with("wx_") && made.out.lines().count() == 1, "{}", made.out);
+    let operator = key(&["create", "--admin"]);
+    assert_ne!(made.out, operator.out);
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let secret = |ran: &Ran| ran.out.trim().rsplit('_').next().unwrap().to_owned();
+    assert!(!text.contains(&secret(&made)) && !text.contains(&secret(&operator)), "{text}");
+
+    let listed = key(&["list", "-o", "json"]);
+    let rows: serde_json::Value = serde_json::from_str(&listed.out).unwrap();
+    let row = &rows[0];
+    let id = row["id"].as_str().unwrap();
+    assert!(made.out.contains(&format!("wx_{id}_")));
+    assert_eq!(row["namespace"], "acme");
+    assert_eq!(row["publish"], serde_json::json!(["room:*", "a\"b"]));
+    assert_eq!((&row["note"], &row["expired"]), (&"chat = 1".into(), &false.into()));
+    assert!(rows[1]["admin"].as_bool().unwrap());
+    assert!(key(&["list"]).out.contains("publish room:* a\"b"), "{}", key(&["list"]).out);
+
+    assert_eq!(key(&["remove", "nobody"]).code, 1);
+    let removed = key(&["remove", id]);
+    assert_eq!(removed.code, 0, "{}", removed.err);
+    let rows: serde_json::Value = serde_json::from_str(&key(&["list", "-o", "json"]).out).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 1);
+    assert!(rows[0]["admin"].as_bool().unwrap());
+    std::fs::write(&file, format!("{text}[[key]]\nid = \"x\"\n")).unwrap();
+    let broken = key(&["create", "--admin"]);
+    assert!(broken.code == 1 && broken.err.contains("access.toml:"), "{}", broken.err);
+    let start = ["check-config", "--access-file", place];
+    assert!(run(&start).err.contains("access.toml:"), "{}", run(&start).err);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(key(&["list"]).err.contains("can be read by others"));
+}
+
+#[test]
 fn completions_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ran = run(&["completions", shell]);

@@ -43,11 +43,14 @@ pub enum Ask<'a> {
     Admin,
 }
 
+/// A right, and over which topics.
+pub type Said = (Right, Box<[u8]>);
+
 /// Patterns over topics, by right.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
-    allow: Vec<(Right, Box<[u8]>)>,
-    deny: Vec<(Right, Box<[u8]>)>,
+    allow: Vec<Said>,
+    deny: Vec<Said>,
 }
 
 impl Rules {
@@ -69,7 +72,7 @@ impl Rules {
     }
 
     /// What is allowed and what is denied, as it was said.
-    pub fn said(&self) -> (&[(Right, Box<[u8]>)], &[(Right, Box<[u8]>)]) {
+    pub fn said(&self) -> (&[Said], &[Said]) {
         (&self.allow, &self.deny)
     }
 
@@ -77,7 +80,7 @@ impl Rules {
         let right = ask.right();
         let allows = |of: Right| of == right || (of, right) == (Right::Admin, Right::Observe);
         let allowed = self.allow.iter().any(|(of, glob)| allows(*of) && ask.is_covered_by(glob));
-        let is_denied = |(of, glob): &(Right, Box<[u8]>)| ask.is_hit_by(*of) && ask.meets(glob);
+        let is_denied = |(of, glob): &Said| ask.is_hit_by(*of) && ask.meets(glob);
         allowed && !self.deny.iter().any(is_denied)
     }
 }
