@@ -63,6 +63,10 @@ impl Door {
         }))
     }
 
+    pub(super) fn clock(&self) -> Clock {
+        self.0.clock
+    }
+
     /// Is everybody asked for a key?
     pub fn is_locked(&self) -> bool {
         self.0.access.is_some()
@@ -238,13 +242,13 @@ impl Broker {
 
     /// From now on these are let in. Whoever is here by what they no longer say is put out, and what such sessions own ends with them.
     /// How many sessions that was; `None`: this node has an open door, until its end.
-    pub fn set_access(&self, access: Arc<Access>) -> Option<usize> {
+    pub fn set_access(&self, access: &Arc<Access>) -> Option<usize> {
         let held = self.shared.door.0.access.as_ref()?;
         *held.write() = access.clone();
         self.shared.door.0.tenants.renew(&access);
         // Whoever was admitted by the old ones has a seat by now, or looks at the door again before it is welcomed.
         let table = self.shared.table.lock();
-        let fallen = |pass: &Pass| !pass.is_upheld_by(&access);
+        let fallen = |pass: &Pass| !pass.is_upheld_by(access);
         let seats: Vec<_> =
             table.seats.values().filter(|seat| fallen(&seat.card.pass)).cloned().collect();
         let sessions: Vec<_> =

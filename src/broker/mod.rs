@@ -125,9 +125,9 @@ impl Broker {
         membership: MembershipHandle,
         limits: LimitsHandle,
         supervisor: &Supervisor,
-        clock: Clock,
         door: Door,
     ) -> Self {
+        let clock = door.clock();
         let shared = Arc::new(Shared {
             node,
             router,

@@ -22,6 +22,7 @@ use crate::config::value::parse_duration;
 use crate::rights::access::{KeyRow, Wrong};
 use crate::rights::key::{self, KeyHash, RANDOM_LEN};
 use crate::rights::{Access, Right};
+use crate::supervise::Clock;
 
 #[derive(Debug, Args)]
 #[command(
@@ -161,10 +162,7 @@ fn create(args: &CreateArgs, globals: &Globals) -> anyhow::Result<()> {
         entry += &format!("note = {}\n", Toml::String(args.note.clone()));
     }
     if let Some(lifetime) = args.expires {
-        entry += &format!(
-            "expires = {}\n",
-            humantime::format_rfc3339_seconds(SystemTime::now() + lifetime)
-        );
+        entry += &format!("expires = {}\n", humantime::format_rfc3339_seconds(now() + lifetime));
     }
     for (name, globs) in rights.iter().filter(|(_, globs)| !globs.is_empty()) {
         let globs = globs.iter().map(|glob| Toml::String(glob.clone())).collect();
@@ -203,6 +201,10 @@ fn list(path: &Path, globals: &Globals) -> anyhow::Result<()> {
     Ok(line(&table.render())?)
 }
 
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(Clock::new().unix_ms())
+}
+
 fn rights_of(row: &Listed) -> String {
     let mut said = Vec::new();
     for (word, globs) in [
@@ -235,7 +237,7 @@ fn listed(row: KeyRow) -> Listed {
     let at = row.ends_s.map(|ends| UNIX_EPOCH + Duration::from_secs(ends));
     Listed {
         expires: at.map(|at| humantime::format_rfc3339_seconds(at).to_string()),
-        expired: at.is_some_and(|at| at <= SystemTime::now()),
+        expired: at.is_some_and(|at| at <= now()),
         publish: globs(allow, Right::Publish),
         subscribe: globs(allow, Right::Subscribe),
         presence: globs(allow, Right::Presence),

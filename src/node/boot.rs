@@ -97,7 +97,6 @@ pub(super) async fn start(
         membership.clone(),
         limits.clone(),
         &supervisor,
-        clock,
         Door::new(config.security.access.clone(), clock),
     );
     let status = StatusHandle::new(StatusDeps {

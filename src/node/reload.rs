@@ -77,7 +77,7 @@ fn take_access(
         return None;
     };
     let keys = access.keys();
-    match parts.broker.set_access(access) {
+    match parts.broker.set_access(&access) {
         Some(put_out) => {
             Some(format!("{keys} keys; {put_out} sessions ended whose keys are gone or changed"))
         }

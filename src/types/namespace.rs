@@ -88,7 +88,7 @@ mod tests {
             (acme.clone(), &acme, true),
             (acme.sharded(), &acme, true),
             (shop.sharded(), &acme, false),
-            (shop.clone(), &acme, false),
+            (shop, &acme, false),
             (Namespace::parse("acme.shard").unwrap(), &acme, false),
         ] {
             assert_eq!(one.is_of(of), yes, "{one} of {of}");
