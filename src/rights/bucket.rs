@@ -12,42 +12,60 @@ pub struct Rate {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket {
-    /// In millionths of a token, so that no time is too short to bring its part.
-    filled: u128,
+    /// In millionths of a token, so that no time is too short to bring its part. Below nothing: taken before it was there.
+    filled: i128,
     at_us: u64,
 }
 
-const PARTS: u128 = 1_000_000;
+const PARTS: i128 = 1_000_000;
 
 impl Bucket {
     pub const fn full(rate: Rate, now_us: u64) -> Self {
-        Self { filled: rate.burst as u128 * PARTS, at_us: now_us }
+        Self { filled: rate.burst as i128 * PARTS, at_us: now_us }
     }
 
     /// Takes as many, or none. `Err`: so many microseconds until there are as many; `None`: there never are.
     pub fn take(&mut self, rate: Rate, tokens: u64, now_us: u64) -> Result<(), Option<u64>> {
         self.fill(rate, now_us);
-        let wanted = u128::from(tokens) * PARTS;
-        if let Some(rest) = self.filled.checked_sub(wanted) {
-            self.filled = rest;
+        let wanted = i128::from(tokens) * PARTS;
+        if wanted <= self.filled {
+            self.filled -= wanted;
             return Ok(());
         }
         if tokens > rate.burst || rate.per_second == 0 {
             return Err(None);
         }
         let missing = wanted - self.filled;
-        // A microsecond brings a millionth of `per_second`.
-        let wait = missing.div_ceil(u128::from(rate.per_second));
-        Err(Some(u64::try_from(wait).unwrap_or(u64::MAX)))
+        Err(Some(time_for(rate, missing)))
+    }
+
+    /// Is there one at least? `Err`: so many microseconds until there is.
+    pub fn has_any(&mut self, rate: Rate, now_us: u64) -> Result<(), u64> {
+        self.fill(rate, now_us);
+        if self.filled >= PARTS { Ok(()) } else { Err(time_for(rate, PARTS - self.filled)) }
+    }
+
+    /// Takes as many, whether they are there or not: what is missing is paid for before `has_any` says yes again.
+    pub const fn charge(&mut self, tokens: u64) {
+        self.filled = self.filled.saturating_sub(tokens as i128 * PARTS);
     }
 
     /// The rate may have changed since.
     fn fill(&mut self, rate: Rate, now_us: u64) {
         let passed = now_us.saturating_sub(self.at_us);
         self.at_us = self.at_us.max(now_us);
+        // Less than 2^128, and more than i128 has room for only where it fills anything.
         let brought = u128::from(passed) * u128::from(rate.per_second);
-        self.filled = (self.filled + brought).min(u128::from(rate.burst) * PARTS);
+        let brought = i128::try_from(brought).unwrap_or(i128::MAX);
+        self.filled = self.filled.saturating_add(brought).min(i128::from(rate.burst) * PARTS);
     }
+}
+
+/// Microseconds; each brings a millionth of `per_second`.
+fn time_for(rate: Rate, parts: i128) -> u64 {
+    let parts = u128::try_from(parts).unwrap_or(0);
+    let wait = parts.div_ceil(u128::from(rate.per_second.max(1)));
+    u64::try_from(wait).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -96,6 +114,36 @@ mod tests {
                         + u128::from(to - from) * u128::from(rate.per_second);
                     assert!(u128::from(sum) * 1_000_000 <= most, "seed {seed}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_taken_before_it_was_there_is_paid_for() {
+        for seed in 1..400_u64 {
+            let mut chance = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let per_second = 1 + random(&mut chance) % 5_000;
+            let rate = Rate { per_second, burst: 1 + random(&mut chance) % 300 };
+            let mut bucket = Bucket::full(rate, 0);
+            let (mut now, mut sum, mut largest) = (0_u64, 0_u64, 0_u64);
+            for _ in 0..200 {
+                now += random(&mut chance) % 20_000;
+                let tokens = random(&mut chance) % 1_000;
+                let mut early = bucket;
+                match bucket.has_any(rate, now) {
+                    Ok(()) => {
+                        bucket.charge(tokens);
+                        (sum, largest) = (sum + tokens, largest.max(tokens));
+                    }
+                    Err(wait) => {
+                        assert!(early.has_any(rate, now + wait - 1).is_err(), "seed {seed}");
+                        assert!(early.has_any(rate, now + wait).is_ok(), "seed {seed}");
+                    }
+                }
+                // Over by one run at the most.
+                let brought = u128::from(now) * u128::from(per_second) / 1_000_000;
+                let most = u128::from(rate.burst) + brought + u128::from(largest);
+                assert!(u128::from(sum) <= most, "seed {seed}");
             }
         }
     }

@@ -4,7 +4,9 @@ pub mod access;
 pub mod bucket;
 pub mod cover;
 pub mod key;
+pub mod quota;
 pub mod rules;
 
 pub use access::{Access, Grant, NotAdmitted, Who};
+pub use quota::{Quota, Quotas};
 pub use rules::{Ask, Right, Rules};
