@@ -245,7 +245,7 @@ impl Broker {
     pub fn set_access(&self, access: &Arc<Access>) -> Option<usize> {
         let held = self.shared.door.0.access.as_ref()?;
         *held.write() = access.clone();
-        self.shared.door.0.tenants.renew(&access);
+        self.shared.door.0.tenants.renew(access);
         // Whoever was admitted by the old ones has a seat by now, or looks at the door again before it is welcomed.
         let table = self.shared.table.lock();
         let fallen = |pass: &Pass| !pass.is_upheld_by(access);

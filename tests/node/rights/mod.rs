@@ -448,7 +448,7 @@ async fn a_namespace_has_what_its_quota_says_and_its_neighbour_the_same() {
     assert!(told.contains("namespace_publish_bytes"), "{told}");
     // The file is read again: what it says now holds for who is here.
     keys.entries[0] = keys.entries[0].replace("publish_rate = 1\npublish_burst = 5\n", "");
-    assert_eq!(node.broker().set_access(keys.access()), Some(0));
+    assert_eq!(node.broker().set_access(&keys.access()), Some(0));
     assert_eq!(session.ask(Ask::Publish("t")).await, Ok(()));
 }
 
