@@ -13,6 +13,7 @@ mod log;
 mod name;
 mod names;
 mod order;
+mod owners;
 mod plant;
 mod replica;
 mod requests;

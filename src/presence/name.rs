@@ -72,8 +72,8 @@ impl<'a> Name<'a> {
         u128::from_be_bytes(self.bytes(from))
     }
 
-    pub(super) fn head(self, from: usize) -> u32 {
-        u32::from_be_bytes(self.bytes(from))
+    pub(super) fn head(self, from: usize) -> u64 {
+        u64::from_be_bytes(self.bytes(from))
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
                 let wide = a.wide(from).cmp(&b.wide(from));
                 let head = a.head(from).cmp(&b.head(from));
                 prop_assert!(wide == order || wide.is_eq() && a.shared(b) - from >= 16 || order.is_eq());
-                prop_assert!(head == order || head.is_eq() && a.shared(b) - from >= 4 || order.is_eq());
+                prop_assert!(head == order || head.is_eq() && a.shared(b) - from >= 8 || order.is_eq());
                 let expected: Vec<u8> = one[from..].iter().copied().chain([0; 16]).take(16).collect();
                 prop_assert_eq!(a.bytes::<16>(from).to_vec(), expected);
             }

@@ -4,12 +4,13 @@
 
 use super::name::Name;
 
-const RUN_MAX: usize = 256;
+/// What is longer takes more of the memory's time to be looked at, what is shorter makes `lasts` long.
+const RUN_MAX: usize = 64;
 
 /// What is smaller is in the processor's cache anyway.
 const FETCH_RUNS: usize = 64;
-/// Numbers that the memory hands over at once.
-const LINE: usize = 16;
+/// Bytes that the memory hands over at once.
+const LINE: usize = 64;
 
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
@@ -18,7 +19,11 @@ pub(super) struct Names {
     shared: usize,
     /// Of each run the bytes behind the shared ones of its last name.
     lasts: Vec<u128>,
-    runs: Vec<Run>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a split in a topic of a million would move half a megabyte"
+    )]
+    runs: Vec<Box<Run>>,
 }
 
 #[derive(Debug)]
@@ -27,7 +32,7 @@ struct Run {
     /// With so many bytes its names begin, if not with more.
     shared: u16,
     /// The bytes behind those.
-    heads: Vec<u32>,
+    heads: Vec<u64>,
     ids: Vec<u32>,
 }
 
@@ -55,14 +60,11 @@ impl Run {
         run
     }
 
-    /// How many heads are less, and how many are not greater. A pass over all of them: they come from the memory side by side.
-    fn span(&self, head: u32) -> (usize, usize) {
-        let (mut less, mut up_to) = (0_u32, 0_u32);
-        for other in &self.heads {
-            less += u32::from(*other < head);
-            up_to += u32::from(*other <= head);
-        }
-        (less as usize, up_to as usize)
+    /// How many heads are less, and how many are not greater.
+    fn span(&self, head: u64) -> (usize, usize) {
+        let less = self.heads.partition_point(|other| *other < head);
+        let equal = self.heads[less..].iter().take_while(|other| **other == head).count();
+        (less, less + equal)
     }
 
     /// Its names begin with fewer bytes that are the same, or with more.
@@ -94,10 +96,15 @@ impl Names {
     }
 
     /// The first run whose last name is not less; or, as an error, where it would be, where that is before or behind all. What comes in
-    /// order belongs behind the last: no search.
-    fn seek<'a>(&self, name: Name<'_>, name_of: impl Fn(u32) -> Name<'a>) -> Result<usize, Place> {
+    /// order belongs behind the last: no search. Nor is there one where it was found `near`, before the runs changed a little.
+    fn seek<'a>(
+        &self,
+        name: Name<'_>,
+        near: Option<usize>,
+        name_of: impl Fn(u32) -> Name<'a>,
+    ) -> Result<usize, Place> {
         let last_of = |run: &Run| run.ids.last().map(|id| name_of(*id));
-        let end = self.runs.last().and_then(last_of);
+        let end = self.runs.last().and_then(|run| last_of(run));
         let Some(end) = end.filter(|end| !name.order(*end).is_gt()) else {
             return Err(Place { run: self.runs.len(), at: 0 });
         };
@@ -105,13 +112,20 @@ impl Names {
             return Err(Place { run: 0, at: 0 });
         }
         let wide = name.wide(self.shared);
+        let between = |run: &usize| {
+            self.lasts.get(*run).is_some_and(|last| *last > wide)
+                && run.checked_sub(1).is_none_or(|below| self.lasts[below] < wide)
+        };
+        if let Some(run) = near.into_iter().flat_map(|near| near..near + 2).find(between) {
+            return Ok(run);
+        }
         let run = self.lasts.partition_point(|last| *last < wide);
         if self.lasts.get(run) != Some(&wide) {
             return Ok(run);
         }
         let equal = self.lasts[run..].partition_point(|last| *last == wide);
         let before = |run: &Run| last_of(run).is_some_and(|last| last.order(name).is_lt());
-        Ok(run + self.runs[run..run + equal].partition_point(before))
+        Ok(run + self.runs[run..run + equal].partition_point(|run| before(run)))
     }
 
     /// The run that a search for it would look at, where that is worth to be fetched.
@@ -120,23 +134,24 @@ impl Names {
         name: Name<'_>,
         name_of: impl Fn(u32) -> Name<'a>,
     ) -> Option<usize> {
-        if self.runs.len() < FETCH_RUNS { None } else { self.seek(name, name_of).ok() }
+        if self.runs.len() < FETCH_RUNS { None } else { self.seek(name, None, name_of).ok() }
     }
 
     /// Fetches it from the memory; what it returns means nothing.
-    pub(super) fn fetch(&self, run: usize) -> u32 {
+    pub(super) fn fetch(&self, run: usize) -> u64 {
         let Some(run) = self.runs.get(run) else { return 0 };
-        let lines = |all: &[u32]| all.iter().step_by(LINE).fold(0, |sum, one| sum ^ one);
-        lines(&run.heads) ^ lines(&run.ids)
+        let heads = run.heads.iter().step_by(LINE / 8).fold(0, |sum, head| sum ^ head);
+        run.ids.iter().step_by(LINE / 4).fold(heads, |sum, id| sum ^ u64::from(*id))
     }
 
-    /// Where it is; or, as an error, where it would be.
+    /// Where it is; or, as an error, where it would be. `near`: what `run_of` said, a few changes ago.
     pub(super) fn search<'a>(
         &self,
         name: Name<'_>,
+        near: Option<usize>,
         name_of: impl Fn(u32) -> Name<'a>,
     ) -> Result<Place, Place> {
-        let run = self.seek(name, &name_of)?;
+        let run = self.seek(name, near, &name_of)?;
         let Some((this, last)) = self.runs.get(run).zip(self.lasts.get(run)) else {
             return Err(Place { run: self.runs.len(), at: 0 });
         };
@@ -173,19 +188,19 @@ impl Names {
         let Some(end) = self.runs.last().and_then(|run| run.ids.last()) else {
             self.shared = name.len();
             self.lasts = vec![name.wide(self.shared)];
-            self.runs = vec![Run::new(name, id, 1)];
+            self.runs = vec![Box::new(Run::new(name, id, 1))];
             return;
         };
         let shared = name.shared(name_of(*end));
         if shared < self.shared {
             self.shared = shared;
             let last = |run: &Run| run.ids.last().map_or(0, |id| name_of(*id).wide(shared));
-            self.lasts = self.runs.iter().map(last).collect();
+            self.lasts = self.runs.iter().map(|run| last(run)).collect();
         }
         let behind = place.run == self.runs.len();
         if behind && self.runs.last().is_none_or(|last| last.ids.len() >= RUN_MAX) {
             self.lasts.push(name.wide(self.shared));
-            self.runs.push(Run::new(name, id, RUN_MAX + 1));
+            self.runs.push(Box::new(Run::new(name, id, RUN_MAX + 1)));
             return;
         }
         let (at_run, at) = match place {
@@ -211,12 +226,12 @@ impl Names {
     }
 
     fn split<'a>(&mut self, at_run: usize, name_of: impl Fn(u32) -> Name<'a>) {
-        let upper_half = |all: &mut Vec<u32>| {
+        fn upper_half<T: Copy>(all: &mut Vec<T>) -> Vec<T> {
             let mut upper = Vec::with_capacity(RUN_MAX + 1);
             upper.extend_from_slice(&all[RUN_MAX / 2..]);
             all.truncate(RUN_MAX / 2);
             upper
-        };
+        }
         let run = &mut self.runs[at_run];
         let (heads, ids) = (upper_half(&mut run.heads), upper_half(&mut run.ids));
         let mut upper = Run { shared: run.shared, heads, ids };
@@ -224,7 +239,7 @@ impl Names {
         run.sharpen(&name_of);
         let last = run.ids.last().map_or(0, |id| name_of(*id).wide(self.shared));
         self.lasts.insert(at_run, last);
-        self.runs.insert(at_run + 1, upper);
+        self.runs.insert(at_run + 1, Box::new(upper));
     }
 
     /// Of a place that `search` did not find it at: what would stand beside it and has the same key.
@@ -316,7 +331,7 @@ impl Names {
 }
 
 /// That two names with these heads differ in the first `len` bytes.
-fn differ_within(a: u32, b: u32, shared: u16, len: usize) -> bool {
+fn differ_within(a: u64, b: u64, shared: u16, len: usize) -> bool {
     let first = usize::from(shared) + ((a ^ b).leading_zeros() / 8) as usize;
     a != b && first < len
 }
@@ -377,7 +392,10 @@ mod tests {
                 texts.push(text.clone());
                 let name_of = |id: u32| Name::new(&texts[id as usize].0, &texts[id as usize].1);
                 let name = Name::new(&text.0, &text.1);
-                let found = names.search(name, name_of);
+                // As it was found a while ago, and as nobody ever found it.
+                let near = number.checked_rem(3).filter(|third| *third > 0);
+                let near = near.map(|third| if third == 1 { number % 9 } else { number });
+                let found = names.search(name, near, name_of);
                 prop_assert_eq!(found.ok().and_then(|at| names.get(at)), model.get(&text).copied());
                 match (add, found) {
                     (true, Err(place)) => {
@@ -401,10 +419,10 @@ mod tests {
             let name_of = |id: u32| Name::new(&texts[id as usize].0, &texts[id as usize].1);
             for (text, _) in model.iter().step_by(17) {
                 // A key alone stands before all of its ids, as a page begins.
-                let start = names.search(Name::new(&text.0, ""), name_of).unwrap_or_else(|at| at);
+                let start = names.search(Name::new(&text.0, ""), None, name_of).unwrap_or_else(|at| at);
                 let from = (text.0.clone(), String::new());
                 prop_assert!(names.iter_from(start).eq(model.range(from..).map(|(_, id)| *id)));
-                let here = names.search(Name::new(&text.0, &text.1), name_of).unwrap();
+                let here = names.search(Name::new(&text.0, &text.1), None, name_of).unwrap();
                 let beside = |at: Option<Place>| at.and_then(|at| names.get(at));
                 let below = model.range(..text).next_back().map(|(_, id)| *id);
                 let above = model.range(text..).nth(1).map(|(_, id)| *id);

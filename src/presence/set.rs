@@ -9,6 +9,7 @@ use crate::types::{SessionId, Topic};
 
 use super::name::Name;
 use super::names::{Names, Place};
+use super::owners::Owners;
 use super::slab::Slab;
 use super::{Claim, Count, Entry};
 
@@ -65,9 +66,6 @@ pub(super) struct Room {
     pub(super) keys: usize,
 }
 
-/// Split, so that growing is never one long step. Tests that copy a tracker for each of a hundred thousand states have few owners.
-const OWNER_MAPS: usize = if cfg!(test) { 2 } else { 256 };
-
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Set {
@@ -75,8 +73,7 @@ pub(super) struct Set {
     pub(super) presences: Slab<Presence>,
     pub(super) rooms: Slab<Room>,
     by_topic: HashMap<Topic, u32, RandomState>,
-    /// The first of each session's claims.
-    owners: Vec<HashMap<SessionId, u32, RandomState>>,
+    owners: Owners,
 }
 
 impl Set {
@@ -86,7 +83,7 @@ impl Set {
             presences: Slab::default(),
             rooms: Slab::default(),
             by_topic: HashMap::default(),
-            owners: Vec::new(),
+            owners: Owners::default(),
         }
     }
 
@@ -95,7 +92,11 @@ impl Set {
     }
 
     fn search(&self, room: u32, name: Name<'_>) -> Result<Place, Place> {
-        self.rooms[room].order.search(name, |presence| self.presences[presence].name.name())
+        self.search_near(room, name, None)
+    }
+
+    fn search_near(&self, room: u32, name: Name<'_>, near: Option<usize>) -> Result<Place, Place> {
+        self.rooms[room].order.search(name, near, |presence| self.presences[presence].name.name())
     }
 
     /// The presences of a room that are not before (key, id), in order.
@@ -110,8 +111,8 @@ impl Set {
         self.rooms[room].order.get(place)
     }
 
-    /// The presence that the claim is about; made, without claims, if it is new.
-    pub(super) fn presence(&mut self, topic: &Topic, claim: &Claim) -> u32 {
+    /// The presence that the claim is about; made, without claims, if it is new. `near`: what `fetch` said of it, if that was asked.
+    pub(super) fn presence(&mut self, topic: &Topic, claim: &Claim, near: Option<usize>) -> u32 {
         let room = match self.by_topic.get(topic) {
             Some(room) => *room,
             None => {
@@ -122,7 +123,7 @@ impl Set {
                 room
             }
         };
-        let place = match self.search(room, claim.name()) {
+        let place = match self.search_near(room, claim.name(), near) {
             Err(place) => place,
             Ok(place) => {
                 let found = self.rooms[room].order.get(place);
@@ -168,17 +169,18 @@ impl Set {
     }
 
     /// Fetches from the memory what adding these would look at. That is much faster than to add one after another and wait for the memory
-    /// each time: it answers many questions at once, if they don't depend on each other.
-    pub(super) fn fetch(&self, entries: &[Entry]) {
+    /// each time: it answers many questions at once, if they don't depend on each other. Of each, where in its room it was looked for.
+    pub(super) fn fetch(&self, entries: &[Entry]) -> Vec<Option<usize>> {
         let name_of = |presence: u32| self.presences[presence].name.name();
         let runs = entries.iter().map(|entry| {
             let order = &self.rooms[self.room(&entry.topic)?].order;
             Some((order, order.run_of(entry.claim.name(), name_of)?))
         });
-        let runs: Vec<(&Names, usize)> = runs.flatten().collect();
-        let fetched = runs.into_iter().fold(0, |sum, (order, run)| sum ^ order.fetch(run));
+        let runs: Vec<Option<(&Names, usize)>> = runs.collect();
+        let fetched = runs.iter().flatten().fold(0, |sum, (order, run)| sum ^ order.fetch(*run));
         let owners = entries.iter().filter_map(|entry| self.owner_head(entry.claim.session()));
-        std::hint::black_box(owners.fold(fetched, |sum, owner| sum ^ owner));
+        std::hint::black_box(owners.fold(fetched, |sum, owner| sum ^ u64::from(owner)));
+        runs.into_iter().map(|run| run.map(|(_, run)| run)).collect()
     }
 
     /// Adds a claim to a presence, and to its owner's.
@@ -209,11 +211,8 @@ impl Set {
         let slot = self.slots.insert(slot);
         let of = &mut self.presences[presence];
         (of.head, of.name) = (slot, name);
-        if self.owners.is_empty() {
-            self.owners.resize_with(OWNER_MAPS, HashMap::default);
-        }
-        let owned = self.owners[usize::from(session.0[0]) % OWNER_MAPS].insert(session, slot);
-        if let Some(first) = owned {
+        let slots = &self.slots;
+        if let Some(first) = self.owners.put(session, slot, |slot| slots[slot].claim.session()) {
             self.slots[slot].owner_next = first;
             self.slots[first].owner_before = slot;
         }
@@ -243,19 +242,14 @@ impl Set {
         if let Some(before) = self.slots.get_mut(slot.owner_before) {
             before.owner_next = slot.owner_next;
         } else {
-            let session = slot.claim.session();
-            let map = &mut self.owners[usize::from(session.0[0]) % OWNER_MAPS];
-            if slot.owner_next == NONE {
-                map.remove(&session);
-            } else {
-                map.insert(session, slot.owner_next);
-            }
+            let next = Some(slot.owner_next).filter(|next| *next != NONE);
+            self.owners.replace(slot.claim.session(), id, next);
         }
         Some(slot)
     }
 
     pub(super) fn owner_head(&self, session: SessionId) -> Option<u32> {
-        self.owners.get(usize::from(session.0[0]) % OWNER_MAPS)?.get(&session).copied()
+        self.owners.head(session, |slot| self.slots[slot].claim.session())
     }
 
     /// All claims of a session, anybody's.

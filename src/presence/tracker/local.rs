@@ -74,7 +74,7 @@ impl Tracker {
         // Made from borrowed parts of other claims, so before anything changes.
         let claim = claim.map(|fields| Claim::new(&fields)).transpose();
         if let Some(claim) = claim.map_err(TrackError::BadKey)? {
-            let presence = self.set.presence(&track.topic, &claim);
+            let presence = self.set.presence(&track.topic, &claim, None);
             self.mint(presence, claim, now);
             self.settle(now, diff);
         }
@@ -339,7 +339,7 @@ impl Tracker {
             if let Some(until) = known.expires {
                 self.timers.set(until, Due::Session(session));
             }
-            let presence = self.set.presence(&topic, &claim);
+            let presence = self.set.presence(&topic, &claim, None);
             let shows = self.order().best(visible(&self.set, presence));
             let outdone = shows.is_some_and(|(_, shows)| {
                 let (shows, handed) = (&shows.claim, &claim);

@@ -76,9 +76,9 @@ impl Tracker {
         }
         let to = delta.to;
         for some in delta.adds.chunks(FETCH) {
-            self.set.fetch(some);
-            for entry in some {
-                if entry.counter > have && self.add(id, entry, to, now) {
+            let near = self.set.fetch(some);
+            for (entry, near) in some.iter().zip(near) {
+                if entry.counter > have && self.add(id, entry, near, to, now) {
                     merged.adds += 1;
                 }
             }
@@ -97,8 +97,15 @@ impl Tracker {
     }
 
     /// False: that replica has a later claim of the same presence already.
-    pub(super) fn add(&mut self, id: u32, entry: &Entry, to: u64, now: Time) -> bool {
-        let presence = self.set.presence(&entry.topic, &entry.claim);
+    pub(super) fn add(
+        &mut self,
+        id: u32,
+        entry: &Entry,
+        near: Option<usize>,
+        to: u64,
+        now: Time,
+    ) -> bool {
+        let presence = self.set.presence(&entry.topic, &entry.claim, near);
         self.touch(presence);
         let old = self.claim_of(presence, id);
         if let Some(old) = old {

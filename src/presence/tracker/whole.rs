@@ -126,12 +126,12 @@ impl Tracker {
         if applying.swept.is_none() {
             let most = applying.adds.len().min(applying.added + *left);
             for some in applying.adds[applying.added..most].chunks(FETCH) {
-                self.set.fetch(some);
-                for entry in some {
+                let near = self.set.fetch(some);
+                for (entry, near) in some.iter().zip(near) {
                     // What this node knows of and doesn't have was removed since, unless it is known to be wrong.
                     let lacks = || self.slot_of(id, entry.counter).is_none();
                     if entry.counter > have || repairing && lacks() {
-                        self.add(id, entry, to, now);
+                        self.add(id, entry, near, to, now);
                     }
                 }
             }
