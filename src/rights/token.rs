@@ -12,7 +12,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::access::{Grant, NotAdmitted, RightsSaid, Who};
+use super::access::{Grant, NotAdmitted, Who};
+use super::said::RightsSaid;
 use super::{Quotas, signing};
 use crate::pubsub::pattern::matches;
 use crate::types::Namespace;
