@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use waxwing::presence::{
-    Claim, Delta, Diff, Entry, Fields, Kind, Read, Reading, SHARDS, Tracker, shard_of,
+    Asked, Claim, Delta, Diff, Entry, Fields, Kind, Read, Reading, SHARDS, Tracker, shard_of,
 };
 use waxwing::types::{
     ClusterName, Incarnation, Namespace, NodeName, Replica, SessionId, Time, Topic, TopicHasher,
@@ -51,6 +51,7 @@ fn entry(topic: &Topic, number: u64, counter: u64, short_id: bool) -> anyhow::Re
         revision: 1,
         base: 0,
         since_ms: 1_700_000_000_000,
+        asked: Asked { epoch: 1, counter },
         linger: Duration::from_secs(5),
     })?;
     Ok(Entry { counter, topic: topic.clone(), claim })

@@ -10,6 +10,14 @@ use crate::types::SessionId;
 use super::KEY_LEN_MAX;
 use super::name::Name;
 
+/// When a session asked for something last. Within an attachment all that it asks for goes through one replica: the next operation of that
+/// one tells what came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Asked {
+    pub epoch: u64,
+    pub counter: u64,
+}
+
 /// All of a claim in the open, to make one from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fields<'a> {
@@ -20,6 +28,8 @@ pub struct Fields<'a> {
     pub session: SessionId,
     /// Of the attachment under which it was claimed.
     pub epoch: u64,
+    /// By its session; what a node adopts by itself keeps it.
+    pub asked: Asked,
     /// Rises with every change of hands.
     pub number: u64,
     /// As all nodes see it.
@@ -35,6 +45,7 @@ pub struct Fields<'a> {
 struct Fixed {
     session: SessionId,
     epoch: u64,
+    asked: Asked,
     number: u64,
     revision: u64,
     base: i64,
@@ -82,6 +93,7 @@ impl Claim {
         let fixed = Fixed {
             session: fields.session,
             epoch: fields.epoch,
+            asked: fields.asked,
             number: fields.number,
             revision: fields.revision,
             base: fields.base,
@@ -110,6 +122,7 @@ impl Claim {
             meta: self.meta(),
             session: self.session(),
             epoch: self.epoch(),
+            asked: self.asked(),
             number: self.number(),
             revision: self.revision(),
             base: self.base(),
@@ -153,6 +166,10 @@ impl Claim {
 
     pub fn epoch(&self) -> u64 {
         self.fixed().epoch
+    }
+
+    pub fn asked(&self) -> Asked {
+        self.fixed().asked
     }
 
     pub fn number(&self) -> u64 {

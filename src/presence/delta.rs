@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::types::{Replica, Topic};
+use crate::types::{Replica, SessionId, Topic};
 
-use super::Claim;
+use super::{Asked, Claim};
 
 /// The name of one operation: the `counter`-th of `replica` in this shard. Counters start at 1.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,14 +28,25 @@ pub struct Removal {
     pub counter: u64,
     /// The claim that took its place. `None`: it left.
     pub because: Option<Dot>,
-    /// It left since its owner untracked it: whoever has adopted it meanwhile, unasked, lets it go too.
-    pub given_up: bool,
+    /// It left since its owner untracked it. Of a claim that has a successor: `None`.
+    pub given_up: Option<GivenUp>,
+}
+
+/// A session said that it doesn't want a presence any more. Whoever has adopted that meanwhile, unasked, lets it go too, whether the
+/// claim that was untracked was known there or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GivenUp {
+    pub session: SessionId,
+    /// What the session asks for later stands.
+    pub at: Asked,
+    /// A hash of (topic, key, id), the same on all nodes.
+    pub presence: u64,
 }
 
 impl Removal {
     /// Why a claim went, where that isn't just that it did.
     pub(super) fn has_reason(&self) -> bool {
-        self.because.is_some() || self.given_up
+        self.because.is_some() || self.given_up.is_some()
     }
 }
 
@@ -64,13 +75,13 @@ pub enum Kind {
 }
 
 /// About what a removal takes on a wire.
-const REMOVAL_SIZE: usize = 32;
+const REMOVAL_SIZE: usize = 40;
 
 impl Entry {
     /// About the bytes it takes on a wire.
     pub fn size(&self) -> usize {
         let names = self.topic.name().len() + self.claim.key().len() + self.claim.id().len();
-        72 + names + self.claim.meta().len()
+        84 + names + self.claim.meta().len()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::types::{Replica, Time};
 
-use super::{Dot, Removal};
+use super::{Dot, GivenUp, Removal};
 
 pub(super) const REMOVALS_MAX: usize = 65_536;
 pub(super) const KEPT: Duration = Duration::from_secs(60);
@@ -15,7 +15,7 @@ pub(super) const KEPT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Because {
     Left,
-    GivenUp,
+    GivenUp(Box<GivenUp>),
     Here(u64),
     Elsewhere(Box<Dot>),
 }
@@ -65,8 +65,10 @@ impl Log {
         now: Time,
     ) {
         let because = match &removal.because {
-            None if removal.given_up => Because::GivenUp,
-            None => Because::Left,
+            None => match removal.given_up {
+                Some(given_up) => Because::GivenUp(Box::new(given_up)),
+                None => Because::Left,
+            },
             Some(dot) if here => Because::Here(dot.counter),
             Some(dot) => Because::Elsewhere(Box::new(dot.clone())),
         };
@@ -127,11 +129,15 @@ impl Log {
                 }
             }
             let because = match fate {
-                Because::Left | Because::GivenUp => None,
+                Because::Left | Because::GivenUp(_) => None,
                 Because::Here(counter) => Some(Dot { replica: replica.clone(), counter: *counter }),
                 Because::Elsewhere(dot) => Some(Dot::clone(dot)),
             };
-            Removal { counter: line.counter, because, given_up: *fate == Because::GivenUp }
+            let given_up = match fate {
+                Because::GivenUp(given_up) => Some(**given_up),
+                _ => None,
+            };
+            Removal { counter: line.counter, because, given_up }
         };
         self.lines.iter().skip(first).filter(told).map(removal).collect()
     }

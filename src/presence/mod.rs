@@ -26,8 +26,10 @@ mod timers;
 mod tracker;
 mod waiting;
 
-pub use claim::{BadName, Claim, Fields};
-pub use delta::{Answer, Delta, Dot, Entry, Kind, MergeError, Merged, Parts, Removal, Row, Want};
+pub use claim::{Asked, BadName, Claim, Fields};
+pub use delta::{
+    Answer, Delta, Dot, Entry, GivenUp, Kind, MergeError, Merged, Parts, Removal, Row, Want,
+};
 pub use diff::{Change, Diff};
 #[doc(hidden)]
 pub use plant::Plant;

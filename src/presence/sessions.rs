@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 
 use crate::types::{SessionId, Time};
 
-use super::Owner;
+use super::{Asked, Owner};
 
 /// How many presences that a session untracked without having them are remembered.
 const UNTRACKED_MAX: usize = 1_024;
@@ -41,8 +41,8 @@ pub(super) struct Session {
     /// How many claims of this node it owns here.
     pub(super) holds: usize,
     pub(super) expires: Option<Time>,
-    /// Hashes of presences.
-    untracked: VecDeque<u64>,
+    /// Hashes of presences that were untracked, and when: what was asked for later stands.
+    untracked: VecDeque<(u64, Asked)>,
 }
 
 #[derive(Debug, Default)]
@@ -50,8 +50,9 @@ pub(super) struct Session {
 pub(super) struct Sessions(HashMap<SessionId, Session, RandomState>);
 
 impl Session {
-    pub(super) fn has_untracked(&self, presence: u64) -> bool {
-        self.untracked.contains(&presence)
+    /// Since it was asked for.
+    pub(super) fn has_untracked(&self, presence: u64, asked: Asked) -> bool {
+        self.untracked.iter().any(|(other, at)| *other == presence && asked <= *at)
     }
 
     #[cfg(test)]
@@ -61,18 +62,22 @@ impl Session {
         self.untracked.hash(hash);
     }
 
-    pub(super) fn remember_untracked(&mut self, presence: u64) {
+    pub(super) fn remember_untracked(&mut self, presence: u64, at: Asked) {
         let all = &mut self.untracked;
-        if !all.contains(&presence) {
-            all.push_back(presence);
+        match all.iter_mut().find(|(other, _)| *other == presence) {
+            Some((_, before)) => *before = at.max(*before),
+            None => all.push_back((presence, at)),
         }
         if all.len() > UNTRACKED_MAX {
             all.pop_front();
         }
     }
 
-    pub(super) fn track_again(&mut self, presence: u64) {
-        self.untracked.retain(|other| *other != presence);
+    /// Whether it had been untracked.
+    pub(super) fn track_again(&mut self, presence: u64) -> bool {
+        let before = self.untracked.len();
+        self.untracked.retain(|(other, _)| *other != presence);
+        self.untracked.len() < before
     }
 }
 

@@ -35,8 +35,6 @@ pub(super) struct Slot {
     pub(super) released: bool,
     /// Its owner is done with it, but another node has to claim above it first.
     pub(super) ending: bool,
-    /// Its owner untracked it.
-    pub(super) given_up: bool,
     /// A deadline is set that will look at it again.
     pub(super) timed: bool,
 }
@@ -205,7 +203,6 @@ impl Set {
             waiting: false,
             released: false,
             ending: false,
-            given_up: false,
             timed: false,
         };
         let slot = self.slots.insert(slot);

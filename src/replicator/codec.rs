@@ -11,7 +11,8 @@ use prost::Message as _;
 use super::META_LEN_MAX;
 use super::shard::millis;
 use crate::presence::{
-    Claim, Delta, Dot, Entry, Fields, Handed, Kind, Removal, Row, SHARDS, Want, shard_of,
+    Asked, Claim, Delta, Dot, Entry, Fields, GivenUp, Handed, Kind, Removal, Row, SHARDS, Want,
+    shard_of,
 };
 use crate::types::topic::TOPIC_LEN_CEILING;
 use crate::types::{Incarnation, Namespace, NodeName, Replica, SessionId, Topic, TopicHasher};
@@ -182,7 +183,11 @@ fn encode_delta(shard: usize, delta: &Delta) -> pb::StateDelta {
             .because
             .as_ref()
             .map(|dot| pb::Dot { replica: Some(replica_id(&dot.replica)), counter: dot.counter }),
-        given_up: removal.given_up,
+        given_up: removal.given_up.map(|given_up| pb::GivenUp {
+            session: Bytes::copy_from_slice(&given_up.session.0),
+            at: Some(encode_asked(given_up.at)),
+            presence: given_up.presence,
+        }),
     };
     let (whole, first, last) = match delta.kind {
         Kind::Interval => (false, false, false),
@@ -220,7 +225,11 @@ fn decode_delta(delta: pb::StateDelta, hasher: &TopicHasher) -> Result<Frame, Co
                 counter: counter(dot.counter)?,
             })
         });
-        let (because, given_up) = (because.transpose()?, one.given_up);
+        let given_up = one.given_up.map(|one| {
+            let session = session(&one.session)?;
+            Ok::<_, CodecError>(GivenUp { session, at: asked(one.at)?, presence: one.presence })
+        });
+        let (because, given_up) = (because.transpose()?, given_up.transpose()?);
         Ok(Removal { counter: counter(one.counter)?, because, given_up })
     };
     let kind = if delta.whole {
@@ -256,12 +265,25 @@ fn encode_entry(counter: u64, topic: u32, claim: &Claim) -> pb::StateEntry {
         base: claim.base(),
         linger_ms: millis(claim.linger()),
         since_ms: claim.since_ms(),
+        asked: Some(encode_asked(claim.asked())),
     }
 }
 
+fn encode_asked(asked: Asked) -> pb::Asked {
+    pb::Asked { epoch: asked.epoch, counter: asked.counter }
+}
+
+fn asked(asked: Option<pb::Asked>) -> Result<Asked, CodecError> {
+    let pb::Asked { epoch, counter } = asked.ok_or(CodecError::Bad("when it was asked for"))?;
+    Ok(Asked { epoch, counter })
+}
+
+fn session(bytes: &Bytes) -> Result<SessionId, CodecError> {
+    bytes.as_ref().try_into().map(SessionId).map_err(|_| CodecError::Bad("session"))
+}
+
 fn decode_claim(entry: &pb::StateEntry) -> Result<Claim, CodecError> {
-    let session = entry.session.as_ref().try_into().map_err(|_| CodecError::Bad("session"))?;
-    let session = SessionId(session);
+    let session = session(&entry.session)?;
     if entry.meta.len() > META_LEN_MAX {
         return Err(CodecError::Bad("length of metadata"));
     }
@@ -278,6 +300,7 @@ fn decode_claim(entry: &pb::StateEntry) -> Result<Claim, CodecError> {
         meta: &entry.meta,
         session,
         epoch: entry.epoch,
+        asked: asked(entry.asked)?,
         number: entry.claim,
         revision: entry.revision,
         base: entry.base,

@@ -97,7 +97,7 @@ mod tests {
     use crate::presence::{Dot, Removal};
     use crate::types::{Incarnation, Replica};
 
-    const EACH_PART: usize = 10 * (32 + EACH);
+    const EACH_PART: usize = 10 * (40 + EACH);
 
     fn name(name: &str) -> NodeName {
         NodeName::parse(name).unwrap()
@@ -114,7 +114,7 @@ mod tests {
             from: 0,
             to: 100,
             adds: Vec::new(),
-            removes: vec![Removal { counter: 1, because, given_up: false }; 10],
+            removes: vec![Removal { counter: 1, because, given_up: None }; 10],
             kind: Kind::Whole { first, last },
             down_for: None,
         }

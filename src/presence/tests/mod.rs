@@ -10,6 +10,7 @@ mod plants;
 mod scenarios;
 mod tiny;
 mod walks;
+mod wishes;
 
 use std::time::Duration;
 

@@ -221,8 +221,7 @@ impl Tracker {
         let waits = |entry: &Entry| {
             let slot = known.dots.find(|slot| slots[slot].counter.cmp(&entry.counter))?;
             let because = self.waiting.get(slot)?.successor.clone();
-            let given_up = false;
-            Some(Removal { counter: entry.counter, because: Some(because), given_up })
+            Some(Removal { counter: entry.counter, because: Some(because), given_up: None })
         };
         adds.iter().filter_map(waits).collect()
     }

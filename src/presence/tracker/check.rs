@@ -95,8 +95,8 @@ impl Tracker {
                 let claim = at.claim.fields();
                 (at.counter, claim.key, claim.id, claim.meta, claim.session).hash(&mut hash);
                 (claim.epoch, claim.number, claim.revision, claim.base).hash(&mut hash);
-                (at.hidden, at.ending, at.given_up, claim.linger).hash(&mut hash);
-                (self.inherited.get(&slot), self.beside.get(&slot)).hash(&mut hash);
+                (at.hidden, at.ending, self.given_up.get(&slot), claim.linger).hash(&mut hash);
+                (claim.asked, self.beside.get(&slot)).hash(&mut hash);
                 let wait = self.waiting.get(slot).map(|wait| (&wait.successor, wait.since));
                 (wait, self.released.get(&slot)).hash(&mut hash);
             }

@@ -11,7 +11,7 @@ use super::super::replica::{ADOPTION_TRAVELS, Life};
 use super::super::sessions::{IDLE_KEPT, State};
 use super::super::timers::Due;
 use super::super::{
-    Claim, Diff, Fields, Handed, NOBODY, Outcome, Owner, Shown, Track, TrackError, Tracked,
+    Asked, Claim, Diff, Fields, Handed, NOBODY, Outcome, Owner, Shown, Track, TrackError, Tracked,
     Tracker, Untrack, Untracked,
 };
 use super::work::Work;
@@ -50,8 +50,9 @@ impl Tracker {
         if track.revision > REVISION_MAX {
             return Err(TrackError::BadRevision);
         }
+        let asked = self.now_asked(owner.epoch, 1);
         let session = self.sessions.admit(owner, now).ok_or(TrackError::Moved)?;
-        session.track_again(hash_of_name(&track.topic, &track.key, id));
+        let again = session.track_again(hash_of_name(&track.topic, &track.key, id));
 
         let fields = Fields {
             key: &track.key,
@@ -59,6 +60,7 @@ impl Tracker {
             meta: &track.meta,
             session: owner.session,
             epoch: owner.epoch,
+            asked,
             number: 1,
             revision: track.revision.max(1),
             base: 0,
@@ -69,7 +71,7 @@ impl Tracker {
         let before = found.and_then(|presence| self.view(presence));
         let (claim, mut outcome) = match found {
             None => (Some(fields), Outcome::Joined),
-            Some(presence) => self.claim_anew(presence, track.revision, fields)?,
+            Some(presence) => self.claim_anew(presence, track.revision, again, fields)?,
         };
         // Made from borrowed parts of other claims, so before anything changes.
         let claim = claim.map(|fields| Claim::new(&fields)).transpose();
@@ -79,10 +81,6 @@ impl Tracker {
             self.settle(now, diff);
         }
         let found = self.set.find(&track.topic, &track.key, id);
-        // It is asked for now, wherever it came from.
-        if let Some(own) = found.and_then(|presence| self.claim_of(presence, self.me)) {
-            self.inherited.remove(&own);
-        }
         let after = found.and_then(|presence| self.view(presence));
         let reference = |shown: &Option<Shown>| shown.as_ref().map(Shown::reference);
         if before.is_none() {
@@ -95,11 +93,17 @@ impl Tracker {
         Ok(Tracked { reference, outcome })
     }
 
-    /// How a session claims what there are claims of already. `None`: it need not.
+    /// When something is asked for that the next operation but `next` will do.
+    fn now_asked(&self, epoch: u64, next: u64) -> Asked {
+        Asked { epoch, counter: self.replicas[self.me].counter + next }
+    }
+
+    /// How a session claims what there are claims of already; `again`: after it untracked. `None`: it need not.
     fn claim_anew<'a>(
         &'a self,
         presence: u32,
         revision: u64,
+        again: bool,
         fields: Fields<'a>,
     ) -> Result<(Option<Fields<'a>>, Outcome), TrackError> {
         let order = self.order();
@@ -144,9 +148,17 @@ impl Tracker {
         if prior.replica == self.me && prior.claim.epoch() == fields.epoch {
             // Its own already, and no change of hands.
             claim.number = prior.claim.number();
-            if claim == prior.claim.fields() {
-                let unchanged = outcome == Outcome::Adopted;
-                return Ok((None, if unchanged { Outcome::Unchanged } else { outcome }));
+            let asked = std::mem::replace(&mut claim.asked, prior.claim.asked());
+            let the_same = claim == prior.claim.fields();
+            if the_same && outcome == Outcome::Adopted {
+                outcome = Outcome::Unchanged;
+            }
+            let stands = claim.asked.epoch == asked.epoch && !again;
+            if the_same && stands {
+                return Ok((None, outcome));
+            }
+            if !stands {
+                claim.asked = asked;
             }
         }
         Ok((Some(claim), outcome))
@@ -169,8 +181,9 @@ impl Tracker {
         if winner.claim.session() != owner.session {
             return Err(TrackError::NotOwner);
         }
-        let untracked = self.sessions.get(owner.session);
-        if untracked.is_some_and(|session| session.has_untracked(self.hash_of(presence))) {
+        let (asked, presence) = (winner.claim.asked(), self.hash_of(presence));
+        let known = self.sessions.get(owner.session);
+        if known.is_some_and(|session| session.has_untracked(presence, asked)) {
             return Err(TrackError::NotTracked);
         }
         let since_ms = winner.claim.since_ms();
@@ -186,8 +199,10 @@ impl Tracker {
     ) -> Untracked {
         let default_id = session.to_string();
         let id = untrack.id.as_deref().unwrap_or(&default_id);
+        let epoch = self.sessions.get(session).map_or(0, |known| known.epoch);
+        let at = self.now_asked(epoch, 0);
         if let Some(known) = self.sessions.get_mut(session) {
-            known.remember_untracked(hash_of_name(&untrack.topic, &untrack.key, id));
+            known.remember_untracked(hash_of_name(&untrack.topic, &untrack.key, id), at);
         }
         let found = self.set.find(&untrack.topic, &untrack.key, id);
         let own = found.and_then(|presence| self.claim_of(presence, self.me));
@@ -200,7 +215,8 @@ impl Tracker {
         match untrack.release {
             Some(time) if !time.is_zero() => self.release(slot, now + time, time, now),
             _ => {
-                self.set.slots[slot].given_up = true;
+                let asked = self.set.slots[slot].claim.asked();
+                self.given_up.insert(slot, at.max(asked));
                 self.end(slot, now);
             }
         }
@@ -384,9 +400,8 @@ impl Tracker {
             }
             if let Some(slot) = self.claim_of(presence, self.me) {
                 self.set.slots[slot].ending = self.set.slots[id].ending;
-                self.set.slots[slot].given_up = self.set.slots[id].given_up;
-                if let Some(of) = self.inherited.remove(&id) {
-                    self.inherited.insert(slot, of);
+                if let Some(at) = self.given_up.remove(&id) {
+                    self.given_up.insert(slot, at);
                 }
             }
             // The session holds it once, not twice.

@@ -117,7 +117,7 @@ impl Tracker {
             let replica = self.replicas[id].replica.clone();
             let because = Some(Dot { replica, counter: entry.counter });
             let have = self.replicas[id].counter;
-            self.log(id, (have, to), &Removal { counter, because, given_up: false }, now);
+            self.log(id, (have, to), &Removal { counter, because, given_up: None }, now);
         }
         let slot = self.put(presence, entry.claim.clone(), id, entry.counter);
         if let Some(old) = old {
@@ -131,6 +131,9 @@ impl Tracker {
 
     /// One removal by operations in (have, to].
     fn remove(&mut self, id: u32, removal: &Removal, (have, to): (u64, u64), now: Time) -> bool {
+        if removal.counter > have || self.slot_of(id, removal.counter).is_some() {
+            self.give_up_heir(removal.given_up, now);
+        }
         let Some(slot) = self.slot_of(id, removal.counter) else {
             // It came and went before this node heard of it. Others may have heard of it; and somebody may have been withdrawn in
             // its favour.
@@ -149,9 +152,6 @@ impl Tracker {
             return false;
         }
         self.log(id, (have, to), removal, now);
-        if removal.given_up {
-            self.give_up_heir(slot, now);
-        }
         self.retire(slot, removal.because.as_ref(), now)
     }
 

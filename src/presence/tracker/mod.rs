@@ -1,7 +1,7 @@
-//! One shard: the door to everything in this module, and the rules of owning.
+//! One shard: the door to everything in this module.
 //!
 //! Every call works in the same way: it *touches* each presence it is going to change (what showed before is kept), changes claims,
-//! and then *settles*: for each presence touched, this node claims or withdraws as the rules of owning say, and what shows now is
+//! and then *settles*: for each presence touched, this node claims or withdraws as `owning` says, and what shows now is
 //! compared with what showed before.
 
 mod answer;
@@ -9,6 +9,7 @@ mod check;
 mod lives;
 mod local;
 mod merge;
+mod owning;
 mod read;
 mod wants;
 mod whole;
@@ -26,7 +27,7 @@ use super::sessions::{Sessions, State};
 use super::set::{Set, Slot};
 use super::timers::{Due, Timers};
 use super::waiting::Waiting;
-use super::{Change, Claim, Diff, Dot, Fields, Plant, Reference, Removal, Shown};
+use super::{Asked, Change, Claim, Diff, Dot, GivenUp, Plant, Reference, Removal, Shown};
 
 pub use answer::{Read, Reading};
 
@@ -57,8 +58,8 @@ pub struct Tracker {
     released: HashMap<u32, Time, RandomState>,
     /// Claims of this node that stay though another one counts, which was made without knowing of them; and which that is.
     beside: HashMap<u32, (u32, u64), RandomState>,
-    /// Claims of this node that nobody has asked for since they were adopted, and from which claim they were.
-    inherited: HashMap<u32, (u32, u64), RandomState>,
+    /// Claims of this node whose owner has untracked them, and when.
+    given_up: HashMap<u32, Asked, RandomState>,
     /// What the running call has changed, and what showed before.
     touched: Vec<(u32, Option<Shown>)>,
     lacking: BTreeMap<(Replica, NodeName), Lack>,
@@ -67,18 +68,6 @@ pub struct Tracker {
     version: u64,
     housekeeping: bool,
     plant: Option<Plant>,
-}
-
-/// What the rules of owning make this node do about a presence.
-enum Move {
-    /// Claim it for a session, with the content of that claim.
-    Claim { like: u32, owner: super::Owner },
-    /// Withdraw this claim in favour of that one.
-    Yield { slot: u32, to: u32 },
-    /// Keep this claim beside that one, which was made without knowing of it.
-    Stand { slot: u32, beside: (u32, u64) },
-    /// Withdraw this claim: nobody is left whom its end had to wait for.
-    End { slot: u32 },
 }
 
 impl Tracker {
@@ -104,7 +93,7 @@ impl Tracker {
             applying: BTreeMap::new(),
             released: HashMap::default(),
             beside: HashMap::default(),
-            inherited: HashMap::default(),
+            given_up: HashMap::default(),
             touched: Vec::new(),
             lacking: BTreeMap::new(),
             shown: 0,
@@ -216,146 +205,6 @@ impl Tracker {
         diff.0.push(Change { topic, before, after, first_of_key, last_of_key });
     }
 
-    /// The rules of owning, for one presence, until they are content with it.
-    fn own(&mut self, presence: u32, now: Time) {
-        // Claiming settles it, and withdrawing does; a third round is never needed.
-        for _ in 0..4 {
-            match self.decide(presence, now) {
-                None => return,
-                Some(Move::Claim { like, owner }) => self.claim_like(presence, like, &owner, now),
-                Some(Move::End { slot }) => self.withdraw(slot, None, now),
-                Some(Move::Stand { slot, beside }) => drop(self.beside.insert(slot, beside)),
-                Some(Move::Yield { slot, to }) => {
-                    let because = self.dot(&self.set.slots[to]);
-                    self.withdraw(slot, Some(because), now);
-                }
-            }
-        }
-    }
-
-    /// Claims a presence for a session, with the content of one of its claims. Nobody asked for it: where the owner has given that claim
-    /// up, and the news are on their way, this one goes with it.
-    fn claim_like(&mut self, presence: u32, like: u32, owner: &super::Owner, now: Time) {
-        let slot = &self.set.slots[like];
-        let of = (slot.replica != self.me).then_some((slot.replica, slot.counter));
-        let inherited = match self.claim_of(presence, self.me) {
-            None => of,
-            Some(own) => self.inherited.get(&own).map(|before| of.unwrap_or(*before)),
-        };
-        let like = slot.claim.clone();
-        let number = self.highest_number(presence) + 1;
-        let (session, epoch, linger) = (owner.session, owner.epoch, owner.linger);
-        let fields = Fields { session, epoch, linger, number, ..like.fields() };
-        self.mint(presence, like.renewed(&fields), now);
-        if let Some(of) = inherited
-            && let Some(own) = self.claim_of(presence, self.me)
-        {
-            self.inherited.insert(own, of);
-        }
-    }
-
-    /// The owner has given that claim up: what this node adopted from it, or from what its replica claimed before, goes too.
-    fn give_up_heir(&mut self, slot: u32, now: Time) {
-        let Slot { presence, replica, counter, .. } = self.set.slots[slot];
-        let Some(own) = self.claim_of(presence, self.me) else { return };
-        let heir = self.inherited.get(&own);
-        if heir.is_some_and(|(of, since)| *of == replica && *since <= counter) {
-            self.set.slots[own].given_up = true;
-            self.end(own, now);
-        }
-    }
-
-    fn decide(&self, presence: u32, now: Time) -> Option<Move> {
-        let order = self.order();
-        let (winner_id, winner) = order.best(visible(&self.set, presence))?;
-        let (like, content) = order.content((winner_id, winner), visible(&self.set, presence));
-        let session = winner.claim.session();
-        if winner.replica == self.me && winner.ending {
-            return Some(Move::End { slot: winner_id });
-        }
-        if winner.replica == self.me {
-            // This node holds the claim, so what is said better elsewhere, it says: a higher revision, or a higher number (of an
-            // older attachment, which waits for that before it yields).
-            let (epoch, linger) = (winner.claim.epoch(), winner.claim.linger());
-            let owner = super::Owner { session, epoch, linger };
-            let outdated = content.claim.revision() > winner.claim.revision()
-                || visible(&self.set, presence).any(|(_, slot)| {
-                    slot.claim.session() == session
-                        && slot.replica != self.me
-                        && order.between(slot, winner)
-                });
-            return outdated.then_some(Move::Claim { like, owner });
-        }
-        let known = &self.replicas[winner.replica];
-        if let Some(owner) = self.owner_for(presence, session)
-            && !winner.waiting
-            && known.life.adoptable_until(winner.claim.linger()).is_none_or(|until| now < until)
-            && (owner.epoch, self.me()) > (winner.claim.epoch(), &known.replica)
-        {
-            return Some(Move::Claim { like, owner });
-        }
-        let slot = self.claim_of(presence, self.me)?;
-        let own = &self.set.slots[slot];
-        // A claim that is about to go by itself is nothing to yield to.
-        let stands = |slot: &Slot| {
-            slot.replica == self.me
-                || (!slot.waiting && self.replicas[slot.replica].life == Life::Up)
-        };
-        let (to, best) =
-            order.best(visible(&self.set, presence).filter(|(_, slot)| stands(slot)))?;
-        if best.replica == self.me {
-            return None;
-        }
-        // Nothing yields to a claim of a lower number: so of several claims, each of which knows of some others only, the highest
-        // always stays. Nor to an older revision of the same. Its holder has to see this claim first, and claims again.
-        let older = best.claim.session() == own.claim.session()
-            && best.claim.revision() < own.claim.revision();
-        if older || !order.between(best, own) {
-            return None;
-        }
-        if self.plant == Some(Plant::LingerNotCancelled) && self.lingers(slot) {
-            return None;
-        }
-        // Somebody who never knew of this claim has taken nothing over. Whoever is attached here is still there when that one goes.
-        if best.claim.session() != own.claim.session()
-            && self.sessions.attached(own.claim.session()).is_some()
-        {
-            let beside = (best.replica, best.counter);
-            if self.beside.get(&slot) == Some(&beside) {
-                return None;
-            }
-            if self.is_concurrent(own, best) {
-                return Some(Move::Stand { slot, beside });
-            }
-        }
-        Some(Move::Yield { slot, to })
-    }
-
-    /// That claim was certainly made without knowing of this one, which is this node's: it has no higher number; or its replica has said,
-    /// when it had made it, that it had not heard so much of this node.
-    fn is_concurrent(&self, own: &Slot, other: &Slot) -> bool {
-        let knew = self.replicas[other.replica].knew;
-        own.claim.number() == other.claim.number()
-            || knew.is_some_and(|(its, ours)| other.counter <= its && ours < own.counter)
-    }
-
-    /// The claim will go at a deadline.
-    fn lingers(&self, slot: u32) -> bool {
-        let session = self.set.slots[slot].claim.session();
-        let state = self.sessions.get(session).map(|session| session.state);
-        self.set.slots[slot].released || matches!(state, Some(State::Moved { .. } | State::Held))
-    }
-
-    /// The session, if it is attached here and would have that presence.
-    fn owner_for(&self, presence: u32, session: SessionId) -> Option<super::Owner> {
-        let epoch = self.sessions.attached(session)?;
-        let known = self.sessions.get(session)?;
-        if known.has_untracked(self.hash_of(presence)) {
-            return None;
-        }
-        Some(super::Owner { session, epoch, linger: known.linger })
-    }
-
     fn hash_of(&self, presence: u32) -> u64 {
         let name = &self.set.presences[presence].name;
         hash_of_name(self.set.topic(presence), name.key(), name.id())
@@ -370,7 +219,7 @@ impl Tracker {
         if let Some(old) = old {
             let gone = self.set.slots[old].counter;
             let dot = Dot { replica: self.me().clone(), counter };
-            let removal = Removal { counter: gone, because: Some(dot), given_up: false };
+            let removal = Removal { counter: gone, because: Some(dot), given_up: None };
             self.log(me, (counter - 1, counter), &removal, now);
             self.take(old);
         }
@@ -382,11 +231,18 @@ impl Tracker {
         self.touch(self.set.slots[slot].presence);
         let (me, counter) = (self.me, self.replicas[self.me].counter + 1);
         let because = because.filter(|_| self.plant != Some(Plant::NoBecause));
-        let given_up = because.is_none() && self.set.slots[slot].given_up;
+        let given_up = self.given_up(slot).filter(|_| because.is_none());
         let removal = Removal { counter: self.set.slots[slot].counter, because, given_up };
         self.log(me, (counter - 1, counter), &removal, now);
         self.take(slot);
         self.advance(me, counter);
+    }
+
+    /// What others are told of a claim of this node that was untracked.
+    fn given_up(&self, slot: u32) -> Option<GivenUp> {
+        let at = *self.given_up.get(&slot)?;
+        let slot = self.set.slots.get(slot)?;
+        Some(GivenUp { session: slot.claim.session(), at, presence: self.hash_of(slot.presence) })
     }
 
     /// A claim of this node goes because its owner or its time says so. Where another one stands above it, for that one; but for none of
@@ -459,8 +315,8 @@ impl Tracker {
             self.released.remove(&id);
         }
         if replica == self.me {
-            self.inherited.remove(&id);
             self.beside.remove(&id);
+            self.given_up.remove(&id);
             self.lets_go(session);
         }
     }

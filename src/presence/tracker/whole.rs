@@ -164,9 +164,7 @@ impl Tracker {
                 let removal = applying.removes.get(&counter);
                 // In it and removed as well: its sender waits for the successor too.
                 if !self.set.slots[slot].waiting && (!lives || removal.is_some()) {
-                    if removal.is_some_and(|removal| removal.given_up) {
-                        self.give_up_heir(slot, now);
-                    }
+                    self.give_up_heir(removal.and_then(|removal| removal.given_up), now);
                     self.retire(slot, removal.and_then(|removal| removal.because.as_ref()), now);
                 }
             }
@@ -184,6 +182,9 @@ impl Tracker {
         let replica = self.replicas[id].replica.clone();
         for (counter, removal) in &applying.removes {
             let lives = applying.adds.binary_search_by_key(counter, |add| add.counter).is_ok();
+            if *counter > have && !lives {
+                self.give_up_heir(removal.given_up, now);
+            }
             if let Some(successor) = &removal.because
                 && *counter > have
                 && !lives

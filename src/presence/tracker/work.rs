@@ -136,13 +136,13 @@ impl Tracker {
                 let life = self.replicas[winner.replica].life;
                 let until = life.adoptable_until(winner.claim.linger());
                 winner.claim.session() == owner.session
+                    && self.owner_for(winner).is_some()
                     && winner.claim.epoch() <= owner.epoch
                     && !(winner.replica == self.me && winner.claim.epoch() == owner.epoch)
                     && !winner.waiting
                     && until.is_none_or(|until| now < until)
             })
             .map(|(_, slot)| slot.presence)
-            .filter(|presence| self.owner_for(*presence, owner.session).is_some())
             .take(most)
             .collect();
         found.sort_unstable();

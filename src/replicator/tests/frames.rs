@@ -7,7 +7,8 @@ use bytes::Bytes;
 use super::world::{Random, World, hasher, owner, replica, session, topic};
 use crate::membership::MemberState;
 use crate::presence::{
-    Claim, Delta, Dot, Entry, Fields, Handed, Kind, Removal, Row, Track, Want, shard_of,
+    Asked, Claim, Delta, Dot, Entry, Fields, GivenUp, Handed, Kind, Removal, Row, Track, Want,
+    shard_of,
 };
 use crate::replicator::codec::{self, CodecError, Frame};
 use crate::replicator::{META_LEN_MAX, Query};
@@ -34,6 +35,7 @@ fn claim(key: &str, meta: &[u8]) -> Claim {
         revision: 4,
         base: -3,
         since_ms: 1_700_000_000_000,
+        asked: Asked { epoch: 1, counter: 2 },
         linger: Duration::from_millis(5_001),
     };
     Claim::new(&fields).expect("lawful")
@@ -64,9 +66,17 @@ fn frames_are_read_as_they_were_written() {
         Removal {
             counter: 1,
             because: Some(Dot { replica: replica("c", 1), counter: 5 }),
-            given_up: false,
+            given_up: None,
         },
-        Removal { counter: 2, because: None, given_up: true },
+        Removal {
+            counter: 2,
+            because: None,
+            given_up: Some(GivenUp {
+                session: session(3),
+                at: Asked { epoch: 4, counter: 9 },
+                presence: u64::MAX,
+            }),
+        },
     ];
     whole.down_for = Some(Duration::from_millis(700));
     let row = |replica, counter, settled| Row { replica, counter, digest: u64::MAX, settled };
