@@ -98,7 +98,8 @@ fn now_s() -> u64 {
 
 fn mint(args: MintArgs, globals: &Globals) -> anyhow::Result<()> {
     if args.publish.is_empty() && args.subscribe.is_empty() && args.presence.is_empty() {
-        let what = "a token that may do nothing opens nothing; say --publish, --subscribe or --presence";
+        let what =
+            "a token that may do nothing opens nothing; say --publish, --subscribe or --presence";
         return Err(Usage(what.to_owned()).into());
     }
     let text = read_private(&args.sign_with).map_err(anyhow::Error::msg)?;
@@ -144,7 +145,8 @@ fn look(args: &InspectArgs, globals: &Globals) -> anyhow::Result<()> {
         Some(path) => {
             let access = read_access(path).map_err(anyhow::Error::msg)?;
             let access = access.map_err(|wrong| {
-                let lines: Vec<String> = wrong.iter().map(|one| super::keys::told(path, one)).collect();
+                let lines: Vec<String> =
+                    wrong.iter().map(|one| super::keys::told(path, one)).collect();
                 anyhow::anyhow!(lines.join("\n"))
             })?;
             Some(access.admit(text.as_bytes(), now_s()))

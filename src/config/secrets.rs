@@ -8,8 +8,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::Secret;
-use crate::rights::Access;
 use super::value::Wrong;
+use crate::rights::Access;
 
 const SECRET_LEN_MIN: usize = 16;
 const SECRET_LEN_MAX: usize = 1024;

@@ -339,7 +339,6 @@ mod tests {
         Access::parse(text, &|_, _| Err("no files here".to_owned()))
     }
 
-
     fn entry(id: &str, text: &str, more: &str) -> String {
         format!("[[key]]\nid = \"{id}\"\nhash = \"{}\"\n{more}\n", KeyHash::of(text.as_bytes()))
     }

@@ -109,12 +109,14 @@ impl Issuers {
         let (algorithm, key) = match (&*said.algorithm, &said.secret_file, &said.public_key_file) {
             ("HS256", Some(path), None) => {
                 let text = read(path, true).map_err(of)?;
-                let secret = signing::secret(&text, SECRET_LEN_MIN).map_err(|what| of(format!("{path} {what}")))?;
+                let secret = signing::secret(&text, SECRET_LEN_MIN)
+                    .map_err(|what| of(format!("{path} {what}")))?;
                 (Algorithm::HS256, DecodingKey::from_secret(&secret))
             }
             ("EdDSA", None, Some(path)) => {
                 let pem = read(path, false).map_err(of)?;
-                let key = signing::ed25519_public(&pem).map_err(|what| of(format!("{path} {what}")))?;
+                let key =
+                    signing::ed25519_public(&pem).map_err(|what| of(format!("{path} {what}")))?;
                 (Algorithm::EdDSA, DecodingKey::from_ed_der(&key))
             }
             _ => {
@@ -179,7 +181,10 @@ impl Issuers {
         let namespace = Namespace::parse(name).map_err(|_| NotAdmitted::BadToken)?;
         let may_name = |glob: &str| matches(glob.as_bytes(), name.as_bytes());
         let is_listed = quotas.is_empty() || quotas.of(&namespace).is_some();
-        if name.starts_with('_') || !issuer.namespaces.iter().any(|glob| may_name(glob)) || !is_listed {
+        if name.starts_with('_')
+            || !issuer.namespaces.iter().any(|glob| may_name(glob))
+            || !is_listed
+        {
             return Err(NotAdmitted::BadToken);
         }
         let rights = RightsSaid { observe: false, admin: false, ..claims.rights };
@@ -246,9 +251,13 @@ impl Signer {
         };
         let mut header = Header::new(algorithm);
         header.kid = (!kid.is_empty()).then(|| kid.to_owned());
-        let token = jsonwebtoken::encode(&header, claims, &key).map_err(|error| error.to_string())?;
+        let token =
+            jsonwebtoken::encode(&header, claims, &key).map_err(|error| error.to_string())?;
         if token.len() > TOKEN_LEN_MAX {
-            return Err(format!("a token of {} bytes is longer than nodes take, {TOKEN_LEN_MAX}", token.len()));
+            return Err(format!(
+                "a token of {} bytes is longer than nodes take, {TOKEN_LEN_MAX}",
+                token.len()
+            ));
         }
         Ok(token)
     }

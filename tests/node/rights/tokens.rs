@@ -50,7 +50,9 @@ fn keys() -> Keys {
         keys.files.insert(name.to_owned(), text.to_owned());
     }
     let entry = |name: &str, kid: &str, key: &str| {
-        format!("[[issuer]]\nname = \"{name}\"\nkid = \"{kid}\"\naudience = \"waxwing\"\nnamespaces = [\"acme-*\"]\n{key}\n")
+        format!(
+            "[[issuer]]\nname = \"{name}\"\nkid = \"{kid}\"\naudience = \"waxwing\"\nnamespaces = [\"acme-*\"]\n{key}\n"
+        )
     };
     let shared = |file: &str| format!("algorithm = \"HS256\"\nsecret_file = \"{file}\"");
     keys.entries.push(entry("app", "1", &shared("a.secret")));
@@ -118,7 +120,10 @@ async fn a_token_is_believed_by_its_issuers_own_key_and_nothing_else() {
         (mint(SECRET, "", &good), "unauthenticated"),
         (mint(SECRET, "1", &claims(|it| it.iss = "foe".into())), "unauthenticated"),
         (mint(SECRET, "1", &claims(|it| it.iss = "nobody".into())), "unauthenticated"),
-        (mint(SECRET, "1", &claims(|it| it.aud = Audience::One("other".into()))), "unauthenticated"),
+        (
+            mint(SECRET, "1", &claims(|it| it.aud = Audience::One("other".into()))),
+            "unauthenticated",
+        ),
         (mint(SECRET, "1", &claims(|it| it.namespace = None)), "unauthenticated"),
         (mint(SECRET, "1", &claims(|it| it.namespace = Some("shop".into()))), "unauthenticated"),
         (mint(SECRET, "1", &claims(|it| it.exp = now_s() - 1)), "key_expired"),
