@@ -15,15 +15,21 @@ pub enum Plant {
     EqualHashes,
     /// What waits for its acknowledgement is dropped when the link goes down.
     WindowDroppedAtDown,
+    /// The end of a session is not told to presence: what it tracked stays.
+    EndUntold,
+    /// A session that is attached elsewhere by now is told to presence as one that has ended.
+    MoveEnds,
 }
 
 impl Plant {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::DeliveryAfterGap,
         Self::GapCountOffByOne,
         Self::InterestByTopic,
         Self::EqualHashes,
         Self::WindowDroppedAtDown,
+        Self::EndUntold,
+        Self::MoveEnds,
     ];
 
     /// As it is called on a command line.
@@ -34,6 +40,8 @@ impl Plant {
             Self::InterestByTopic => "interest-by-topic",
             Self::EqualHashes => "equal-hashes",
             Self::WindowDroppedAtDown => "window-dropped-at-down",
+            Self::EndUntold => "end-untold",
+            Self::MoveEnds => "move-ends",
         }
     }
 }

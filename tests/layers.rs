@@ -49,6 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
             "membership",
             "metrics",
+            "plants",
             "presence",
             "pubsub",
             "replicator",

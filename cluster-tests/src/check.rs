@@ -34,6 +34,14 @@ pub enum Promise {
     LossExplained,
     /// P5: a gap is final; nothing that it counts is delivered.
     GapFinal,
+    /// P6: when nothing has happened for long, all list the same, and everyone who is there.
+    PresenceConverges,
+    /// P7: nobody is listed who isn't there, and nobody comes back.
+    NoGhosts,
+    /// P8: nobody leaves who is there, moves or comes back in time.
+    NoFalseLeaves,
+    /// P9: a snapshot, then exactly the changes: applied, they give the list.
+    WatchWithoutHole,
     /// What failed never happened, and nobody receives what nobody published.
     OnlyWhatWasPublished,
 }
@@ -58,6 +66,7 @@ pub fn judge(history: &[Record]) -> Vec<Violation> {
     all.extend(duplicates::check(&world));
     all.extend(outcome::check(&world));
     all.extend(loss::check(&world));
+    all.extend(presence::judge(history));
     all
 }
 

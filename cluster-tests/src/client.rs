@@ -5,6 +5,7 @@
 
 mod error;
 mod frames;
+mod presence;
 mod publishing;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -46,6 +47,7 @@ pub struct Client {
     next_id: u64,
     next_seq: u64,
     recorder: Recorder,
+    connection: Channel,
 }
 
 impl Client {
@@ -74,12 +76,13 @@ impl Client {
         recorder: &Recorder,
     ) -> Result<Self, ClientError> {
         let hello = Hello { client: format!("cluster-tests/{name}"), ..hello };
+        let linger_ms = presence::millis(hello.linger.as_ref());
         let (requests, outgoing) = mpsc::channel(FRAMES_AHEAD);
         let first = Request { id: 1, kind: Some(RequestKind::Hello(hello)) };
         let frame = ClientFrame { requests: vec![first] };
         requests.send(frame).await.map_err(|_| ClientError::Ended("at once".to_owned()))?;
 
-        let mut session = frames::session(connection);
+        let mut session = frames::session(connection.clone());
         let opening = session.open(ReceiverStream::new(outgoing));
         let answer =
             timeout(PATIENCE, opening).await.map_err(|_| ClientError::silent("opening"))?;
@@ -95,12 +98,13 @@ impl Client {
             next_id: 2,
             next_seq: 1,
             recorder: recorder.clone(),
+            connection,
         };
-        client.await_welcome().await?;
+        client.await_welcome(linger_ms).await?;
         Ok(client)
     }
 
-    async fn await_welcome(&mut self) -> Result<(), ClientError> {
+    async fn await_welcome(&mut self, linger_ms: u64) -> Result<(), ClientError> {
         let read = timeout(PATIENCE, self.events.message()).await;
         let frame = read
             .map_err(|_| ClientError::silent("welcome"))?
@@ -110,6 +114,9 @@ impl Client {
         match kinds.next() {
             Some(EventKind::Welcome(welcome)) => {
                 self.who.node.clone_from(&welcome.node);
+                let (session, resumed) = (welcome.session_id.clone(), welcome.resumed);
+                let epoch = welcome.epoch;
+                self.record(Kind::Event, Op::Attached { session, resumed, epoch, linger_ms });
                 self.welcome = welcome;
             }
             Some(EventKind::Reply(Reply { error: Some(error), .. })) => {
@@ -297,6 +304,7 @@ impl Client {
 
     /// Leaves; the session ends unless it is kept. What was on its way may still be read.
     pub async fn bye(&mut self, keep_session: bool) -> Result<(), ClientError> {
+        self.record(Kind::Invoke, Op::Bye { keep_session });
         self.send(RequestKind::Bye(Bye { keep_session })).await?;
         Ok(())
     }
@@ -371,7 +379,10 @@ impl Client {
                 self.record(Kind::Event, Op::GoAway);
                 self.arrived.push_back(Got::GoAway(away));
             }
-            EventKind::Presence(event) => self.arrived.push_back(Got::Presence(event)),
+            EventKind::Presence(event) => {
+                self.record(Kind::Event, Op::Presence(presence::told(&event)));
+                self.arrived.push_back(Got::Presence(event));
+            }
             EventKind::Welcome(welcome) => self.arrived.push_back(Got::Welcome(welcome)),
         }
     }

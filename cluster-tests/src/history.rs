@@ -66,6 +66,44 @@ pub enum Op {
         certain: bool,
         reason: String,
     },
+    /// What the welcome said; and how long the session may outlive the attachment.
+    Attached {
+        session: String,
+        resumed: bool,
+        epoch: u64,
+        linger_ms: u64,
+    },
+    /// It leaves.
+    Bye {
+        keep_session: bool,
+    },
+    Track {
+        #[serde(flatten)]
+        of: Presence,
+        meta: String,
+        revision: u64,
+        /// Told by `Ok` only.
+        #[serde(default)]
+        reference: String,
+    },
+    Untrack {
+        #[serde(flatten)]
+        of: Presence,
+        linger_ms: u64,
+    },
+    Watch {
+        topic: String,
+    },
+    Unwatch {
+        topic: String,
+    },
+    /// What a watcher was told.
+    Presence(Told),
+    /// What a node lists, at a time when nothing has happened for long.
+    Listed {
+        topic: String,
+        entries: Vec<Entry>,
+    },
     GoAway,
     /// The stream ended.
     Ended {
@@ -74,7 +112,51 @@ pub enum Op {
     Fault {
         fault: String,
         begin: bool,
+        /// Whom it concerns: a node, or what lies between two. None: perhaps all, and all faults where it is an end.
+        #[serde(default)]
+        nodes: Vec<String>,
+        /// The node dies; the end of that is that it is started again.
+        #[serde(default)]
+        death: bool,
     },
+}
+
+/// By what a presence is known.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Presence {
+    pub topic: String,
+    pub key: String,
+    pub id: String,
+}
+
+/// An event of a watched topic, as it came.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Told {
+    pub topic: String,
+    pub snapshot: bool,
+    pub more: bool,
+    pub reset: bool,
+    pub joins: Vec<Entry>,
+    pub updates: Vec<Entry>,
+    pub leaves: Vec<Entry>,
+    pub presences: u64,
+    pub keys: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Entry {
+    pub key: String,
+    pub id: String,
+    pub reference: String,
+    /// In updates.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub before: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub first_of_key: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub last_of_key: bool,
 }
 
 /// A message that tells who published it: the `seq`th, from 1, of one attachment of a publisher, over all its topics.
@@ -155,8 +237,14 @@ impl Recorder {
     }
 
     pub fn fault(&self, fault: &str, begin: bool) {
+        self.fault_of(fault, begin, Vec::new(), false);
+    }
+
+    /// A fault of one node, or between two.
+    pub fn fault_of(&self, fault: &str, begin: bool, nodes: Vec<String>, death: bool) {
         let nemesis = Who { proc: "nemesis".to_owned(), attachment: 0, node: String::new() };
-        self.add(&nemesis, Kind::Event, Op::Fault { fault: fault.to_owned(), begin });
+        let op = Op::Fault { fault: fault.to_owned(), begin, nodes, death };
+        self.add(&nemesis, Kind::Event, op);
     }
 
     pub fn history(&self) -> Vec<Record> {
@@ -200,6 +288,17 @@ mod tests {
                 reason: "LINK".to_owned(),
             },
             Op::GoAway,
+            Op::Track {
+                of: Presence { topic: "t".to_owned(), key: "k".to_owned(), id: "1".to_owned() },
+                meta: "m".to_owned(),
+                revision: 2,
+                reference: String::new(),
+            },
+            Op::Presence(Told {
+                topic: "t".to_owned(),
+                updates: vec![Entry { before: "x".to_owned(), ..Entry::default() }],
+                ..Told::default()
+            }),
         ];
         for op in ops {
             let who = ("s".to_owned(), "a".to_owned());

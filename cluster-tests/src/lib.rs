@@ -20,6 +20,7 @@ pub mod proxy_mesh;
 pub mod client;
 pub mod raw;
 pub mod roaming;
+pub mod rooms;
 pub mod watching;
 pub mod witness;
 

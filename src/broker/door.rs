@@ -36,7 +36,7 @@ pub struct Pass {
     namespace: Namespace,
     /// None: nobody was asked for a key, and everybody may do everything.
     grant: Option<Arc<Grant>>,
-    /// None: it has no quota.
+    /// What its namespace has here. None: nobody was asked for a key.
     tenant: Option<Arc<Tenant>>,
 }
 
@@ -82,7 +82,8 @@ impl Door {
         let Some(access) = &self.0.access else {
             return Ok(Pass::open(said.unwrap_or_default()));
         };
-        let access = access.read().clone();
+        // Held until the quota is looked up: none is left behind by an older file.
+        let access = access.read();
         let now_s = self.0.clock.unix_ms() / 1_000;
         let admitted = shown
             .ok_or(NotAdmitted::Missing)
@@ -93,7 +94,7 @@ impl Door {
                     Err(("namespace", BrokerError::OtherNamespace))
                 }
                 _ => {
-                    let tenant = self.0.tenants.of(&grant.namespace, &access);
+                    let tenant = Some(self.0.tenants.of(&grant.namespace, &access));
                     Ok(Pass { namespace: grant.namespace.clone(), grant: Some(grant), tenant })
                 }
             });
@@ -245,7 +246,7 @@ impl Broker {
     pub fn set_access(&self, access: &Arc<Access>) -> Option<usize> {
         let held = self.shared.door.0.access.as_ref()?;
         *held.write() = access.clone();
-        self.shared.door.0.tenants.renew(&access);
+        self.shared.door.0.tenants.renew(access);
         // Whoever was admitted by the old ones has a seat by now, or looks at the door again before it is welcomed.
         let table = self.shared.table.lock();
         let fallen = |pass: &Pass| !pass.is_upheld_by(access);

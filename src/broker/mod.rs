@@ -36,6 +36,7 @@ pub use visits::{page_text, parse_page};
 
 use crate::config::limits::LimitsHandle;
 use crate::membership::MembershipHandle;
+use crate::plants::{self, Plant};
 use crate::pubsub::Messages;
 use crate::replicator::ReplicatorHandle;
 use crate::router::{
@@ -312,6 +313,10 @@ impl Shared {
     fn tell_replicator(&self, outputs: &[Output]) {
         for output in outputs {
             match *output {
+                Output::Ended(_) if plants::is(Plant::EndUntold) => {}
+                Output::Elsewhere { session, .. } if plants::is(Plant::MoveEnds) => {
+                    self.replicator.ended(session);
+                }
                 Output::Ended(session) => self.replicator.ended(session),
                 Output::Elsewhere { session, epoch } => self.replicator.moved(session, epoch),
                 _ => {}

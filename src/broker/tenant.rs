@@ -1,9 +1,12 @@
-//! A namespace with a quota, as this node keeps count of it. Namespaces without one have none of this, and cost nothing.
+//! A namespace behind a locked door, as this node keeps count of it: what it has, and what its quota leaves it.
+//!
+//! One without a quota is counted too, so that a quota holds for who is here the moment that it is said; its publishes cost a look at a
+//! flag. Where nobody is asked for a key there is none of this.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -22,6 +25,8 @@ pub(super) struct Tenants(Mutex<HashMap<Namespace, Arc<Tenant>>>);
 
 pub(super) struct Tenant {
     state: Mutex<State>,
+    /// Its quota says a rate.
+    has_rate: AtomicBool,
     sessions: AtomicU64,
     subscriptions: AtomicU64,
     /// Topics that it is subscribed to here, each with how many times.
@@ -58,37 +63,38 @@ impl fmt::Debug for Place {
 }
 
 impl Tenants {
-    /// None: it has no quota.
-    pub(super) fn of(&self, namespace: &Namespace, access: &Access) -> Option<Arc<Tenant>> {
-        let quota = access.quotas().of(namespace)?;
+    pub(super) fn of(&self, namespace: &Namespace, access: &Access) -> Arc<Tenant> {
         let mut all = self.0.lock();
         if let Some(tenant) = all.get(namespace) {
-            return Some(tenant.clone());
+            return tenant.clone();
         }
         if all.len() >= IDLE_MAX {
             all.retain(|_, tenant| Arc::strong_count(tenant) > 1);
         }
-        let tenant = Arc::new(Tenant::new(quota.clone()));
+        let tenant = Arc::new(Tenant::new(quota_of(namespace, access)));
         all.insert(namespace.clone(), tenant.clone());
-        Some(tenant)
+        tenant
     }
 
     /// The file was read again. Who is over a smaller quota keeps what it has, and gets no more.
     pub(super) fn renew(&self, access: &Access) {
-        self.0.lock().retain(|namespace, tenant| {
-            let quota = access.quotas().of(namespace).cloned();
-            let keeps = quota.is_some() || Arc::strong_count(tenant) > 1;
-            tenant.set(quota.unwrap_or_else(|| Arc::new(Quota::NONE)));
-            keeps
-        });
+        for (namespace, tenant) in self.0.lock().iter() {
+            tenant.set(quota_of(namespace, access));
+        }
     }
+}
+
+fn quota_of(namespace: &Namespace, access: &Access) -> Arc<Quota> {
+    access.quotas().of(namespace).cloned().unwrap_or_else(|| Arc::new(Quota::NONE))
 }
 
 impl Tenant {
     fn new(quota: Arc<Quota>) -> Self {
+        let has_rate = AtomicBool::new(quota.has_rate());
         let state = State { quota, messages: None, bytes: None, limits: None };
         Self {
             state: Mutex::new(state),
+            has_rate,
             sessions: AtomicU64::new(0),
             subscriptions: AtomicU64::new(0),
             topics: Mutex::default(),
@@ -98,6 +104,7 @@ impl Tenant {
     fn set(&self, quota: Arc<Quota>) {
         let mut state = self.state.lock();
         if state.quota != quota {
+            self.has_rate.store(quota.has_rate(), Ordering::Relaxed);
             state.quota = quota;
             state.limits = None;
         }
@@ -116,6 +123,9 @@ impl Tenant {
             return narrow.clone();
         }
         let Quota { payload, presences, patterns, .. } = *state.quota;
+        if payload.is_none() && presences.is_none() && patterns {
+            return of_node;
+        }
         let narrow = Arc::new(Limits {
             payload: payload.map_or(of_node.payload, |most| most.min(of_node.payload)),
             namespace_presences: presences
@@ -175,11 +185,11 @@ impl Tenant {
 
     /// All of them, or none. A run that is longer than what is left goes, and is paid for later: nothing of a client's reads is cut apart.
     pub(super) fn publish(&self, messages: &Messages, now: Time) -> Result<(), BrokerError> {
-        let mut state = self.state.lock();
-        let State { quota, messages: of_messages, bytes: of_bytes, .. } = &mut *state;
-        if quota.publish.is_none() && quota.publish_bytes.is_none() {
+        if !self.has_rate.load(Ordering::Relaxed) {
             return Ok(());
         }
+        let mut state = self.state.lock();
+        let State { quota, messages: of_messages, bytes: of_bytes, .. } = &mut *state;
         let now_us = now.as_micros();
         let bytes = || -> u64 {
             messages.iter().map(|(payload, fields)| (payload.len() + fields.len()) as u64).sum()
@@ -213,5 +223,80 @@ impl Tenant {
             bucket.charge(bytes());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Tenant, Tenants};
+    use crate::rights::{Access, Quota};
+    use crate::types::{ClusterName, Namespace, TopicHasher};
+
+    #[test]
+    fn what_is_given_back_is_counted_no_longer() {
+        let quota =
+            Quota { sessions: Some(3), subscriptions: Some(7), topics: Some(4), ..Quota::NONE };
+        let tenant = Arc::new(Tenant::new(Arc::new(quota)));
+        let hasher = TopicHasher::new(&ClusterName::parse("c").unwrap());
+        let namespace = Namespace::default();
+        let topics: Vec<_> =
+            (0..6).map(|i| hasher.topic(&namespace, &format!("t{i}"), 10).unwrap()).collect();
+        let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: usize| {
+            chance ^= chance << 13;
+            chance ^= chance >> 7;
+            chance ^= chance << 17;
+            (chance % below as u64) as usize
+        };
+        // As the sessions know it; one of `None` is a pattern's.
+        let (mut places, mut held) = (Vec::new(), Vec::new());
+        for _ in 0..10_000 {
+            let mut distinct: Vec<usize> = held.iter().copied().flatten().collect();
+            distinct.sort_unstable();
+            distinct.dedup();
+            match random(4) {
+                0 => match tenant.enter() {
+                    Ok(place) => places.push(place),
+                    Err(_) => assert_eq!(places.len(), 3),
+                },
+                1 if !places.is_empty() => drop(places.swap_remove(random(places.len()))),
+                2 => {
+                    let asked = Some(random(7)).filter(|i| *i < topics.len());
+                    let is_new = asked.is_some_and(|i| !distinct.contains(&i));
+                    let fits = held.len() < 7 && (!is_new || distinct.len() < 4);
+                    assert_eq!(tenant.subscribe(asked.map(|i| &topics[i])).is_ok(), fits);
+                    if fits {
+                        held.push(asked);
+                    }
+                }
+                _ if !held.is_empty() => {
+                    let ended = held.swap_remove(random(held.len()));
+                    let patterns = usize::from(ended.is_none());
+                    tenant.unsubscribe(ended.iter().map(|i| &topics[*i]), patterns);
+                }
+                _ => (),
+            }
+        }
+        let patterns = held.iter().filter(|one| one.is_none()).count();
+        tenant.unsubscribe(held.iter().flatten().map(|i| &topics[*i]), patterns);
+        drop(places);
+        assert!(tenant.topics.lock().is_empty());
+        assert_eq!(format!("{tenant:?}"), "Tenant { sessions: 0, .. }");
+        assert!((0..7).all(|_| tenant.subscribe(None).is_ok()));
+    }
+
+    #[test]
+    fn namespaces_that_nobody_is_in_are_not_kept_for_ever() {
+        let tenants = Tenants::default();
+        let access = Access::default();
+        let of = |i: usize| tenants.of(&Namespace::parse(&format!("n{i}")).unwrap(), &access);
+        let here = of(0);
+        for i in 1..3 * super::IDLE_MAX {
+            of(i);
+        }
+        assert!(tenants.0.lock().len() <= super::IDLE_MAX);
+        assert!(Arc::ptr_eq(&here, &of(0)));
     }
 }

@@ -238,6 +238,8 @@ pub(super) async fn is_serving(connection: Connection, timeout: Duration) -> any
 
 pub(super) const OTHER_PORT: &str = "is this the gRPC port? it is 7400 by default; 7401 is for peers, 7402 for HTTP. Does it speak TLS? then: --tls-ca FILE";
 
+pub(super) const GIVE_KEY: &str = "give a key: --key-file FILE, or WAXWING_KEY";
+
 /// Made here, not by a node: the connection broke, or spoke no gRPC.
 fn is_of_transport(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
@@ -251,7 +253,7 @@ pub(super) fn plain(status: Status) -> anyhow::Error {
         message => message.to_owned(),
     };
     let hint = match status.code() {
-        Code::Unauthenticated => "give a key: --key-file FILE, or WAXWING_KEY",
+        Code::Unauthenticated => GIVE_KEY,
         // What stands behind HTTP's port and the peers' has other words, which tonic can't read.
         Code::Unimplemented if status.message().is_empty() => OTHER_PORT,
         Code::Unknown | Code::Unavailable | Code::Internal | Code::Cancelled

@@ -85,6 +85,7 @@ pub struct LinkLimits {
     pub silence: Duration,
     pub ping_every: Duration,
     pub backoff_first: Duration,
+    /// Short: where a link comes and goes, a dial has to hit the time that it is there. Gossip says who isn't worth it.
     pub backoff_most: Duration,
     /// An acknowledgement waits at most so long, or for so much.
     pub ack_every: Duration,
@@ -117,7 +118,7 @@ impl Default for LinkLimits {
             silence: Duration::from_secs(3),
             ping_every: Duration::from_secs(1),
             backoff_first: Duration::from_millis(50),
-            backoff_most: Duration::from_secs(2),
+            backoff_most: Duration::from_millis(500),
             ack_every: Duration::from_millis(10),
             ack_bytes: 256 << 10,
             chunk_bytes: 64 << 10,

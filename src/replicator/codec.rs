@@ -227,7 +227,8 @@ fn decode_delta(delta: pb::StateDelta, hasher: &TopicHasher) -> Result<Frame, Co
         });
         let given_up = one.given_up.map(|one| {
             let session = session(&one.session)?;
-            Ok::<_, CodecError>(GivenUp { session, at: asked(one.at)?, presence: one.presence })
+            let at = one.at.map(decode_asked).ok_or(CodecError::Bad("when it was untracked"))?;
+            Ok::<_, CodecError>(GivenUp { session, at, presence: one.presence })
         });
         let (because, given_up) = (because.transpose()?, given_up.transpose()?);
         Ok(Removal { counter: counter(one.counter)?, because, given_up })
@@ -273,9 +274,8 @@ fn encode_asked(asked: Asked) -> pb::Asked {
     pb::Asked { epoch: asked.epoch, counter: asked.counter }
 }
 
-fn asked(asked: Option<pb::Asked>) -> Result<Asked, CodecError> {
-    let pb::Asked { epoch, counter } = asked.ok_or(CodecError::Bad("when it was asked for"))?;
-    Ok(Asked { epoch, counter })
+fn decode_asked(asked: pb::Asked) -> Asked {
+    Asked { epoch: asked.epoch, counter: asked.counter }
 }
 
 fn session(bytes: &Bytes) -> Result<SessionId, CodecError> {
@@ -300,7 +300,7 @@ fn decode_claim(entry: &pb::StateEntry) -> Result<Claim, CodecError> {
         meta: &entry.meta,
         session,
         epoch: entry.epoch,
-        asked: asked(entry.asked)?,
+        asked: entry.asked.map_or(Asked { epoch: entry.epoch, counter: 0 }, decode_asked),
         number: entry.claim,
         revision: entry.revision,
         base: entry.base,

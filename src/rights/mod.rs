@@ -1,4 +1,4 @@
-//! ● Who may do what, and how much of it: keys, what they may, and the file that says so. Plain data; the broker's door asks it.
+//! ● Who may do what: keys, what they may, and the file that says so. Plain data; the broker's door asks it.
 
 pub mod access;
 pub mod bucket;

@@ -40,6 +40,10 @@ impl Quota {
         payload: None,
         patterns: true,
     };
+
+    pub const fn has_rate(&self) -> bool {
+        self.publish.is_some() || self.publish_bytes.is_some()
+    }
 }
 
 /// Which namespaces there are, in the order of the file.

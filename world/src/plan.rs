@@ -142,6 +142,21 @@ impl Plan {
 }
 
 impl Action {
+    /// Whom it concerns.
+    pub(crate) fn nodes(&self) -> Vec<usize> {
+        match *self {
+            Self::Cut(a, b)
+            | Self::Part(a, b)
+            | Self::Join(a, b)
+            | Self::PartOneWay(a, b)
+            | Self::JoinOneWay(a, b)
+            | Self::Hold(a, b)
+            | Self::Release(a, b)
+            | Self::Slow(a, b, _) => vec![a, b],
+            Self::Crash(a) | Self::Restart(a) => vec![a],
+        }
+    }
+
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Self::Cut(..) => "cut",

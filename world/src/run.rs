@@ -28,6 +28,10 @@ const SILENCE: Duration = Duration::from_secs(4);
 /// After the last fault: seen dead or alive, linked, interest exchanged.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 const PHASE_WITHIN: Duration = Duration::from_secs(20);
+/// A death is noticed, then a linger ends; sessions that were given up have had as long before.
+const GONE_AFTER: Duration = Duration::from_millis(6_500);
+/// A change is everywhere.
+const SPREAD_WITHIN: Duration = Duration::from_millis(1_200);
 const CLIENTS: &str = "clients";
 
 struct World<'a> {
@@ -125,9 +129,12 @@ impl World<'_> {
             self.perform(Phase::Core)?;
         }
         self.end_all_faults();
+        let ended = self.sim.elapsed();
         self.stage.phase.set(Phase::Settle);
         self.settle()?;
         self.perform(Phase::Final)?;
+        self.go_on_until((ended + GONE_AFTER).max(self.sim.elapsed() + SPREAD_WITHIN))?;
+        self.perform(Phase::Quiet)?;
         self.stage.phase.set(Phase::Over);
         let over = self.sim.elapsed() + PHASE_WITHIN;
         while self.sim.elapsed() < over {
@@ -193,7 +200,7 @@ impl World<'_> {
 
     fn act(&mut self, action: &Action) {
         *self.faults.entry(action.kind()).or_default() += 1;
-        self.recorder.fault(&format!("{action:?}"), action.kind() != "end");
+        self.tell(action);
         let at = |node: usize| self.addresses[node];
         match *action {
             Action::Cut(a, b) => {
@@ -225,6 +232,19 @@ impl World<'_> {
         }
     }
 
+    fn tell(&self, action: &Action) {
+        let nodes: Vec<String> = action.nodes().into_iter().map(host::name).collect();
+        let death = matches!(action, Action::Crash(_) | Action::Restart(_));
+        let quick =
+            matches!(action, Action::Slow(.., latency) if *latency == self.plan.latency_max);
+        let begin = action.kind() != "end" && !quick;
+        let what = format!("{action:?}");
+        self.recorder.fault_of(&what, begin, nodes.clone(), death);
+        if let Action::Cut(..) = action {
+            self.recorder.fault_of(&what, false, nodes, death);
+        }
+    }
+
     fn apart(&self, a: usize, b: usize, apart: bool) {
         self.switchboard.set_apart(self.addresses[a], self.addresses[b], apart);
         self.switchboard.set_apart(self.addresses[b], self.addresses[a], apart);
@@ -240,6 +260,7 @@ impl World<'_> {
     fn restart(&mut self, node: usize) {
         if std::mem::replace(&mut self.crashed[node], false) {
             self.sim.bounce(self.addresses[node]);
+            self.recorder.fault_of("started", false, vec![host::name(node)], true);
         }
     }
 
@@ -256,6 +277,7 @@ impl World<'_> {
             self.restart(a);
             (0..a).for_each(|b| self.free(a, b));
         }
+        self.recorder.fault("all", false);
         self.switchboard.set_datagrams(0, 0);
     }
 

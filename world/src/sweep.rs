@@ -22,6 +22,8 @@ pub(crate) struct Report {
     published: u64,
     delivered: u64,
     gaps: u64,
+    tracked: u64,
+    told: u64,
     faults: BTreeMap<String, u64>,
     met: BTreeMap<String, u64>,
     /// By seed.
@@ -87,6 +89,8 @@ impl Report {
         self.published += verdict.published;
         self.delivered += verdict.delivered;
         self.gaps += verdict.gaps;
+        self.tracked += verdict.tracked;
+        self.told += verdict.told;
         for (kind, count) in verdict.faults {
             *self.faults.entry(kind).or_default() += count;
         }
@@ -121,6 +125,8 @@ impl fmt::Display for Report {
         writeln!(f, "messages published    {:>10}", self.published)?;
         writeln!(f, "messages delivered    {:>10}", self.delivered)?;
         writeln!(f, "gaps told             {:>10}", self.gaps)?;
+        writeln!(f, "presences tracked     {:>10}", self.tracked)?;
+        writeln!(f, "events of presence    {:>10}", self.told)?;
         for (kind, count) in &self.faults {
             writeln!(f, "fault {kind:<15} {count:>10}")?;
         }

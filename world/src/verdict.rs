@@ -20,6 +20,9 @@ pub(crate) struct Verdict {
     pub(crate) published: u64,
     pub(crate) delivered: u64,
     pub(crate) gaps: u64,
+    /// Presences that were tracked, and what watchers were told.
+    pub(crate) tracked: u64,
+    pub(crate) told: u64,
     /// By kind.
     pub(crate) faults: BTreeMap<String, u64>,
     /// What is rare, and how often it was met.
@@ -34,6 +37,8 @@ pub(crate) enum Sign {
     Counter(&'static str, &'static str),
     /// A gap that a client was told, with this reason; certain or possible.
     Gap(&'static str, bool),
+    /// What the judge of presence counts under this name.
+    Presence(&'static str),
 }
 
 /// What a sweep must have met.
@@ -50,6 +55,14 @@ pub(crate) const RARE: &[(&str, Sign)] = &[
     ("a window outrun", Sign::Gap("LINK", true)),
     ("a mailbox outrun", Sign::Gap("SLOW_SUBSCRIBER", true)),
     ("a session resumed", Sign::Gap("RECONNECTED", false)),
+    ("presences that moved with their session", Sign::Presence("moved")),
+    ("a presence that another session took over", Sign::Presence("taken over")),
+    ("a linger that ended", Sign::Presence("linger ended")),
+    ("an orphan that left", Sign::Presence("orphan left")),
+    (
+        "an interval of presence that was missing",
+        Sign::Counter("waxwing_presence_repairs_total", "interval"),
+    ),
 ];
 
 pub(crate) fn of(
@@ -74,10 +87,12 @@ pub(crate) fn of(
     }
     let broken = check::judge(history);
     violations.extend(broken.iter().map(|one| format!("{:?}: {}", one.promise, one.what)));
+    let presences = check::presence::met(history);
     let met = RARE.iter().map(|(name, sign)| {
         let count = match *sign {
             Sign::Counter(metric, label) => sum(&page, metric, label),
             Sign::Gap(reason, certain) => gaps(history, reason, certain),
+            Sign::Presence(name) => presences.get(name).copied().unwrap_or_default(),
         };
         ((*name).to_owned(), count)
     });
@@ -90,6 +105,8 @@ pub(crate) fn of(
         published: count(|one| one.kind == Kind::Ok && matches!(one.op, Op::Publish(_))),
         delivered: count(|one| matches!(one.op, Op::Message { .. })),
         gaps: count(|one| matches!(one.op, Op::Gap { .. })),
+        tracked: count(|one| one.kind == Kind::Ok && matches!(one.op, Op::Track { .. })),
+        told: count(|one| matches!(one.op, Op::Presence(_))),
         faults: faults.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect(),
         met: met.collect(),
         violations,

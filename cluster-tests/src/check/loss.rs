@@ -7,14 +7,15 @@
 //! A gap can explain a message when it covers its topic and origin, and its place is right. A certain gap stands between what came before
 //! the message and what came after it from the same publisher. A possible one says that anything on its topics up to there may be
 //! missing, while others' messages went on: it stands between what came before and after from the same publisher on the same topic. The
-//! gap of a client that came back stands at the beginning of its new stream, for what the old one did not get; what the new one gets by
-//! another way may have been published earlier.
+//! gap of a client that came back stands at the beginning of its new stream, for what the old one did not get. Each attachment has its own
+//! places: what a new one gets by another way may have been published before what the old one got.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use super::world::{Gap, Outcome, Published, Seen, Subscriber, Subscription, World};
 use super::{Promise, Violation};
+use crate::history::Numbered;
 
 /// A message that did not come.
 struct Missing<'a> {
@@ -53,17 +54,26 @@ fn missing<'a>(
         return Vec::new();
     }
     let places = Places::of(subscriber, None);
+    let each = Places::of_each(subscriber);
     let mut all = Vec::new();
     for published in wanted(by_topic, subscriber) {
         let key = (published.message.publisher.as_str(), published.message.seq);
         if published.outcome == Outcome::Fail || places.had.contains(&key) {
             continue;
         }
-        let subscriptions = subscriber.subscriptions.iter();
-        let claim = claim(world, subscriptions, published, places.nothing_after(published));
-        if claim != Claim::None {
-            let gaps = places.gaps_for(subscriber, published);
-            all.push(Missing { published, must: claim == Claim::Must, gaps });
+        let at_the_end = places.nothing_after(published);
+        let of_one = |one| (claim(world, one, published, at_the_end), one.attachment);
+        let claims: Vec<_> = subscriber.subscriptions.iter().map(of_one).collect();
+        let strongest = claims.iter().map(|(claim, _)| *claim).max().unwrap_or(Claim::None);
+        if strongest != Claim::None {
+            let with = claims.iter().filter(|(claim, _)| *claim == strongest);
+            let owed_at: BTreeSet<u32> = with.map(|(_, attachment)| *attachment).collect();
+            let explains = |at: &usize| {
+                is_in_place(&each, &owed_at, subscriber, *at, published)
+                    || is_of_the_old_stream(&places, subscriber, *at, published)
+            };
+            let gaps = places.gaps.iter().copied().filter(explains).collect();
+            all.push(Missing { published, must: strongest == Claim::Must, gaps });
         }
     }
     // The order of publishing, whatever the maps did.
@@ -89,44 +99,42 @@ enum Claim {
 }
 
 /// `at_the_end`: nothing that its publisher published later came.
-fn claim<'a>(
+fn claim(
     world: &World,
-    subscriptions: impl Iterator<Item = &'a Subscription>,
+    subscription: &Subscription,
     published: &Published,
     at_the_end: bool,
 ) -> Claim {
-    let of_one = |subscription: &Subscription| {
-        if !subscription.matches(&published.message.topic) {
-            return Claim::None;
-        }
-        let before = |place: Option<usize>| place.is_some_and(|at| at < published.invoked);
-        let over_before = before(subscription.ended) || before(subscription.cut_off);
-        let done = match published.outcome {
-            Outcome::Ok(done) => Some(done),
-            Outcome::Fail | Outcome::Unknown => None,
-        };
-        let asked_after = done.is_some_and(|done| done < subscription.asked);
-        let node = &subscription.node;
-        let had_come = published.origin == *node
-            || world.had_passed(&published.message, node, subscription.asked);
-        if over_before || asked_after && had_come {
-            return Claim::None;
-        }
-        let acknowledged_first = before(subscription.everywhere);
-        let done_in_time = match (done, subscription.unasked) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            // From another node it may still be on the way when the subscription ends.
-            (Some(done), Some(unasked)) => done < unasked && subscription.node == published.origin,
-        };
-        let lost_with_the_stream = subscription.cut_off.is_some() && at_the_end;
-        let must = acknowledged_first && done_in_time && !lost_with_the_stream;
-        if must { Claim::Must } else { Claim::May }
+    if !subscription.matches(&published.message.topic) {
+        return Claim::None;
+    }
+    let before = |place: Option<usize>| place.is_some_and(|at| at < published.invoked);
+    let over_before = before(subscription.ended) || before(subscription.cut_off);
+    let done = match published.outcome {
+        Outcome::Ok(done) => Some(done),
+        Outcome::Fail | Outcome::Unknown => None,
     };
-    subscriptions.map(of_one).max().unwrap_or(Claim::None)
+    let asked_after = done.is_some_and(|done| done < subscription.asked);
+    let node = &subscription.node;
+    let had_come =
+        published.origin == *node || world.had_passed(&published.message, node, subscription.asked);
+    if over_before || asked_after && had_come {
+        return Claim::None;
+    }
+    let acknowledged_first = before(subscription.everywhere);
+    let done_in_time = match (done, subscription.unasked) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        // From another node it may still be on the way when the subscription ends.
+        (Some(done), Some(unasked)) => done < unasked && subscription.node == published.origin,
+    };
+    let lost_with_the_stream = subscription.cut_off.is_some() && at_the_end;
+    let must = acknowledged_first && done_in_time && !lost_with_the_stream;
+    if must { Claim::Must } else { Claim::May }
 }
 
 /// Where in a subscriber's stream everything stands.
+#[derive(Default)]
 struct Places<'a> {
     had: HashSet<(&'a str, u64)>,
     /// By publisher: (number, position), by number.
@@ -138,50 +146,102 @@ struct Places<'a> {
 impl<'a> Places<'a> {
     /// Of what came at one attachment, or at all of them.
     fn of(subscriber: &'a Subscriber, only: Option<u32>) -> Self {
-        let mut places = Self {
-            had: HashSet::new(),
-            by_publisher: HashMap::new(),
-            by_topic: HashMap::new(),
-            gaps: Vec::new(),
-        };
+        let mut places = Self::default();
         for (at, seen) in subscriber.stream.iter().enumerate() {
-            match seen {
-                Seen::Message { attachment, .. } if only.is_some_and(|one| one != *attachment) => {}
-                Seen::Message { message, .. } => {
-                    let key = (message.publisher.as_str(), message.seq);
-                    places.had.insert(key);
-                    places.by_publisher.entry(key.0).or_default().push((message.seq, at));
-                    let of_topic = (key.0, message.topic.as_str());
-                    places.by_topic.entry(of_topic).or_default().push((message.seq, at));
-                }
-                Seen::Gap(gap) if only.is_some_and(|one| one != gap.attachment) => {}
-                Seen::Gap(_) => places.gaps.push(at),
+            if only.is_none_or(|one| one == seen.attachment()) {
+                places.add(at, seen);
             }
         }
-        places.by_publisher.values_mut().for_each(|list| list.sort_unstable());
-        places.by_topic.values_mut().for_each(|list| list.sort_unstable());
+        places.sort();
         places
     }
 
+    fn of_each(subscriber: &'a Subscriber) -> BTreeMap<u32, Self> {
+        let mut each: BTreeMap<u32, Self> = BTreeMap::new();
+        for (at, seen) in subscriber.stream.iter().enumerate() {
+            each.entry(seen.attachment()).or_default().add(at, seen);
+        }
+        each.values_mut().for_each(Self::sort);
+        each
+    }
+
+    fn add(&mut self, at: usize, seen: &'a Seen) {
+        match seen {
+            Seen::Message { message, .. } => {
+                let key = (message.publisher.as_str(), message.seq);
+                self.had.insert(key);
+                self.by_publisher.entry(key.0).or_default().push((message.seq, at));
+                let of_topic = (key.0, message.topic.as_str());
+                self.by_topic.entry(of_topic).or_default().push((message.seq, at));
+            }
+            Seen::Gap(_) => self.gaps.push(at),
+        }
+    }
+
+    fn sort(&mut self) {
+        self.by_publisher.values_mut().for_each(|list| list.sort_unstable());
+        self.by_topic.values_mut().for_each(|list| list.sort_unstable());
+    }
+
     fn nothing_after(&self, published: &Published) -> bool {
-        let near = self.by_publisher.get(published.message.publisher.as_str());
-        near.and_then(|list| list.last()).is_none_or(|(seq, _)| *seq < published.message.seq)
+        self.place_among_all(&published.message).end == usize::MAX
+    }
+
+    /// Between what came from its publisher.
+    fn place_among_all(&self, message: &Numbered) -> Range<usize> {
+        between(self.by_publisher.get(message.publisher.as_str()), message.seq)
+    }
+
+    /// Where a gap of this kind would stand for it.
+    fn place(&self, message: &Numbered, certain: bool) -> Range<usize> {
+        if certain {
+            return self.place_among_all(message);
+        }
+        let of_topic = (message.publisher.as_str(), message.topic.as_str());
+        between(self.by_topic.get(&of_topic), message.seq)
     }
 
     fn gaps_for(&self, subscriber: &Subscriber, published: &Published) -> Vec<usize> {
-        let message = &published.message;
-        let publisher = message.publisher.as_str();
-        let of_all = between(self.by_publisher.get(publisher), message.seq);
-        let of_topic = between(self.by_topic.get(&(publisher, &message.topic)), message.seq);
         let explains = |at: &usize| {
             let gap = gap(subscriber, *at);
-            let place = if gap.certain { &of_all } else { &of_topic };
-            let of_the_old_stream = gap.reconnected && published.invoked < gap.told;
-            let in_place = place.contains(at) || of_the_old_stream && *at < of_all.end;
-            in_place && gap.covers(published)
+            self.place(&published.message, gap.certain).contains(at) && gap.covers(published)
+                || is_of_the_old_stream(self, subscriber, *at, published)
         };
         self.gaps.iter().copied().filter(explains).collect()
     }
+}
+
+/// The gap at this place stands for it in the stream of an attachment that owed it, or in a later one that nothing newer came before.
+fn is_in_place(
+    each: &BTreeMap<u32, Places<'_>>,
+    owed_at: &BTreeSet<u32>,
+    subscriber: &Subscriber,
+    at: usize,
+    published: &Published,
+) -> bool {
+    let gap = gap(subscriber, at);
+    let place = |places: &Places<'_>| places.place(&published.message, gap.certain);
+    let goes_on_to = |owed: u32| {
+        owed <= gap.attachment
+            && each.range(owed..gap.attachment).all(|(_, before)| place(before).end == usize::MAX)
+    };
+    gap.covers(published)
+        && each.get(&gap.attachment).is_some_and(|own| place(own).contains(&at))
+        && owed_at.iter().any(|owed| goes_on_to(*owed))
+}
+
+/// It was told at reconnecting, and `all` says that nothing newer came before.
+fn is_of_the_old_stream(
+    all: &Places<'_>,
+    subscriber: &Subscriber,
+    at: usize,
+    published: &Published,
+) -> bool {
+    let gap = gap(subscriber, at);
+    gap.reconnected
+        && published.invoked < gap.told
+        && at < all.place_among_all(&published.message).end
+        && gap.covers(published)
 }
 
 /// Where in a stream a message of this number would have its place, by the numbers and positions of others.
@@ -282,10 +342,11 @@ fn counted_too_much(
         let alone = coverable.len();
         for published in wanted(by_topic, subscriber) {
             let key = (published.message.publisher.as_str(), published.message.seq);
-            let own = subscriber.subscriptions.iter().filter(|one| one.attachment == attachment);
+            let mut own =
+                subscriber.subscriptions.iter().filter(|one| one.attachment == attachment);
             if published.outcome != Outcome::Fail
                 && !places.had.contains(&key)
-                && claim(world, own, published, false) != Claim::None
+                && own.any(|one| claim(world, one, published, false) != Claim::None)
             {
                 coverable.push(places.gaps_for(subscriber, published));
             }

@@ -1,10 +1,23 @@
-//! Judges what watchers of presence saw. Each checker is a pure function from a watcher's history to what is wrong with it.
+//! Judges what watchers of presence saw. Each checker is a pure function from a watcher's history to what is wrong with it; `judge` looks at
+//! everybody's together, beside what clients asked for and what was done to the nodes.
+
+mod asked;
+mod calm;
+mod judge;
+mod mark;
+#[cfg(test)]
+mod story;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use waxwing::client::{PresenceEntry, PresenceEvent};
 use waxwing::types::Time;
+
+pub(super) use judge::judge;
+pub use judge::met;
 
 /// Key and id.
 pub type Name = (String, String);
@@ -25,6 +38,9 @@ pub enum Seen {
     Elsewhere,
 }
 
+/// A list or a tick of more than this may come in several events, which all count the whole.
+const WHOLE: usize = 32;
+
 fn name(entry: &PresenceEntry) -> Name {
     (entry.key.clone(), entry.id.clone())
 }
@@ -36,6 +52,8 @@ struct Step {
     name: Name,
     before: Option<String>,
     after: Option<String>,
+    /// Which of the history's sightings told it.
+    told: usize,
 }
 
 /// Replays a history: the list in the end, every net change after the first snapshot, and what can't be.
@@ -44,30 +62,41 @@ struct Replay {
     steps: Vec<Step>,
     /// When the first snapshot was complete, and what was in it.
     first: Option<(Time, List)>,
+    /// A whole snapshot of where it watches now has come.
+    is_known: bool,
     wrong: Vec<String>,
 }
 
 fn replay(history: &[Sighting]) -> Replay {
-    let mut replay =
-        Replay { list: List::new(), steps: Vec::new(), first: None, wrong: Vec::new() };
+    let mut replay = Replay {
+        list: List::new(),
+        steps: Vec::new(),
+        first: None,
+        is_known: false,
+        wrong: Vec::new(),
+    };
     let mut arriving: Option<List> = None;
     let mut may_begin_anew = true;
-    let mut last_count = None;
-    for Sighting { at, what } in history {
+    let mut last = None;
+    for (told, Sighting { at, what }) in history.iter().enumerate() {
         let event = match what {
             Seen::Elsewhere => {
                 arriving = None;
                 may_begin_anew = true;
+                replay.is_known = false;
                 continue;
             }
             Seen::Event(event) => event,
         };
-        last_count = Some(event.count);
+        last = Some((*at, event));
         if event.snapshot {
             if arriving.is_none() && !may_begin_anew && !event.reset {
                 replay.wrong.push(format!("{at:?}: a snapshot that nobody asked for"));
             }
+            let whole = arriving.is_none() && !event.more && event.joins.len() < WHOLE;
             let parts = arriving.get_or_insert_default();
+            let before = parts.last_key_value().map(|((key, _), _)| key.clone());
+            replay.wrong.extend(mark::wrong_in_snapshot(event, before.as_deref(), *at));
             for entry in &event.joins {
                 if parts.insert(name(entry), entry.reference.clone()).is_some() {
                     replay.wrong.push(format!("{at:?}: {:?} twice in a snapshot", name(entry)));
@@ -76,29 +105,46 @@ fn replay(history: &[Sighting]) -> Replay {
             if !event.more {
                 may_begin_anew = false;
                 let list = arriving.take().unwrap_or_default();
-                replay.snapshot(*at, list);
+                replay.snapshot(*at, told, list);
+                if whole {
+                    replay.counted(*at, event);
+                }
             }
             continue;
         }
         if replay.first.is_none() || arriving.is_some() || may_begin_anew {
             replay.wrong.push(format!("{at:?}: changes where a snapshot should stand"));
         }
-        replay.diff(*at, event);
-    }
-    if let Some(count) = last_count
-        && arriving.is_none()
-    {
-        let keys: BTreeSet<&String> = replay.list.keys().map(|(key, _)| key).collect();
-        let (presences, keys) = (replay.list.len() as u64, keys.len() as u64);
-        if (count.presences, count.keys) != (presences, keys) {
-            replay.wrong.push(format!("{count:?} counted of {presences} and {keys} keys"));
+        let had = mark::keys(&replay.list);
+        replay.diff(*at, told, event);
+        let has = mark::keys(&replay.list);
+        replay.wrong.extend(mark::wrong_in_changes(event, &had, &has, *at));
+        if event.joins.len() + event.updates.len() + event.leaves.len() < WHOLE {
+            replay.counted(*at, event);
         }
     }
+    if let Some((at, event)) = last
+        && arriving.is_none()
+    {
+        replay.counted(at, event);
+    }
+    replay.wrong.dedup();
     replay
 }
 
 impl Replay {
-    fn snapshot(&mut self, at: Time, list: List) {
+    /// What the event counts is the list as it is then.
+    fn counted(&mut self, at: Time, event: &PresenceEvent) {
+        let keys: BTreeSet<&String> = self.list.keys().map(|(key, _)| key).collect();
+        let (presences, keys) = (self.list.len() as u64, keys.len() as u64);
+        let count = event.count;
+        if (count.presences, count.keys) != (presences, keys) {
+            self.wrong.push(format!("{at:?}: {count:?} counted of {presences} and {keys} keys"));
+        }
+    }
+
+    fn snapshot(&mut self, at: Time, told: usize, list: List) {
+        self.is_known = true;
         if self.first.is_none() {
             self.first = Some((at, list.clone()));
         } else {
@@ -106,14 +152,14 @@ impl Replay {
             for name in names {
                 let (before, after) = (self.list.get(&name).cloned(), list.get(&name).cloned());
                 if before != after {
-                    self.steps.push(Step { at, name, before, after });
+                    self.steps.push(Step { at, name, before, after, told });
                 }
             }
         }
         self.list = list;
     }
 
-    fn diff(&mut self, at: Time, event: &PresenceEvent) {
+    fn diff(&mut self, at: Time, told: usize, event: &PresenceEvent) {
         let mut touched = BTreeSet::new();
         let joins = event.joins.iter().map(|entry| ("join", entry));
         let updates = event.updates.iter().map(|entry| ("update", entry));
@@ -143,7 +189,7 @@ impl Replay {
                 Some(after) => self.list.insert(name.clone(), after.clone()),
                 None => self.list.remove(&name),
             };
-            self.steps.push(Step { at, name, before, after });
+            self.steps.push(Step { at, name, before, after, told });
         }
     }
 }
@@ -214,154 +260,4 @@ pub fn no_ghosts(
         }
     }
     wrong
-}
-
-#[cfg(test)]
-mod tests {
-    use waxwing::client::PresenceCount;
-
-    use super::*;
-
-    /// `[a1 b1]` a snapshot, `[a1 ..` one that goes on, `![a1]` a reset, `+a1` `~a2` `-a` changes, each an event of its own; `>` a move. Each
-    /// is a second after the one before. Counts are as they should be.
-    fn history(story: &str) -> Vec<Sighting> {
-        let mut list = List::new();
-        let mut sightings = Vec::new();
-        let entry = |text: &str| PresenceEntry {
-            key: text[..1].to_owned(),
-            id: "1".to_owned(),
-            reference: text[1..].to_owned(),
-            ..PresenceEntry::default()
-        };
-        for (n, word) in story.split("; ").enumerate() {
-            let at = Time::from_millis(1_000 * (n as u64 + 1));
-            if word == ">" {
-                sightings.push(Sighting { at, what: Seen::Elsewhere });
-                continue;
-            }
-            let mut event = PresenceEvent { topic: "t".to_owned(), ..Default::default() };
-            let (reset, word) = match word.strip_prefix('!') {
-                Some(word) => (true, word),
-                None => (false, word),
-            };
-            if let Some(inside) = word.strip_prefix('[') {
-                event.snapshot = true;
-                event.reset = reset;
-                event.more = inside.ends_with("..");
-                let inside = inside.trim_end_matches([']', '.']);
-                event.joins = inside.split_whitespace().map(entry).collect();
-                list = event.joins.iter().map(|e| (name(e), e.reference.clone())).collect();
-            } else {
-                for word in word.split(' ') {
-                    let mut one = entry(&word[1..]);
-                    match &word[..1] {
-                        "+" => {
-                            list.insert(name(&one), one.reference.clone());
-                            event.joins.push(one);
-                        }
-                        "~" => {
-                            one.reference_before =
-                                list.get(&name(&one)).cloned().unwrap_or_default();
-                            list.insert(name(&one), one.reference.clone());
-                            event.updates.push(one);
-                        }
-                        _ => {
-                            list.remove(&name(&one));
-                            event.leaves.push(one);
-                        }
-                    }
-                }
-            }
-            let count = list.len() as u64;
-            event.count = PresenceCount { presences: count, keys: count };
-            sightings.push(Sighting { at, what: Seen::Event(event) });
-        }
-        sightings
-    }
-
-    fn names(keys: &str) -> BTreeSet<Name> {
-        keys.chars().map(|key| (key.to_string(), "1".to_owned())).collect()
-    }
-
-    #[test]
-    fn alternation_is_judged() {
-        let check = |story: &str, wrong: usize| {
-            let found = alternation(&history(story));
-            assert_eq!(found.len(), wrong, "{story}: {found:?}");
-        };
-        check("[a1 b1]; +c1; ~a2; -b; +b3 -c", 0);
-        check("[a1]; >; [a1]; -a", 0);
-        check("[a1]; ![a1 b1]; -b", 0);
-        check("[]", 0);
-        check("[a1]; +a1", 1);
-        check("[a1]; -b", 1);
-        check("[a1]; -a; -a", 1);
-        check("[a1]; ~b2", 1);
-        check("[a1]; ~a1", 1);
-        check("[a1]; [a1]", 1);
-        check("+a1", 1);
-        check("[a1]; >; -a", 1);
-        check("[a1 a2]", 1);
-        check("[a1]; +b1 -b", 1);
-    }
-
-    #[test]
-    fn a_wrong_count_and_a_wrong_reference_before_are_found() {
-        let mut off = history("[a1]; +b1");
-        let Some(Seen::Event(event)) = off.last_mut().map(|sighting| &mut sighting.what) else {
-            panic!("an event")
-        };
-        event.count.presences = 3;
-        assert_eq!(alternation(&off).len(), 1);
-        let mut off = history("[a1]; ~a2");
-        let Some(Seen::Event(event)) = off.last_mut().map(|sighting| &mut sighting.what) else {
-            panic!("an event")
-        };
-        event.updates[0].reference_before = "7".to_owned();
-        assert_eq!(alternation(&off).len(), 1);
-    }
-
-    #[test]
-    fn stillness_is_judged() {
-        let check = |story: &str, still: bool| {
-            let found = stillness(&history(story));
-            assert_eq!(found.is_empty(), still, "{story}: {found:?}");
-        };
-        check("[a1 b1]; >; [a1 b1]; ![b1 a1]", true);
-        check("[a1]; >; [a2]", false);
-        check("[a1 b1]; >; [a1]", false);
-        check("[a1]; +b1", false);
-        check("[a1]; -a; +a1", false);
-    }
-
-    #[test]
-    fn leaves_are_counted() {
-        let check = |story: &str, dead: &str, wrong: usize| {
-            let found = one_leave_each(&history(story), &names(dead), Time::from_millis(1_500));
-            assert_eq!(found.len(), wrong, "{story}: {found:?}");
-        };
-        check("[a1 b1 c1]; -a; -b", "ab", 0);
-        check("[a1 b1]; >; [b1]", "a", 0);
-        check("[a1 b1]; -a", "ab", 1);
-        check("[a1]; -a; +a1; -a", "a", 2);
-        check("[a1 b1]; -a -b", "a", 1);
-        check("[a1 b1]; -a; ~b2", "a", 1);
-    }
-
-    #[test]
-    fn false_leaves_and_ghosts_are_found() {
-        assert_eq!(no_false_leaves(&history("[a1 b1]; -b"), &names("a")).len(), 0);
-        assert_eq!(no_false_leaves(&history("[a1 b1]; -a; +a1"), &names("a")).len(), 1);
-        assert_eq!(no_false_leaves(&history("[a1 b1]; >; [b1]"), &names("a")).len(), 1);
-        let check = |story: &str, wrong: usize| {
-            let died = [(("a".to_owned(), "1".to_owned()), Time::from_millis(1_500))].into();
-            let found = no_ghosts(&history(story), &died, Duration::from_millis(1_000));
-            assert_eq!(found.len(), wrong, "{story}: {found:?}");
-        };
-        check("[a1]; -a", 0);
-        check("[b1]; -b", 0);
-        check("[a1]; +b1", 1);
-        check("[a1]; +b1; -a", 1); // too late
-        check("[a1]; -a; +a1; -a", 2); // it comes, and goes too late
-    }
 }

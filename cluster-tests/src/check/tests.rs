@@ -125,6 +125,14 @@ fn p5_what_an_old_stream_did_not_get_is_told_in_the_new_one() {
     // From another node, by another way: older ones may come behind it.
     check(&format!("{moved} s.1 back; s.1 got t p 2; {goes_on}"), &[]);
     check(&format!("{moved} s.1 maybe *; s.1 got t p 2; {goes_on}"), &[LossExplained]);
+    // What the old stream told in its place stands, whatever comes to the new one late; a loss in it stays one.
+    let late = "s sub t; p pub t 1; p pub t 2; p pub t 3";
+    let and_then = "s got t p 3; s end; s.1 ask t; s.1 back; s.1 got t p 1";
+    check(&format!("{late}; s maybe t; {and_then}"), &[]);
+    check(&format!("{late}; {and_then}; s.1 maybe t"), &[LossExplained]);
+    check(&format!("{late}; {and_then}"), &[LossExplained]);
+    // Where nothing newer has come, the new stream may go on with the gap of the old one.
+    check(&format!("{moved} s.1 maybe t; {goes_on}"), &[]);
     // It says nothing about what is published after it.
     check(
         &format!(

@@ -75,6 +75,13 @@ pub(super) struct Gap {
 }
 
 impl Seen {
+    pub(super) const fn attachment(&self) -> u32 {
+        match self {
+            Self::Gap(gap) => gap.attachment,
+            Self::Message { attachment, .. } => *attachment,
+        }
+    }
+
     pub(super) const fn gap(&self) -> Option<&Gap> {
         match self {
             Self::Gap(gap) => Some(gap),
@@ -152,7 +159,8 @@ impl World {
                     subscription.cut_off.get_or_insert(at);
                 }
             }
-            Op::GoAway | Op::Fault { .. } => {}
+            // Faults, and what presence is judged by.
+            _ => {}
         }
     }
 

@@ -85,6 +85,10 @@ impl Tracker {
         }
         // First of all what it covers: a successor may be in the same interval.
         self.advance(id, to);
+        let known = |removal: &&Removal| self.slot_of(id, removal.counter).is_some();
+        let news = delta.removes.iter().filter(|removal| removal.counter > have || known(removal));
+        let given_up: Vec<_> = news.filter_map(|removal| removal.given_up).collect();
+        self.give_up_heirs(given_up, now);
         // Then what came and went: a chain of successors may lead through it.
         let (here, passed): (Vec<_>, Vec<_>) =
             delta.removes.iter().partition(|removal| self.slot_of(id, removal.counter).is_some());
@@ -131,9 +135,6 @@ impl Tracker {
 
     /// One removal by operations in (have, to].
     fn remove(&mut self, id: u32, removal: &Removal, (have, to): (u64, u64), now: Time) -> bool {
-        if removal.counter > have || self.slot_of(id, removal.counter).is_some() {
-            self.give_up_heir(removal.given_up, now);
-        }
         let Some(slot) = self.slot_of(id, removal.counter) else {
             // It came and went before this node heard of it. Others may have heard of it; and somebody may have been withdrawn in
             // its favour.

@@ -1,12 +1,14 @@
 //! The rules of owning: whose claim a node makes, keeps or withdraws when what it knows of a presence has changed.
 
-use crate::types::Time;
+use std::collections::{BTreeMap, HashMap};
+
+use crate::types::{SessionId, Time};
 
 use super::super::order::visible;
 use super::super::replica::Life;
 use super::super::sessions::State;
 use super::super::set::Slot;
-use super::super::{Fields, GivenUp, Owner, Plant, Tracker};
+use super::super::{Asked, Fields, GivenUp, Owner, Plant, Tracker};
 
 /// What the rules of owning make this node do about a presence.
 enum Move {
@@ -51,22 +53,29 @@ impl Tracker {
         self.mint(presence, like.renewed(&fields), now);
     }
 
-    /// A session has given a presence up elsewhere: what this node adopted of it unasked goes too, and nothing older is adopted.
-    pub(super) fn give_up_heir(&mut self, given_up: Option<GivenUp>, now: Time) {
-        let Some(GivenUp { session, at, presence }) = given_up else { return };
-        let Some(known) = self.sessions.get_mut(session) else { return };
-        known.remember_untracked(presence, at);
-        if known.holds == 0 {
-            return;
+    /// Sessions have given presences up elsewhere: what this node adopted of them unasked goes too, and nothing older is adopted. One look at
+    /// what each session holds here, however much it gave up.
+    pub(super) fn give_up_heirs(&mut self, all: impl IntoIterator<Item = GivenUp>, now: Time) {
+        let mut of_holders: BTreeMap<SessionId, HashMap<u64, Asked>> = BTreeMap::new();
+        for GivenUp { session, at, presence } in all {
+            let Some(known) = self.sessions.get_mut(session) else { continue };
+            known.remember_untracked(presence, at);
+            if known.holds > 0 {
+                let latest = of_holders.entry(session).or_default().entry(presence).or_insert(at);
+                *latest = at.max(*latest);
+            }
         }
-        let owned = self.set.owned_by(session);
-        let heir = owned
-            .filter(|(_, slot)| slot.replica == self.me)
-            .filter(|(_, slot)| slot.claim.asked() <= at)
-            .find(|(_, slot)| self.hash_of(slot.presence) == presence);
-        if let Some((own, _)) = heir {
-            self.given_up.insert(own, at);
-            self.end(own, now);
+        for (session, given_up) in of_holders {
+            let own = self.set.owned_by(session).filter(|(_, slot)| slot.replica == self.me);
+            let heir = |(id, slot): (u32, &Slot)| {
+                let at = *given_up.get(&self.hash_of(slot.presence))?;
+                (slot.claim.asked() <= at).then_some((id, at))
+            };
+            let heirs: Vec<(u32, Asked)> = own.filter_map(heir).collect();
+            for (own, at) in heirs {
+                self.given_up.insert(own, at);
+                self.end(own, now);
+            }
         }
     }
 

@@ -153,6 +153,7 @@ impl Tracker {
             let slots = self.next_of(id, swept, asked);
             *left -= slots.len();
             let mut done = slots.len() < asked;
+            let mut given_up = Vec::new();
             for slot in slots {
                 let counter = self.set.slots[slot].counter;
                 applying.swept = Some(counter);
@@ -164,10 +165,11 @@ impl Tracker {
                 let removal = applying.removes.get(&counter);
                 // In it and removed as well: its sender waits for the successor too.
                 if !self.set.slots[slot].waiting && (!lives || removal.is_some()) {
-                    self.give_up_heir(removal.and_then(|removal| removal.given_up), now);
+                    given_up.extend(removal.and_then(|removal| removal.given_up));
                     self.retire(slot, removal.and_then(|removal| removal.because.as_ref()), now);
                 }
             }
+            self.give_up_heirs(given_up, now);
             if done {
                 self.applied(id, applying, now);
                 return false;
@@ -180,10 +182,11 @@ impl Tracker {
     /// Claims that came and went, and what they went for.
     fn learn_forwards(&mut self, id: u32, applying: &Applying, have: u64, now: Time) {
         let replica = self.replicas[id].replica.clone();
+        let mut given_up = Vec::new();
         for (counter, removal) in &applying.removes {
             let lives = applying.adds.binary_search_by_key(counter, |add| add.counter).is_ok();
             if *counter > have && !lives {
-                self.give_up_heir(removal.given_up, now);
+                given_up.extend(removal.given_up);
             }
             if let Some(successor) = &removal.because
                 && *counter > have
@@ -194,6 +197,7 @@ impl Tracker {
                 self.keep_house(now);
             }
         }
+        self.give_up_heirs(given_up, now);
     }
 
     fn applied(&mut self, id: u32, applying: Applying, now: Time) {

@@ -1,7 +1,8 @@
-//! The clients of a world: they publish and listen all the time, come back when their node fails, and at the end say whether
+//! The clients of a world: they publish, listen, and are in rooms all the time, come back when their node fails, and at the end say whether
 //! everything works.
 
 mod publisher;
+mod rooms;
 mod subscriber;
 
 use std::cell::{Cell, RefCell};
@@ -34,6 +35,8 @@ pub(crate) enum Phase {
     Settle,
     /// As `Core`, for everybody.
     Final,
+    /// Nobody has changed anything for long: who is where is asked of every node.
+    Quiet,
     Over,
 }
 
@@ -84,9 +87,13 @@ impl Stage {
 
     pub(crate) fn all_done(&self, phase: Phase) -> bool {
         let taking_part = (0..self.nodes).filter(|node| self.takes_part(*node, phase));
-        let names = taking_part.flat_map(|node| [subscriber_name(node), publisher_name(node)]);
+        let names = taking_part.flat_map(|node| {
+            [subscriber_name, publisher_name, rooms::owner_name, rooms::watcher_name]
+                .map(|name| name(node))
+        });
+        let lister = (phase == Phase::Quiet).then(|| rooms::LISTER.to_owned());
         let done = self.done.borrow();
-        names.into_iter().all(|name| done.get(&name).is_some_and(|did| *did >= phase))
+        names.chain(lister).all(|name| done.get(&name).is_some_and(|did| *did >= phase))
     }
 
     /// Whoever listens in this phase has subscribed.
@@ -145,13 +152,16 @@ impl Place {
     }
 }
 
-/// A subscriber and a publisher for each node. Ends when the world is over.
+/// A subscriber, a publisher, an owner and a watcher for each node. Ends when the world is over.
 pub(crate) async fn run(place: Place, mut chance: Chance) -> turmoil::Result {
     let mut all = JoinSet::new();
     for node in 0..place.stage.nodes {
         all.spawn_local(subscriber::run(place.clone(), node, chance.fork()));
         all.spawn_local(publisher::run(place.clone(), node, chance.fork()));
+        all.spawn_local(rooms::own(place.clone(), node, chance.fork()));
+        all.spawn_local(rooms::watch(place.clone(), node, chance.fork()));
     }
+    all.spawn_local(rooms::list(place));
     while let Some(ended) = all.join_next().await {
         ended?;
     }

@@ -48,7 +48,9 @@ async fn publish(
                 }
                 tokio::time::sleep(REST).await;
             }
-            Phase::Core | Phase::Final | Phase::Settle => tokio::time::sleep(REST).await,
+            Phase::Core | Phase::Settle | Phase::Final | Phase::Quiet => {
+                tokio::time::sleep(REST).await
+            }
         }
         while let Ok(Got::GoAway(_) | Got::Gap(_)) = client.event(Duration::ZERO).await {}
     }

@@ -2,8 +2,8 @@
 //!
 //! Publishers are called after their node, `p@a`, so that a Redis subscriber knows where a message comes from.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cluster_tests::chance::Chance;
@@ -12,14 +12,16 @@ use cluster_tests::history::{Kind, Numbered, Op, Recorder, Who};
 use cluster_tests::http;
 use serde_json::json;
 use tokio::task::JoinSet;
+use waxwing::types::Time;
 use waxwing::wire::v1::Hello;
 
 use crate::place::{NODES, Place};
 use crate::report::Report;
-use crate::{redis, subscriber};
+use crate::{redis, rooms, subscriber};
 
 pub(crate) const TOPICS: usize = 8;
 const SUBSCRIBERS_A_NODE: usize = 3;
+const OWNERS_A_NODE: usize = 2;
 /// Every node is interested in it.
 pub(crate) const BARRIER: &str = "barrier";
 const AGAIN: Duration = Duration::from_millis(200);
@@ -35,6 +37,10 @@ pub(crate) struct Round {
     pub(crate) over: Arc<AtomicBool>,
     /// Everything is in mailboxes.
     pub(crate) quiet: Arc<AtomicBool>,
+    /// Who is where has been asked of every node.
+    pub(crate) listed: Arc<AtomicBool>,
+    /// What clients could not do though nothing was wrong.
+    pub(crate) troubles: Arc<Mutex<Vec<String>>>,
     pub(crate) resumes: Arc<AtomicU64>,
 }
 
@@ -45,6 +51,10 @@ impl Round {
 
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_listed(&self) -> bool {
+        self.listed.load(Ordering::Acquire)
     }
 
     pub(crate) fn address(&self, node: usize) -> String {
@@ -60,6 +70,7 @@ pub(crate) struct Load {
     round: Round,
     publishing: JoinSet<()>,
     listening: JoinSet<()>,
+    present: JoinSet<()>,
 }
 
 impl Load {
@@ -76,9 +87,12 @@ impl Load {
             number,
             over,
             quiet: Arc::default(),
+            listed: Arc::default(),
+            troubles: Arc::default(),
             resumes: Arc::default(),
         };
         let (mut publishing, mut listening) = (JoinSet::new(), JoinSet::new());
+        let mut present = JoinSet::new();
         for node in 0..NODES {
             publishing.spawn(by_grpc(round.clone(), node, chance.fork()));
             publishing.spawn(by_http(round.clone(), node, chance.fork()));
@@ -87,12 +101,17 @@ impl Load {
             for i in 0..SUBSCRIBERS_A_NODE {
                 listening.spawn(subscriber::run(round.clone(), node, i, chance.fork()));
             }
+            for i in 0..OWNERS_A_NODE {
+                present.spawn(rooms::own(round.clone(), node, i, chance.fork()));
+            }
+            present.spawn(rooms::watch(round.clone(), node, chance.fork()));
         }
-        Self { round, publishing, listening }
+        Self { round, publishing, listening, present }
     }
 
     /// Everything that was published has come to an end; then listeners read to the end of it.
-    pub(crate) async fn finish(mut self, report: &mut Report, round: u32) {
+    /// `healed`: when nothing was wrong any more.
+    pub(crate) async fn finish(mut self, report: &mut Report, round: u32, healed: Time) {
         while let Some(ended) = self.publishing.join_next().await {
             if let Err(error) = ended {
                 report.violation(round, &format!("a publisher of the soak: {error}"));
@@ -113,6 +132,17 @@ impl Load {
                 report.violation(round, &format!("a subscriber of the soak: {error}"));
             }
         }
+        rooms::list(&self.round, healed).await;
+        self.round.listed.store(true, Ordering::Release);
+        while let Some(ended) = self.present.join_next().await {
+            if let Err(error) = ended {
+                report.violation(round, &format!("an owner or a watcher of the soak: {error}"));
+            }
+        }
+        let troubles = std::mem::take(
+            &mut *self.round.troubles.lock().unwrap_or_else(PoisonError::into_inner),
+        );
+        troubles.iter().for_each(|trouble| report.violation(round, trouble));
         report.resumes += self.round.resumes.load(Ordering::Relaxed);
     }
 }

@@ -9,6 +9,7 @@ mod nemesis;
 mod place;
 mod redis;
 mod report;
+mod rooms;
 mod subscriber;
 
 use std::path::PathBuf;
@@ -83,7 +84,7 @@ async fn soak(arguments: &Arguments) -> Report {
                 report.violation(round, &format!("not converged in {CONVERGED_WITHIN:?}: {why}"))
             }
         }
-        load.finish(&mut report, round).await;
+        load.finish(&mut report, round, healed).await;
         let history = recorder.history();
         report.add(&history, nemesis.tally());
         let violations = check::judge(&history);

@@ -141,9 +141,15 @@ impl Nemesis {
         let (place, recorder) = (self.place.clone(), self.recorder.clone());
         self.running.spawn(async move {
             let what = format!("{} {a} {b}", fault.kind());
-            recorder.fault(&what, true);
+            let name = |node: usize| place.cluster().node(node).name.clone();
+            let nodes = match target {
+                Target::Node(a) => vec![name(a)],
+                Target::Pair(a, b) => vec![name(a), name(b)],
+            };
+            let death = matches!(fault, Fault::Kill);
+            recorder.fault_of(&what, true, nodes.clone(), death);
             let detected = perform(&place, fault, a, b, lasts, &recorder).await;
-            recorder.fault(&what, false);
+            recorder.fault_of(&what, false, nodes, death);
             Ended { target, detected }
         });
     }

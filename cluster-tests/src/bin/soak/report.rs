@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use cluster_tests::check;
 use cluster_tests::history::{Kind, Op, Record};
 use serde::Serialize;
 
@@ -33,6 +34,12 @@ pub(crate) struct Report {
     operations: BTreeMap<String, u64>,
     messages_published: u64,
     messages_checked: u64,
+    /// What watchers were told, and the changes and entries in it.
+    presence_events: u64,
+    presence_changes: u64,
+    /// Entries of the lists at the ends of rounds.
+    presence_listed: u64,
+    presence_met: BTreeMap<&'static str, u64>,
     gaps: BTreeMap<String, u64>,
     convergence_ms: Vec<u64>,
     detection_ms: Vec<u64>,
@@ -84,7 +91,25 @@ impl Report {
                     }
                     continue;
                 }
-                Op::GoAway | Op::Ended { .. } | Op::Fault { .. } => continue,
+                Op::Track { .. } => "track",
+                Op::Untrack { .. } => "untrack",
+                Op::Watch { .. } => "watch",
+                Op::Unwatch { .. } => "unwatch",
+                Op::Presence(told) => {
+                    let changes = told.joins.len() + told.updates.len() + told.leaves.len();
+                    self.presence_events += 1;
+                    self.presence_changes += changes as u64;
+                    continue;
+                }
+                Op::Listed { entries, .. } => {
+                    self.presence_listed += entries.len() as u64;
+                    continue;
+                }
+                Op::Attached { .. }
+                | Op::Bye { .. }
+                | Op::GoAway
+                | Op::Ended { .. }
+                | Op::Fault { .. } => continue,
             };
             self.messages_published += u64::from(name == "publish" && record.kind == Kind::Ok);
             *self
@@ -93,6 +118,9 @@ impl Report {
                 .or_default() += 1;
         }
         self.windows_outrun += outrun.len() as u64;
+        for (what, count) in check::presence::met(history) {
+            *self.presence_met.entry(what).or_default() += count;
+        }
         self.judge();
     }
 
@@ -156,6 +184,12 @@ impl fmt::Display for Report {
         }
         for (what, count) in &self.gaps {
             row(&format!("gap: {what}"), count.to_string())?;
+        }
+        row("presence: events checked", self.presence_events.to_string())?;
+        row("presence: changes in them", self.presence_changes.to_string())?;
+        row("presence: listed in the end", self.presence_listed.to_string())?;
+        for (what, count) in &self.presence_met {
+            row(&format!("presence: {what}"), count.to_string())?;
         }
         row("convergence ms, p50 p99 max", quantiles(&self.convergence_ms))?;
         row("detection ms, p50 p99 max", quantiles(&self.detection_ms))?;
