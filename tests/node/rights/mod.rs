@@ -1,7 +1,9 @@
 //! Keys: one table of rights through every front, namespaces that never meet, keys that are taken back, strangers.
 
 mod asking;
+mod tokens;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -23,6 +25,8 @@ use asking::{Ask, Session, Who, code, first_line, raw, words};
 struct Keys {
     made: u8,
     entries: Vec<String>,
+    /// What issuers name.
+    files: BTreeMap<String, String>,
 }
 
 impl Keys {
@@ -38,7 +42,8 @@ impl Keys {
     }
 
     fn access(&self) -> Arc<Access> {
-        Arc::new(Access::parse(&self.entries.concat()).unwrap())
+        let files = |name: &str, _| self.files.get(name).cloned().ok_or_else(|| name.to_owned());
+        Arc::new(Access::parse(&self.entries.concat(), &files).unwrap())
     }
 
     fn config(&self, name: &str) -> Config {
