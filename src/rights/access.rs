@@ -258,7 +258,7 @@ fn read(text: &str, files: Option<ReadFile<'_>>) -> Result<Read, Vec<Wrong>> {
     if let Some(files) = files {
         for said in file.issuer {
             let at = line(said.span());
-            if let Err(what) = issuers.add(said.into_inner(), files) {
+            if let Err(what) = issuers.add(said.get_ref(), files) {
                 wrong.push((at, what));
             }
         }

@@ -98,7 +98,7 @@ pub type ReadFile<'a> = &'a dyn Fn(&str, bool) -> Result<String, String>;
 const SECRET_LEN_MIN: usize = 32;
 
 impl Issuers {
-    pub(super) fn add(&mut self, said: IssuerSaid, read: ReadFile<'_>) -> Result<(), String> {
+    pub(super) fn add(&mut self, said: &IssuerSaid, read: ReadFile<'_>) -> Result<(), String> {
         let of = |what: String| format!("issuer {} {}: {what}", said.name, said.kid);
         if said.namespaces.is_empty() {
             return Err(of("names no namespaces; \"*\" is every one".to_owned()));
