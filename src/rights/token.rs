@@ -272,3 +272,87 @@ pub fn inspect(token: &str) -> Option<(serde_json::Value, serde_json::Value)> {
     };
     Some((part()?, part()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Audience, Claims, Signer, TOKEN_LEN_MAX};
+    use crate::rights::Access;
+    use crate::rights::said::RightsSaid;
+
+    const SECRET: &str = "a shared secret of more than thirty-two bytes";
+
+    fn access() -> Access {
+        let file = "[[issuer]]\nname = \"app\"\nalgorithm = \"HS256\"\nsecret_file = \"s\"\naudience = \"waxwing\"\nnamespaces = [\"*\"]\n";
+        Access::parse(file, &|_, _| Ok(SECRET.to_owned())).unwrap()
+    }
+
+    fn token() -> String {
+        let rights = RightsSaid { publish: vec!["*".to_owned()], ..RightsSaid::default() };
+        let (iss, aud) = ("app".to_owned(), Audience::One("waxwing".to_owned()));
+        let claims = Claims { iss, aud, exp: 1_000, rights, ..Claims::default() };
+        Signer::read(SECRET).unwrap().mint(&claims, "").unwrap()
+    }
+
+    #[test]
+    fn nothing_but_what_was_signed_is_believed() {
+        let (access, token) = (access(), token());
+        assert!(access.admit(token.as_bytes(), 999).is_ok());
+        let alphabet = b"ABab01-_.=+ \0\xff";
+        for seed in 1..20_000_u64 {
+            let mut chance = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut random = |below: usize| {
+                chance ^= chance << 13;
+                chance ^= chance >> 7;
+                chance ^= chance << 17;
+                (chance % below as u64) as usize
+            };
+            let mut changed = token.clone().into_bytes();
+            for _ in 0..=random(3) {
+                let at = random(changed.len());
+                match random(5) {
+                    0 => changed[at] = alphabet[random(alphabet.len())],
+                    1 => changed.insert(at, alphabet[random(alphabet.len())]),
+                    2 => drop(changed.remove(at)),
+                    3 => changed.truncate(at + 1),
+                    _ => changed[at] ^= 1 << random(8),
+                }
+            }
+            let is_same = changed == token.as_bytes();
+            assert_eq!(access.admit(&changed, 999).is_ok(), is_same, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn what_is_huge_or_deep_is_refused() {
+        let access = access();
+        for shown in [
+            ".".repeat(TOKEN_LEN_MAX + 1),
+            format!("{}.{}.x", "W1tb".repeat(900), "W1tb".repeat(900)),
+            ".".to_owned(),
+            "..".to_owned(),
+        ] {
+            assert!(access.admit(shown.as_bytes(), 0).is_err());
+        }
+    }
+
+    #[test]
+    fn an_issuers_faults_are_told_without_its_secret() {
+        let good = "[[issuer]]\nname = \"app\"\nalgorithm = \"HS256\"\nsecret_file = \"s\"\naudience = \"waxwing\"\nnamespaces = [\"*\"]\n";
+        let check = |text: &str, secret: &str, says: &str| {
+            let wrong = Access::parse(text, &|_, _| Ok(secret.to_owned())).unwrap_err();
+            assert!(wrong.iter().any(|(_, what)| what.contains(says)), "{wrong:?}");
+            assert!(wrong.iter().all(|(_, what)| !what.contains("canary")), "{wrong:?}");
+        };
+        check(good, "canary", "32 at least");
+        check(good, "", "no secret");
+        check(good, "canary\ncanary", "more than one line");
+        check(&format!("{good}{good}"), SECRET, "twice");
+        check(&good.replace("HS256", "none"), SECRET, "the algorithm is");
+        check(&good.replace("HS256", "HS512"), SECRET, "the algorithm is");
+        check(&good.replace("HS256", "EdDSA"), SECRET, "the algorithm is");
+        check(&good.replace("[\"*\"]", "[]"), SECRET, "no namespaces");
+        check(&good.replace("\"waxwing\"", "\"\""), SECRET, "must not be empty");
+        let ed = good.replace("HS256", "EdDSA").replace("secret_file", "public_key_file");
+        check(&ed, "canary", "no public key in PEM");
+    }
+}

@@ -44,7 +44,17 @@ fn claims(change: impl FnOnce(&mut Claims)) -> Claims {
     claims
 }
 
-fn keys() -> Keys {
+/// One of `keys`' first issuer.
+pub(super) fn of_rights(namespace: &str, rights: &str) -> String {
+    let rights: RightsSaid = toml::from_str(rights).unwrap();
+    mint(
+        SECRET,
+        "1",
+        &claims(|it| (it.namespace, it.rights) = (Some(namespace.to_owned()), rights)),
+    )
+}
+
+pub(super) fn keys() -> Keys {
     let mut keys = Keys::default();
     for (name, text) in [("a.secret", SECRET), ("b.secret", OTHER_SECRET), ("a.pub", PUBLIC)] {
         keys.files.insert(name.to_owned(), text.to_owned());
