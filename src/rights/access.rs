@@ -1,4 +1,4 @@
-//! ● The file that says who is let in: keys, hashed, and what each may do.
+//! ● The file that says who is let in: keys, hashed, and what each may do; namespaces, and how much each may have.
 //!
 //! Judged whole: one fault, and none of it holds. What is wrong is said without showing what the file holds.
 
@@ -12,6 +12,7 @@ use toml::Spanned;
 use toml::value::Datetime;
 
 use super::key::{self, KeyHash};
+use super::quota::{QuotaSaid, Quotas};
 use super::rules::{Right, Rules};
 use crate::types::Namespace;
 use crate::types::topic::TOPIC_LEN_CEILING;
@@ -25,6 +26,7 @@ const NOTE_LEN_MAX: usize = 200;
 #[derive(Default)]
 pub struct Access {
     keys: HashMap<Box<str>, KeyEntry>,
+    quotas: Quotas,
 }
 
 struct KeyEntry {
@@ -101,6 +103,8 @@ pub type Wrong = (usize, String);
 struct File {
     #[serde(default)]
     key: Vec<Spanned<KeySaid>>,
+    #[serde(default)]
+    namespace: Vec<Spanned<QuotaSaid>>,
 }
 
 #[derive(Deserialize)]
@@ -175,8 +179,9 @@ impl std::fmt::Debug for Access {
 
 impl Access {
     pub fn parse(text: &str) -> Result<Self, Vec<Wrong>> {
-        let mut access = Self::default();
-        for (row, hash) in read(text)? {
+        let (keys, quotas) = read(text)?;
+        let mut access = Self { quotas, ..Self::default() };
+        for (row, hash) in keys {
             let KeyRow { id, namespace, ends_s, rules, .. } = row;
             let namespace = Namespace::parse(&namespace).unwrap_or_default();
             let who = Who::Key(id.as_str().into());
@@ -188,7 +193,11 @@ impl Access {
 
     /// The file's keys as people see them, in its order.
     pub fn rows(text: &str) -> Result<Vec<KeyRow>, Vec<Wrong>> {
-        Ok(read(text)?.into_iter().map(|(row, _)| row).collect())
+        Ok(read(text)?.0.into_iter().map(|(row, _)| row).collect())
+    }
+
+    pub fn quotas(&self) -> &Quotas {
+        &self.quotas
     }
 
     pub fn keys(&self) -> usize {
@@ -213,7 +222,9 @@ impl Access {
     }
 }
 
-fn read(text: &str) -> Result<Vec<(KeyRow, KeyHash)>, Vec<Wrong>> {
+type Read = (Vec<(KeyRow, KeyHash)>, Quotas);
+
+fn read(text: &str) -> Result<Read, Vec<Wrong>> {
     let line = |span: Range<usize>| {
         text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
     };
@@ -223,13 +234,28 @@ fn read(text: &str) -> Result<Vec<(KeyRow, KeyHash)>, Vec<Wrong>> {
         vec![(error.span().map_or(0, line), what)]
     })?;
     let (mut rows, mut wrong) = (Vec::new(), Vec::new());
-    let mut ids = HashSet::new();
+    let (mut ids, mut names) = (HashSet::new(), HashSet::new());
+    let mut quotas = Quotas::default();
+    for said in file.namespace {
+        let at = line(said.span());
+        match said.into_inner().judge() {
+            Ok((name, _)) if !names.insert(name.clone()) => {
+                wrong.push((at, format!("the namespace {name} is there twice; keep one of them")));
+            }
+            Ok((name, quota)) => quotas.push(name, quota),
+            Err(what) => wrong.push((at, what)),
+        }
+    }
     if file.key.len() > KEYS_MAX {
         wrong.push((0, format!("holds {} keys; at most {KEYS_MAX}", file.key.len())));
     }
     for said in file.key {
         let at = line(said.span());
         match judge(said.into_inner(), at) {
+            Ok((row, _)) if !quotas.is_empty() && !is_listed(&quotas, &row.namespace) => {
+                let KeyRow { id, namespace, .. } = row;
+                wrong.push((at, format!("key {id}: no [[namespace]] is called {namespace}, and no template takes it; add one, as name = \"*\"")));
+            }
             Ok((row, _)) if !ids.insert(row.id.clone()) => {
                 wrong.push((at, format!("the id {} is there twice; keep one of them", row.id)));
             }
@@ -237,7 +263,12 @@ fn read(text: &str) -> Result<Vec<(KeyRow, KeyHash)>, Vec<Wrong>> {
             Err(what) => wrong.push((at, what)),
         }
     }
-    if wrong.is_empty() { Ok(rows) } else { Err(wrong) }
+    wrong.sort_by_key(|(line, _)| *line);
+    if wrong.is_empty() { Ok((rows, quotas)) } else { Err(wrong) }
+}
+
+fn is_listed(quotas: &Quotas, name: &str) -> bool {
+    Namespace::parse(name).is_ok_and(|namespace| quotas.of(&namespace).is_some())
 }
 
 fn judge(said: KeySaid, line: usize) -> Result<(KeyRow, KeyHash), String> {
@@ -339,6 +370,14 @@ mod tests {
         check(&format!("{good}expires = 2027-01-01T00:00:00+02:00\n"), &[(1, "UTC")]);
         check("[[kee]]\n", &[(1, "kee")]);
         check("key = canary\n", &[(1, "")]);
+        check(&format!("{good}[[namespace]]\nname = \"acme\"\n"), &[(1, "no [[namespace]]")]);
+        check("[[namespace]]\nname = \"a b\"\n", &[(1, "name")]);
+        check("[[namespace]]\nname = \"a\"\npublish_burst = 5\n", &[(1, "burst")]);
+        check("[[namespace]]\nname = \"a\"\npublish_rate = 0\n", &[(1, "nothing")]);
+        check("[[namespace]]\nname = \"a\"\nsesions = 5\n", &[(3, "sesions")]);
+        let twice = "[[namespace]]\nname = \"a\"\n";
+        check(&format!("{twice}{twice}"), &[(3, "twice")]);
+        assert!(Access::parse(&format!("{good}[[namespace]]\nname = \"*\"\n")).is_ok());
         let both = good.replace("id = \"a\"", "id = \"\"") + &good.replace("sha256:", "");
         check(&both, &[(1, "id"), (5, "hash")]);
     }
