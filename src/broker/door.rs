@@ -289,7 +289,13 @@ mod tests {
         let hash = KeyHash::of(text.as_bytes());
         let file =
             format!("[[key]]\nid = \"{id}\"\nhash = \"{hash}\"\nnamespace = \"acme\"\n{more}");
-        (Door::new(Some(Access::parse(&file).unwrap().into()), Clock::new()), text)
+        (
+            Door::new(
+                Some(Access::parse(&file, &|_, _| Err(String::new())).unwrap().into()),
+                Clock::new(),
+            ),
+            text,
+        )
     }
 
     #[test]

@@ -156,6 +156,7 @@ impl BrokerError {
             Self::NotAdmitted(NotAdmitted::Missing) => {
                 "show it as authorization: Bearer KEY, as AUTH NAMESPACE KEY, or with --key-file"
             }
+            Self::NotAdmitted(NotAdmitted::BadToken) => "see: waxwing token inspect",
             Self::NotAdmitted(_) => "see: waxwing key list",
             Self::OtherNamespace => "leave the namespace out: it is the key's",
             Self::Draining => "connect to another node",

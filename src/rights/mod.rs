@@ -6,6 +6,9 @@ pub mod cover;
 pub mod key;
 pub mod quota;
 pub mod rules;
+pub mod said;
+mod signing;
+pub mod token;
 
 pub use access::{Access, Grant, NotAdmitted, Who};
 pub use quota::{Quota, Quotas};

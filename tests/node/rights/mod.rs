@@ -1,14 +1,16 @@
 //! Keys: one table of rights through every front, namespaces that never meet, keys that are taken back, strangers.
 
 mod asking;
+mod tokens;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
 use waxwing::config::Config;
-use waxwing::node::Node;
+use waxwing::node::{Node, NodeHandle};
 use waxwing::rights::Access;
 use waxwing::rights::key::{KeyHash, RANDOM_LEN, make};
 use waxwing::supervise::Clock;
@@ -23,6 +25,8 @@ use asking::{Ask, Session, Who, code, first_line, raw, words};
 struct Keys {
     made: u8,
     entries: Vec<String>,
+    /// What issuers name.
+    files: BTreeMap<String, String>,
 }
 
 impl Keys {
@@ -38,7 +42,8 @@ impl Keys {
     }
 
     fn access(&self) -> Arc<Access> {
-        Arc::new(Access::parse(&self.entries.concat()).unwrap())
+        let files = |name: &str, _| self.files.get(name).cloned().ok_or_else(|| name.to_owned());
+        Arc::new(Access::parse(&self.entries.concat(), &files).unwrap())
     }
 
     fn config(&self, name: &str) -> Config {
@@ -93,19 +98,25 @@ const OF_TABLE: &str = "publish = [\"room:*\"]\nsubscribe = [\"room:*\"]\npresen
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_table_of_rights_holds_on_every_front() {
-    let mut keys = Keys::default();
-    let who = Who::of(&keys.add("acme", OF_TABLE));
+    let mut keys = tokens::keys();
+    let key = keys.add("acme-1", OF_TABLE);
+    let token = tokens::of_rights("acme-2", OF_TABLE);
     let node = start(keys.config("a")).await;
-    let node = node.handle();
-    let mut session = Session::open(&who, &node, v1::Hello::default()).await.unwrap();
+    for shown in [key, token] {
+        table_holds(&Who::of(&shown), &node.handle()).await;
+    }
+}
+
+async fn table_holds(who: &Who, node: &NodeHandle) {
+    let mut session = Session::open(who, node, v1::Hello::default()).await.unwrap();
     let mut judged = 0;
     for (ask, may) in TABLE {
         let expected = if *may { Ok(()) } else { Err("forbidden".to_owned()) };
         assert_eq!(session.ask(*ask).await, expected, "{ask:?} in a session");
         for (front, verdicts) in [
-            ("calls", who.ask_calls(&node, *ask).await),
-            ("HTTP", who.ask_http(&node, *ask).await),
-            ("Redis", who.ask_redis(&node, *ask).await),
+            ("calls", who.ask_calls(node, *ask).await),
+            ("HTTP", who.ask_http(node, *ask).await),
+            ("Redis", who.ask_redis(node, *ask).await),
         ] {
             for verdict in verdicts.into_iter().flatten() {
                 judged += 1;
@@ -118,7 +129,7 @@ async fn one_table_of_rights_holds_on_every_front() {
     let v1::Welcome { resume_token, epoch, .. } = session.welcome.clone();
     drop(session);
     let hello = v1::Hello { resume_token, epoch, ..Default::default() };
-    let mut session = Session::open(&who, &node, hello).await.unwrap();
+    let mut session = Session::open(who, node, hello).await.unwrap();
     assert!(session.welcome.resumed);
     for (ask, may) in TABLE {
         let expected = if *may { Ok(()) } else { Err("forbidden".to_owned()) };
