@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings docker-compose.yml up for real: three containers, publish and subscribe across them, one killed, one disconnected.
+# Brings docker-compose.yml up for real, locks on: three containers, publish and subscribe across them, one killed, one disconnected.
 #
 #   scripts/compose-test.sh [BINARY]        default: the workspace's debug build
 #
@@ -83,12 +83,17 @@ cp "$binary" "$work/image/waxwing"
 docker build --quiet --tag waxwing "$work/image" >/dev/null
 # The compose file as it is, but for what an older docker-compose doesn't know, and with the image that is there.
 sed '/^name:/d; /^  build:/d' docker-compose.yml >"$work/compose.yml"
-WAXWING_CLUSTER_SECRET=$(head -c 32 /dev/urandom | base64)
-export WAXWING_CLUSTER_SECRET
+WAXWING_BIN=$binary scripts/compose-locks.sh "$work" >/dev/null
+set -a
+# shellcheck source=/dev/null
+. "$work/.env"
+set +a
 compose up --detach --no-build >"$work/up.log" 2>&1
 
-at() { local port=$1; shift; inside "$binary" --node "127.0.0.1:$port" "$@"; }
-ready_members() { at "$1" members -o json | grep -oE '"state": ?"ready"' | wc -l; }
+unset WAXWING_KEY
+as() { local who=$1 port=$2; shift 2; inside "$binary" --tls-ca "$work/compose/shared/ca.pem" --key-file "$work/compose/$who.key" --node "127.0.0.1:$port" "$@"; }
+at() { as app "$@"; }
+ready_members() { as ops "$1" members -o json | grep -oE '"state": ?"ready"' | wc -l; }
 sees() { [ "$(ready_members "$1")" = "$2" ]; }
 all_see() { sees 7400 "$1" && sees 7410 "$1"; }
 step() { echo "compose-test: $*"; }
@@ -112,6 +117,14 @@ within 20 sees 7420 3
 step "publish and subscribe across containers"
 crosses 7400 7410 first
 crosses 7420 7400 second
+
+step "strangers stay outside"
+stranger() { ! inside "$binary" --timeout 2s --node 127.0.0.1:7400 "$@" >/dev/null 2>&1; }
+stranger publish first x
+stranger --tls-ca "$work/compose/shared/ca.pem" publish first x
+step "health checks pass"
+healthy() { [ "$(docker inspect --format '{{.State.Health.Status}}' "$(compose ps --quiet a)")" = healthy ]; }
+within 30 healthy
 
 step "a node is killed"
 compose kill -s SIGKILL c >/dev/null 2>&1

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Three nodes on loopback with every lock on: what a node without them says, messages while certificates, keys and cluster secrets are
+# Three nodes on loopback with every lock on: what a node without them says, messages while certificates, keys, issuers and cluster secrets are
 # changed on all three, strangers on every port, and (as root, where tcpdump is) a capture that must hold no plain text.
 #
 #   scripts/locks.sh            WAXWING_BIN=..: another program than target/debug/waxwing
@@ -35,7 +35,23 @@ for node in a b c; do "$bin" -q certs node "$node"; done
 "$bin" -q key create --admin > ops.access
 "$bin" -q key create --publish 'roo*' --subscribe 'room' > backend.access
 "$bin" -q key create --subscribe '*' > late.access
+head -c 32 /dev/urandom | base64 > app.secret
+head -c 32 /dev/urandom | base64 > foe.secret
+cat >> access.toml <<'TOML'
+
+[[issuer]]
+name = "app"
+algorithm = "HS256"
+secret_file = "app.secret"
+audience = "waxwing"
+namespaces = ["default"]
+TOML
+chmod 600 ./*.secret
+mint() { "$bin" -q token mint --issuer app --sign-with "$1.secret" --subscribe 'room:*' --expires "$2"; }
+mint app 1h > token.access
+mint foe 1h > forged.access
 chmod 600 ./*.access
+"$bin" -q token inspect token.access --file access.toml > /dev/null || fail "a token that was just minted is not believed"
 head -c 32 /dev/urandom | base64 > first.key
 head -c 32 /dev/urandom | base64 > second.key
 install -m 600 first.key gossip.keys
@@ -78,6 +94,22 @@ for _ in $(seq 100); do grep -q subscribed late.log && break; sleep 0.1; done
 reload
 grep -q 'taken back' late.log || fail "the session of a key that was taken back is still there"
 kill "$late" 2>/dev/null || true
+# A token ends when it says, and whatever its issuer had signed when that is taken out.
+mint app 2s > short.access
+chmod 600 short.access
+shows short.access subscribe 'room:short' --node "127.0.0.1:$(port 1 0)" > /dev/null 2> short.log &
+short=$!
+for _ in $(seq 100); do grep -q expired short.log && break; sleep 0.1; done
+grep -q subscribed short.log || fail "a token that is good opens nothing"
+grep -q expired short.log || fail "a token's stream went on after its end"
+kill "$short" 2>/dev/null || true
+shows token.access subscribe 'room:token' --node "127.0.0.1:$(port 1 0)" > /dev/null 2> token.log &
+token=$!
+for _ in $(seq 100); do grep -q subscribed token.log && break; sleep 0.1; done
+sed -i '/^\[\[issuer/,/^namespaces/d' access.toml
+reload
+grep -q 'taken back' token.log || fail "the session of an issuer that was taken out is still there"
+kill "$token" 2>/dev/null || true
 before=$(ask status -o json --node "127.0.0.1:$(port 1 0)" | grep -o '"certificate_expires":"[^"]*"')
 for node in a b c; do "$bin" -q certs node "$node" --days 90 --replace; done
 for _ in $(seq 100); do
@@ -101,6 +133,8 @@ if "$bin" --tls-ca ca.pem status --timeout 2s --node "127.0.0.1:$(port 0 0)" > /
 if "$bin" status --timeout 2s --node "127.0.0.1:$(port 0 0)" > /dev/null 2>&1; then fail "let in in the clear"; fi
 if "$bin" --tls-ca ca.pem --client-cert ops.pem --client-key ops.key status --timeout 2s --node "127.0.0.1:$(port 0 0)" > /dev/null 2>&1; then fail "let in without a key"; fi
 if shows late.access publish room x --timeout 2s --node "127.0.0.1:$(port 0 0)" > /dev/null 2>&1; then fail "let in by a key that was taken back"; fi
+if shows forged.access publish room:x x --timeout 2s --node "127.0.0.1:$(port 0 0)" > /dev/null 2>&1; then fail "let in by a forged token"; fi
+if shows token.access publish room:x x --timeout 2s --node "127.0.0.1:$(port 0 0)" > /dev/null 2>&1; then fail "let in by a token of nobody who is believed"; fi
 if shows backend.access status --timeout 2s --node "127.0.0.1:$(port 0 0)" > /dev/null 2>&1; then fail "a backend's key looks at nodes"; fi
 if shows backend.access publish lobby x --confirm node --timeout 2s --node "127.0.0.1:$(port 0 0)" > /dev/null 2>&1; then fail "a key publishes where it may not"; fi
 if ask status --timeout 2s --node "127.0.0.1:$(port 0 1)" > /dev/null 2>&1; then fail "a client was let in by the peer port"; fi
@@ -117,7 +151,7 @@ except TimeoutError:
 PY
 if [ "${capture:-}" ]; then
     sleep 1; kill -INT "$capture"; wait "$capture" || true
-    for plain in canary-message room wx_ waxwing.v1 waxwing.peer.v1.Link PUBLISH; do
+    for plain in canary-message room wx_ eyJ waxwing.v1 waxwing.peer.v1.Link PUBLISH; do
         if grep -q -a -- "$plain" capture.pcap; then fail "the capture holds $plain"; fi
     done
     echo "a capture of $(stat -c %s capture.pcap) bytes holds no plain text"

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::seat::{Seat, Subscriptions};
 use super::sessions::{AttachmentId, Input};
+use super::tenant::Place;
 use super::{BrokerError, Ending, Outlet, Shared};
 use crate::config::Limits;
 use crate::metrics::names;
@@ -26,6 +27,8 @@ pub struct Attachment {
     pub(super) seat: Arc<Seat>,
     /// The next subscription has to be told that something may have been missed.
     pub(super) gap_due: AtomicBool,
+    /// Among those of its namespace, where that has a quota.
+    pub(super) _place: Option<Place>,
 }
 
 /// A subscribe that has been judged and announced, and delivers nothing yet.
@@ -54,6 +57,11 @@ impl Attachment {
 
     pub fn session(&self) -> SessionId {
         self.seat.session
+    }
+
+    /// What this client may ask for now.
+    pub fn limits(&self) -> Arc<Limits> {
+        self.seat.card.pass.limits(&self.shared.limits)
     }
 
     /// The writing side. Made once; the attachment ends when it is dropped.
@@ -94,7 +102,7 @@ impl Attachment {
     /// Judges each topic and pattern, and announces those that are new. Nothing is delivered before `activate`.
     pub fn subscribe(&self, topics: &[String], patterns: &[String]) -> Result<Asked, BrokerError> {
         self.seat.may_ask()?;
-        let limits = self.shared.limits.get();
+        let limits = self.limits();
         check_count(topics, patterns, &limits).inspect_err(BrokerError::count)?;
         let hasher = self.shared.router.hasher();
         let namespace = self.seat.card.pass.namespace();
@@ -112,7 +120,7 @@ impl Attachment {
         patterns: Vec<Pattern>,
     ) -> Result<Asked, BrokerError> {
         self.seat.may_ask()?;
-        let limits = self.shared.limits.get();
+        let limits = self.limits();
         if topics.len() + patterns.len() > limits.subscriptions {
             return Err(BrokerError::TooManySubscriptions { max: limits.subscriptions });
         }
@@ -183,6 +191,9 @@ impl Attachment {
         {
             return Err(BrokerError::TooManyTopics { max: limits.topics });
         }
+        if let Some(tenant) = self.seat.card.pass.tenant() {
+            tenant.subscribe(Some(&topic))?;
+        }
         held.topics.insert(topic.clone());
         Ok(Some(topic))
     }
@@ -203,6 +214,9 @@ impl Attachment {
         }
         if held.patterns.len() >= limits.patterns {
             return Err(BrokerError::TooManyPatterns { max: limits.patterns });
+        }
+        if let Some(tenant) = self.seat.card.pass.tenant() {
+            tenant.subscribe(None)?;
         }
         held.patterns.insert(pattern.clone());
         Ok(Some(pattern))
@@ -266,6 +280,9 @@ impl Attachment {
             }));
         }
         drop(held);
+        if let Some(tenant) = self.seat.card.pass.tenant() {
+            tenant.unsubscribe(old_topics.iter(), old_patterns.len());
+        }
         if !old_topics.is_empty() || !old_patterns.is_empty() {
             self.shared.router.unsubscribe(&self.seat.mailbox, &old_topics, &old_patterns);
         }
@@ -283,6 +300,12 @@ impl Attachment {
         let mut were: Vec<bool> = topics.iter().map(|topic| held.topics.remove(topic)).collect();
         were.extend(patterns.iter().map(|pattern| held.patterns.remove(pattern)));
         drop(held);
+        if let Some(tenant) = self.seat.card.pass.tenant() {
+            let (of_topics, of_patterns) = were.split_at(topics.len());
+            let ended = topics.iter().zip(of_topics).filter(|(_, was)| **was);
+            let patterns = of_patterns.iter().filter(|was| **was).count();
+            tenant.unsubscribe(ended.map(|(topic, _)| topic), patterns);
+        }
         if were.contains(&true) {
             self.shared.router.unsubscribe(&self.seat.mailbox, topics, patterns);
         }
@@ -315,7 +338,7 @@ impl Attachment {
     ) -> Result<impl Future<Output = Result<HandedOn, PublishError>> + Send + 'static, BrokerError>
     {
         self.seat.may_ask()?;
-        self.seat.card.pass.may_publish(&topic)?;
+        self.seat.card.pass.may_publish(&topic, &messages, now).inspect_err(BrokerError::count)?;
         let PublishOptions { exclude_self, reach, confirm } = options;
         let exclude = exclude_self.then_some(self.seat.session);
         let publish = Publish { topic, messages, exclude, reach, confirm };

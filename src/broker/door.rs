@@ -9,8 +9,12 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use super::tenant::{Tenant, Tenants};
 use super::{Broker, BrokerError, Ending, Shared};
+use crate::config::Limits;
+use crate::config::limits::LimitsHandle;
 use crate::metrics::names;
+use crate::pubsub::Messages;
 use crate::rights::{Access, Ask, Grant, NotAdmitted, Right};
 use crate::supervise::Clock;
 use crate::types::{Namespace, Time, Topic};
@@ -22,16 +26,27 @@ pub struct Door(Arc<Inner>);
 struct Inner {
     /// None: nobody is asked for a key. Which of the two it is a node keeps until it ends.
     access: Option<RwLock<Arc<Access>>>,
+    tenants: Tenants,
     clock: Clock,
 }
 
 /// Somebody who was let in. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Pass {
     namespace: Namespace,
     /// None: nobody was asked for a key, and everybody may do everything.
     grant: Option<Arc<Grant>>,
+    /// What its namespace has here. None: nobody was asked for a key.
+    tenant: Option<Arc<Tenant>>,
 }
+
+impl PartialEq for Pass {
+    fn eq(&self, other: &Self) -> bool {
+        self.namespace == other.namespace && self.grant == other.grant
+    }
+}
+
+impl Eq for Pass {}
 
 impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,7 +56,11 @@ impl fmt::Debug for Door {
 
 impl Door {
     pub fn new(access: Option<Arc<Access>>, clock: Clock) -> Self {
-        Self(Arc::new(Inner { access: access.map(RwLock::new), clock }))
+        Self(Arc::new(Inner {
+            access: access.map(RwLock::new),
+            tenants: Tenants::default(),
+            clock,
+        }))
     }
 
     pub(super) fn clock(&self) -> Clock {
@@ -61,9 +80,10 @@ impl Door {
         said: Option<Namespace>,
     ) -> Result<Pass, BrokerError> {
         let Some(access) = &self.0.access else {
-            return Ok(Pass { namespace: said.unwrap_or_default(), grant: None });
+            return Ok(Pass::open(said.unwrap_or_default()));
         };
-        let access = access.read().clone();
+        // Held until the quota is looked up: none is left behind by an older file.
+        let access = access.read();
         let now_s = self.0.clock.unix_ms() / 1_000;
         let admitted = shown
             .ok_or(NotAdmitted::Missing)
@@ -73,7 +93,10 @@ impl Door {
                 Some(said) if said != grant.namespace => {
                     Err(("namespace", BrokerError::OtherNamespace))
                 }
-                _ => Ok(Pass { namespace: grant.namespace.clone(), grant: Some(grant) }),
+                _ => {
+                    let tenant = Some(self.0.tenants.of(&grant.namespace, &access));
+                    Ok(Pass { namespace: grant.namespace.clone(), grant: Some(grant), tenant })
+                }
             });
         admitted.map_err(|(reason, error)| {
             metrics::counter!(names::AUTH_FAILURES, "front" => front, "reason" => reason)
@@ -95,7 +118,7 @@ impl Door {
 impl Pass {
     /// Of whoever comes to a door that is open. For tests of what stands behind it.
     pub fn open(namespace: Namespace) -> Self {
-        Self { namespace, grant: None }
+        Self { namespace, grant: None, tenant: None }
     }
 
     pub fn namespace(&self) -> &Namespace {
@@ -127,8 +150,27 @@ impl Pass {
         self.may(Ask::Subscribe(name)).is_ok() || self.may(Ask::Publish(name)).is_ok()
     }
 
-    pub(super) fn may_publish(&self, topic: &Topic) -> Result<(), BrokerError> {
-        self.may_in(topic.namespace(), Ask::Publish(topic.name()))
+    /// May it, and may its namespace do so now? Who may has paid for it.
+    pub(super) fn may_publish(
+        &self,
+        topic: &Topic,
+        messages: &Messages,
+        now: Time,
+    ) -> Result<(), BrokerError> {
+        self.may_in(topic.namespace(), Ask::Publish(topic.name()))?;
+        self.tenant.as_ref().map_or(Ok(()), |tenant| tenant.publish(messages, now))
+    }
+
+    /// The node's, or what the namespace's quota leaves of them.
+    pub(super) fn limits(&self, of_node: &LimitsHandle) -> Arc<Limits> {
+        match &self.tenant {
+            None => of_node.get(),
+            Some(tenant) => tenant.limits(of_node.get()),
+        }
+    }
+
+    pub(super) fn tenant(&self) -> Option<&Arc<Tenant>> {
+        self.tenant.as_ref()
     }
 
     pub(super) fn may_subscribe(&self, topic: &Topic) -> Result<(), BrokerError> {
@@ -204,6 +246,7 @@ impl Broker {
     pub fn set_access(&self, access: &Arc<Access>) -> Option<usize> {
         let held = self.shared.door.0.access.as_ref()?;
         *held.write() = access.clone();
+        self.shared.door.0.tenants.renew(access);
         // Whoever was admitted by the old ones has a seat by now, or looks at the door again before it is welcomed.
         let table = self.shared.table.lock();
         let fallen = |pass: &Pass| !pass.is_upheld_by(access);
@@ -246,7 +289,13 @@ mod tests {
         let hash = KeyHash::of(text.as_bytes());
         let file =
             format!("[[key]]\nid = \"{id}\"\nhash = \"{hash}\"\nnamespace = \"acme\"\n{more}");
-        (Door::new(Some(Access::parse(&file).unwrap().into()), Clock::new()), text)
+        (
+            Door::new(
+                Some(Access::parse(&file, &|_, _| Err(String::new())).unwrap().into()),
+                Clock::new(),
+            ),
+            text,
+        )
     }
 
     #[test]
@@ -268,9 +317,13 @@ mod tests {
         assert_eq!(pass.namespace(), &acme);
         let hasher = TopicHasher::new(&ClusterName::parse("c").unwrap());
         let topic = |namespace: &Namespace| hasher.topic(namespace, "t", 10).unwrap();
-        assert_eq!(pass.may_publish(&topic(&acme)), Ok(()));
-        assert_eq!(pass.may_publish(&topic(&acme.sharded())), Ok(()));
-        assert_eq!(pass.may_publish(&topic(&shop)), Err(BrokerError::OtherNamespace));
+        let may_publish = |topic: &_| {
+            let message = crate::pubsub::Messages::single(bytes::Bytes::new());
+            pass.may_publish(topic, &message, crate::types::Time::ZERO)
+        };
+        assert_eq!(may_publish(&topic(&acme)), Ok(()));
+        assert_eq!(may_publish(&topic(&acme.sharded())), Ok(()));
+        assert_eq!(may_publish(&topic(&shop)), Err(BrokerError::OtherNamespace));
         assert_eq!(
             pass.may_subscribe(&topic(&acme)),
             Err(BrokerError::Forbidden(Right::Subscribe))

@@ -62,6 +62,11 @@ pub enum BrokerError {
     BadToken(usize),
     #[error("no session has the id {0}")]
     UnknownSession(String),
+    /// The namespace has as much as its quota says, on this node.
+    #[error("the namespace has its {max} {}", .limit.trim_start_matches("namespace_"))]
+    Quota { limit: &'static str, max: u64 },
+    #[error("the namespace publishes faster than its quota says; again in {retry_ms} ms")]
+    Rate { limit: &'static str, retry_ms: u64 },
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
     #[error("this key is of another namespace than the one named")]
@@ -106,6 +111,7 @@ impl BrokerError {
             Self::Publish(PublishError::NotConnected(_)) => "node_unreachable",
             Self::BadToken(_) => "bad_resume_token",
             Self::UnknownSession(_) => "unknown_session",
+            Self::Quota { limit, .. } | Self::Rate { limit, .. } => limit,
             Self::NotAdmitted(NotAdmitted::Expired) => "key_expired",
             Self::NotAdmitted(_) => "unauthenticated",
             Self::OtherNamespace => "other_namespace",
@@ -141,9 +147,16 @@ impl BrokerError {
             Self::NotOwner => "track it to take it back",
             Self::OlderRevision { .. } => "number revisions upwards, or leave them 0",
             Self::Publish(PublishError::UnknownNode(_)) => "see: waxwing members",
+            Self::Quota { .. } => {
+                "raise it in [[namespace]] of security.access_file, on every node"
+            }
+            Self::Rate { .. } => {
+                "publish less, or raise it in [[namespace]] of security.access_file"
+            }
             Self::NotAdmitted(NotAdmitted::Missing) => {
                 "show it as authorization: Bearer KEY, as AUTH NAMESPACE KEY, or with --key-file"
             }
+            Self::NotAdmitted(NotAdmitted::BadToken) => "see: waxwing token inspect",
             Self::NotAdmitted(_) => "see: waxwing key list",
             Self::OtherNamespace => "leave the namespace out: it is the key's",
             Self::Draining => "connect to another node",
@@ -167,6 +180,7 @@ impl BrokerError {
             Self::TooManyPresences { .. } => Some("presences"),
             Self::NamespaceFull { .. } => Some("namespace_presences"),
             Self::TooManyWatches { .. } => Some("watches"),
+            Self::Quota { limit, .. } | Self::Rate { limit, .. } => Some(limit),
             _ => None,
         }
     }

@@ -13,6 +13,7 @@ mod reaper;
 mod reports;
 mod seat;
 mod sessions;
+mod tenant;
 mod visits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -177,12 +178,12 @@ impl Broker {
         reach: Reach,
         confirm: Confirm,
     ) -> Result<Publish, BrokerError> {
-        let limits = self.shared.limits.get();
+        let limits = pass.limits(&self.shared.limits);
         let topic = self.shared.router.hasher().topic(pass.namespace(), topic, limits.topic)?;
-        pass.may_publish(&topic)?;
         for (payload, fields) in messages.iter() {
             check_sizes(payload.len(), fields.len(), &limits)?;
         }
+        pass.may_publish(&topic, &messages, self.shared.clock.now())?;
         Ok(Publish { topic, messages, exclude: None, reach, confirm })
     }
 

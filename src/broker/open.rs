@@ -155,6 +155,7 @@ impl Broker {
             since_ms: shared.clock.unix_ms(),
         });
         let ends = opening.pass.ends(shared.clock);
+        let place = opening.pass.tenant().map(|tenant| tenant.enter()).transpose()?;
         let mailbox = shared.router.open_mailbox(hello.session, copies);
         let seat = Arc::new(Seat::new(
             hello.attachment,
@@ -186,8 +187,8 @@ impl Broker {
         let affected = table.affected(&outputs);
         drop(table);
         super::obey(affected);
-        let attachment =
-            Attachment { shared: shared.clone(), seat, gap_due: AtomicBool::new(false) };
+        let gap_due = AtomicBool::new(false);
+        let attachment = Attachment { shared: shared.clone(), seat, gap_due, _place: place };
         Ok((attachment, outputs))
     }
 }
@@ -246,6 +247,10 @@ impl Drop for Attachment {
         self.seat.end(ending);
         let shared = &self.shared;
         shared.router.close_mailbox(&self.seat.mailbox);
+        if let Some(tenant) = self.seat.card.pass.tenant() {
+            let held = self.seat.subscriptions.lock();
+            tenant.unsubscribe(held.topics.iter(), held.patterns.len());
+        }
         for watch in self.seat.take_watches() {
             shared.replicator.unwatch(&watch);
         }

@@ -160,7 +160,7 @@ impl Shared {
     }
 
     fn track(&self, seat: &Seat, verb: Verb, asks: Vec<TrackAsk>) -> Vec<TrackAnswer> {
-        let limits = self.limits.get();
+        let limits = seat.card.pass.limits(&self.limits);
         let mut answers: Vec<Option<TrackAnswer>> = Vec::with_capacity(asks.len());
         let mut tracks = Vec::with_capacity(asks.len());
         // One frame is mostly about one topic: it is neither hashed nor allocated again.

@@ -90,7 +90,7 @@ impl Broker {
         pass: &Pass,
         ask: TrackAsk,
     ) -> Result<(Track, Arc<Limits>), BrokerError> {
-        let limits = self.shared.limits.get();
+        let limits = pass.limits(&self.shared.limits);
         if ask.id.is_empty() {
             return Err(BadKey::IdEmpty.into());
         }

@@ -311,7 +311,7 @@ fn judged(path: &Path, text: &str) -> anyhow::Result<Vec<KeyRow>> {
     })
 }
 
-fn told(path: &Path, (line, what): &Wrong) -> String {
+pub(super) fn told(path: &Path, (line, what): &Wrong) -> String {
     match line {
         0 => format!("{}: {what}", path.display()),
         line => format!("{}:{line}: {what}", path.display()),

@@ -21,6 +21,7 @@ mod settings;
 mod start;
 mod status;
 mod subscribe;
+mod tokens;
 mod topics;
 mod wait;
 mod watch;
@@ -70,6 +71,8 @@ pub enum Command {
     /// Make keys for clients, list them, take them back.
     #[command(alias = "keys")]
     Key(keys::KeyArgs),
+    /// Sign a token for a client, or look at one.
+    Token(tokens::TokenArgs),
     /// Print a completion script for a shell.
     Completions(complete::CompletionArgs),
     /// Let a node join a cluster by its seeds.
@@ -130,6 +133,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::CheckConfig(args) => settings::check(*args, globals),
         Command::Config(args) => settings::run(args, globals),
         Command::Certs(args) => certs::run(args, globals),
+        Command::Token(args) => tokens::run(args, globals),
         Command::Key(args) => keys::run(args, globals),
         Command::Completions(args) => complete::run(&args),
         Command::Join(args) => operate::join(args, globals).await,

@@ -369,7 +369,7 @@ impl Loading {
 
     fn access(&mut self) {
         let Some(path) = self.config.security.access_file.clone() else { return };
-        match secrets::read_private_long(&path).map(|text| Access::parse(&text)) {
+        match secrets::read_access(&path) {
             Ok(Ok(access)) => self.config.security.access = Some(Arc::new(access)),
             Ok(Err(wrong)) => {
                 for (line, what) in wrong {

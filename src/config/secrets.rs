@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::Secret;
 use super::value::Wrong;
+use crate::rights::Access;
 
 const SECRET_LEN_MIN: usize = 16;
 const SECRET_LEN_MAX: usize = 1024;
@@ -92,6 +93,17 @@ pub(crate) fn read_private(path: &Path) -> Result<String, Wrong> {
 /// As `read_private`, of a file with an entry for each of many clients.
 pub(crate) fn read_private_long(path: &Path) -> Result<String, Wrong> {
     read(path, true, LONG_FILE_LEN_MAX)
+}
+
+/// The file that says who is let in, and those that it names, found beside it.
+pub(crate) fn read_access(path: &Path) -> Result<Result<Access, Vec<(usize, Wrong)>>, Wrong> {
+    let text = read_private_long(path)?;
+    let beside = path.parent().unwrap_or_else(|| Path::new("."));
+    let files = |name: &str, is_secret: bool| {
+        let path = beside.join(name);
+        if is_secret { read_private(&path) } else { read_public(&path) }
+    };
+    Ok(Access::parse(&text, &files))
 }
 
 /// The text of a file that everybody may read.

@@ -76,11 +76,11 @@ fn take_access(
         }
         return None;
     };
-    let keys = access.keys();
+    let (keys, issuers) = (access.keys(), access.issuers());
     match parts.broker.set_access(&access) {
-        Some(put_out) => {
-            Some(format!("{keys} keys; {put_out} sessions ended whose keys are gone or changed"))
-        }
+        Some(put_out) => Some(format!(
+            "{keys} keys, {issuers} issuers; {put_out} sessions ended whose keys are gone or changed"
+        )),
         None => {
             waiting.push("security.access_file".to_owned());
             None

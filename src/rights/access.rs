@@ -1,4 +1,5 @@
-//! ● The file that says who is let in: keys, hashed, and what each may do.
+//! ● The file that says who is let in: keys, hashed, and what each may do; namespaces, and how much each may have; whose tokens are
+//! believed.
 //!
 //! Judged whole: one fault, and none of it holds. What is wrong is said without showing what the file holds.
 
@@ -12,12 +13,12 @@ use toml::Spanned;
 use toml::value::Datetime;
 
 use super::key::{self, KeyHash};
-use super::rules::{Right, Rules};
+use super::quota::{QuotaSaid, Quotas};
+use super::rules::Rules;
+use super::said::RightsSaid;
+use super::token::{IssuerSaid, Issuers, ReadFile, TOKEN_LEN_MAX};
 use crate::types::Namespace;
-use crate::types::topic::TOPIC_LEN_CEILING;
 
-/// Globs of one key: each is tried at each ask.
-const GLOBS_MAX: usize = 256;
 const KEYS_MAX: usize = 100_000;
 const NOTE_LEN_MAX: usize = 200;
 
@@ -25,6 +26,8 @@ const NOTE_LEN_MAX: usize = 200;
 #[derive(Default)]
 pub struct Access {
     keys: HashMap<Box<str>, KeyEntry>,
+    quotas: Quotas,
+    issuers: Issuers,
 }
 
 struct KeyEntry {
@@ -40,7 +43,8 @@ pub struct Grant {
     pub rules: Rules,
     /// Unix time in seconds.
     pub ends_s: Option<u64>,
-    hash: Option<KeyHash>,
+    /// Of the entry that granted it.
+    pub(super) by: [u8; 32],
 }
 
 /// As whom. May be seen by anybody.
@@ -48,12 +52,17 @@ pub struct Grant {
 pub enum Who {
     /// Its id.
     Key(Box<str>),
+    /// Of whoever an issuer says.
+    Token { issuer: Box<str>, kid: Box<str>, subject: Box<str> },
 }
 
 impl std::fmt::Display for Who {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Key(id) => write!(f, "key {id}"),
+            Self::Token { issuer, kid, subject } => {
+                write!(f, "token of {subject} by {issuer} {kid}")
+            }
         }
     }
 }
@@ -68,6 +77,9 @@ pub enum NotAdmitted {
     Unknown,
     #[error("this key has expired")]
     Expired,
+    /// What exactly is wrong with it, whoever minted it can find out.
+    #[error("this token is not believed here: its signature, audience, namespace or time is wrong")]
+    BadToken,
 }
 
 impl NotAdmitted {
@@ -77,6 +89,7 @@ impl NotAdmitted {
             Self::Missing => "missing",
             Self::Unknown => "unknown",
             Self::Expired => "expired",
+            Self::BadToken => "token",
         }
     }
 }
@@ -101,6 +114,10 @@ pub type Wrong = (usize, String);
 struct File {
     #[serde(default)]
     key: Vec<Spanned<KeySaid>>,
+    #[serde(default)]
+    namespace: Vec<Spanned<QuotaSaid>>,
+    #[serde(default)]
+    issuer: Vec<Spanned<IssuerSaid>>,
 }
 
 #[derive(Deserialize)]
@@ -130,43 +147,6 @@ struct KeySaid {
     admin: bool,
 }
 
-impl KeySaid {
-    fn rules(&self) -> Result<Rules, String> {
-        let mut rules = Rules::default();
-        let globs = [
-            (&self.publish, Right::Publish, true),
-            (&self.subscribe, Right::Subscribe, true),
-            (&self.presence, Right::Presence, true),
-            (&self.deny_publish, Right::Publish, false),
-            (&self.deny_subscribe, Right::Subscribe, false),
-            (&self.deny_presence, Right::Presence, false),
-        ];
-        if globs.iter().map(|(globs, ..)| globs.len()).sum::<usize>() > GLOBS_MAX {
-            return Err(format!("names more than {GLOBS_MAX} patterns; use wider ones"));
-        }
-        for (globs, right, allows) in globs {
-            for glob in globs {
-                if glob.is_empty() || glob.len() > TOPIC_LEN_CEILING {
-                    return Err(
-                        "a pattern is empty, or far too long; \"*\" is every topic".to_owned()
-                    );
-                }
-                if allows {
-                    rules.allow(right, glob.as_bytes());
-                } else {
-                    rules.deny(right, glob.as_bytes());
-                }
-            }
-        }
-        for (said, right) in [(self.observe, Right::Observe), (self.admin, Right::Admin)] {
-            if said {
-                rules.allow(right, b"*");
-            }
-        }
-        Ok(rules)
-    }
-}
-
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Access").field("keys", &self.keys.len()).finish_non_exhaustive()
@@ -174,13 +154,15 @@ impl std::fmt::Debug for Access {
 }
 
 impl Access {
-    pub fn parse(text: &str) -> Result<Self, Vec<Wrong>> {
-        let mut access = Self::default();
-        for (row, hash) in read(text)? {
+    /// `files`: reads those that issuers name.
+    pub fn parse(text: &str, files: ReadFile<'_>) -> Result<Self, Vec<Wrong>> {
+        let Read { keys, quotas, issuers } = read(text, Some(files))?;
+        let mut access = Self { quotas, issuers, ..Self::default() };
+        for (row, hash) in keys {
             let KeyRow { id, namespace, ends_s, rules, .. } = row;
             let namespace = Namespace::parse(&namespace).unwrap_or_default();
             let who = Who::Key(id.as_str().into());
-            let grant = Grant { who, namespace, rules, ends_s, hash: Some(hash) };
+            let grant = Grant { who, namespace, rules, ends_s, by: hash.bytes() };
             access.keys.insert(id.into(), KeyEntry { hash, grant: Arc::new(grant) });
         }
         Ok(access)
@@ -188,15 +170,27 @@ impl Access {
 
     /// The file's keys as people see them, in its order.
     pub fn rows(text: &str) -> Result<Vec<KeyRow>, Vec<Wrong>> {
-        Ok(read(text)?.into_iter().map(|(row, _)| row).collect())
+        Ok(read(text, None)?.keys.into_iter().map(|(row, _)| row).collect())
+    }
+
+    pub fn quotas(&self) -> &Quotas {
+        &self.quotas
     }
 
     pub fn keys(&self) -> usize {
         self.keys.len()
     }
 
+    pub fn issuers(&self) -> usize {
+        self.issuers.len()
+    }
+
     /// Whoever shows this may do what.
     pub fn admit(&self, shown: &[u8], now_s: u64) -> Result<Arc<Grant>, NotAdmitted> {
+        // A token's parts are told apart by dots, which no key has.
+        if shown.len() > TOKEN_LEN_MAX || shown.contains(&b'.') {
+            return self.issuers.admit(shown, &self.quotas, now_s);
+        }
         let entry = key::id_of(shown).and_then(|id| self.keys.get(id));
         let entry = entry.filter(|entry| entry.hash.fits(shown)).ok_or(NotAdmitted::Unknown)?;
         if entry.grant.ends_s.is_some_and(|ends| ends <= now_s) {
@@ -209,11 +203,19 @@ impl Access {
     pub fn upholds(&self, grant: &Grant) -> bool {
         match &grant.who {
             Who::Key(id) => self.keys.get(id).is_some_and(|entry| *entry.grant == *grant),
+            Who::Token { issuer, kid, .. } => self.issuers.upholds(issuer, kid, grant.by),
         }
     }
 }
 
-fn read(text: &str) -> Result<Vec<(KeyRow, KeyHash)>, Vec<Wrong>> {
+struct Read {
+    keys: Vec<(KeyRow, KeyHash)>,
+    quotas: Quotas,
+    issuers: Issuers,
+}
+
+/// Without `files` issuers are not looked at.
+fn read(text: &str, files: Option<ReadFile<'_>>) -> Result<Read, Vec<Wrong>> {
     let line = |span: Range<usize>| {
         text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
     };
@@ -223,13 +225,28 @@ fn read(text: &str) -> Result<Vec<(KeyRow, KeyHash)>, Vec<Wrong>> {
         vec![(error.span().map_or(0, line), what)]
     })?;
     let (mut rows, mut wrong) = (Vec::new(), Vec::new());
-    let mut ids = HashSet::new();
+    let (mut ids, mut names) = (HashSet::new(), HashSet::new());
+    let mut quotas = Quotas::default();
+    for said in file.namespace {
+        let at = line(said.span());
+        match said.into_inner().judge() {
+            Ok((name, _)) if !names.insert(name.clone()) => {
+                wrong.push((at, format!("the namespace {name} is there twice; keep one of them")));
+            }
+            Ok((name, quota)) => quotas.push(name, quota),
+            Err(what) => wrong.push((at, what)),
+        }
+    }
     if file.key.len() > KEYS_MAX {
         wrong.push((0, format!("holds {} keys; at most {KEYS_MAX}", file.key.len())));
     }
     for said in file.key {
         let at = line(said.span());
         match judge(said.into_inner(), at) {
+            Ok((row, _)) if !quotas.is_empty() && !is_listed(&quotas, &row.namespace) => {
+                let KeyRow { id, namespace, .. } = row;
+                wrong.push((at, format!("key {id}: no [[namespace]] is called {namespace}, and no template takes it; add one, as name = \"*\"")));
+            }
             Ok((row, _)) if !ids.insert(row.id.clone()) => {
                 wrong.push((at, format!("the id {} is there twice; keep one of them", row.id)));
             }
@@ -237,12 +254,50 @@ fn read(text: &str) -> Result<Vec<(KeyRow, KeyHash)>, Vec<Wrong>> {
             Err(what) => wrong.push((at, what)),
         }
     }
-    if wrong.is_empty() { Ok(rows) } else { Err(wrong) }
+    let mut issuers = Issuers::default();
+    if let Some(files) = files {
+        for said in file.issuer {
+            let at = line(said.span());
+            if let Err(what) = issuers.add(said.get_ref(), files) {
+                wrong.push((at, what));
+            }
+        }
+    }
+    wrong.sort_by_key(|(line, _)| *line);
+    if wrong.is_empty() { Ok(Read { keys: rows, quotas, issuers }) } else { Err(wrong) }
+}
+
+fn is_listed(quotas: &Quotas, name: &str) -> bool {
+    Namespace::parse(name).is_ok_and(|namespace| quotas.of(&namespace).is_some())
 }
 
 fn judge(said: KeySaid, line: usize) -> Result<(KeyRow, KeyHash), String> {
-    let rules = said.rules();
-    let KeySaid { id, hash, namespace, note, expires, .. } = said;
+    let KeySaid {
+        id,
+        hash,
+        namespace,
+        note,
+        expires,
+        publish,
+        subscribe,
+        presence,
+        deny_publish,
+        deny_subscribe,
+        deny_presence,
+        observe,
+        admin,
+    } = said;
+    let rights = RightsSaid {
+        publish,
+        subscribe,
+        presence,
+        deny_publish,
+        deny_subscribe,
+        deny_presence,
+        observe,
+        admin,
+    };
+    let rules = rights.rules();
     if !key::is_id(&id) {
         return Err(
             "the id must be 1 to 32 letters, digits or dashes, as `waxwing key create` makes it"
@@ -278,7 +333,11 @@ fn unix_s(at: &Datetime) -> Result<u64, String> {
 mod tests {
     use super::super::key::{KeyHash, RANDOM_LEN, make};
     use super::super::rules::Ask;
-    use super::{Access, NotAdmitted};
+    use super::{Access, NotAdmitted, Wrong};
+
+    fn parse(text: &str) -> Result<Access, Vec<Wrong>> {
+        Access::parse(text, &|_, _| Err("no files here".to_owned()))
+    }
 
     fn entry(id: &str, text: &str, more: &str) -> String {
         format!("[[key]]\nid = \"{id}\"\nhash = \"{}\"\n{more}\n", KeyHash::of(text.as_bytes()))
@@ -289,7 +348,7 @@ mod tests {
         let (id, text) = make(&[1; RANDOM_LEN]);
         let more = "namespace = \"acme\"\nnote = \"chat\"\nexpires = 2001-09-09T01:46:40Z\npublish = [\"room:*\"]\ndeny_publish = [\"room:x\"]";
         let file = entry(&id, &text, more);
-        let access = Access::parse(&file).unwrap();
+        let access = parse(&file).unwrap();
         let grant = access.admit(text.as_bytes(), 999_999_999).unwrap();
         assert_eq!(grant.namespace.as_str(), "acme");
         assert!(grant.rules.may(Ask::Publish(b"room:1")));
@@ -302,7 +361,7 @@ mod tests {
             assert_eq!(access.admit(shown.as_bytes(), 0), Err(NotAdmitted::Unknown));
         }
         // Whatever is changed of a key, what it had granted holds no longer.
-        assert!(Access::parse(&format!("# new\n{file}")).unwrap().upholds(&grant));
+        assert!(parse(&format!("# new\n{file}")).unwrap().upholds(&grant));
         for changed in [
             String::new(),
             file.replace("room:*", "room:?"),
@@ -310,7 +369,7 @@ mod tests {
             file.replace("2001", "2002"),
             entry(&id, "another", more),
         ] {
-            let upheld = Access::parse(&changed).is_ok_and(|access| access.upholds(&grant));
+            let upheld = parse(&changed).is_ok_and(|access| access.upholds(&grant));
             assert!(!upheld, "{changed}");
         }
     }
@@ -319,7 +378,7 @@ mod tests {
     fn every_fault_is_told_with_its_line_and_without_what_is_secret() {
         let good = entry("a", "one", "subscribe = [\"*\"]");
         let check = |text: &str, expected: &[(usize, &str)]| {
-            let wrong = Access::parse(text).unwrap_err();
+            let wrong = parse(text).unwrap_err();
             assert_eq!(wrong.len(), expected.len(), "{wrong:?}");
             for ((line, what), (at, said)) in wrong.iter().zip(expected) {
                 assert!(line == at && what.contains(said), "{line} {what}");
@@ -339,6 +398,14 @@ mod tests {
         check(&format!("{good}expires = 2027-01-01T00:00:00+02:00\n"), &[(1, "UTC")]);
         check("[[kee]]\n", &[(1, "kee")]);
         check("key = canary\n", &[(1, "")]);
+        check(&format!("{good}[[namespace]]\nname = \"acme\"\n"), &[(1, "no [[namespace]]")]);
+        check("[[namespace]]\nname = \"a b\"\n", &[(1, "name")]);
+        check("[[namespace]]\nname = \"a\"\npublish_burst = 5\n", &[(1, "burst")]);
+        check("[[namespace]]\nname = \"a\"\npublish_rate = 0\n", &[(1, "nothing")]);
+        check("[[namespace]]\nname = \"a\"\nsesions = 5\n", &[(3, "sesions")]);
+        let twice = "[[namespace]]\nname = \"a\"\n";
+        check(&format!("{twice}{twice}"), &[(3, "twice")]);
+        assert!(parse(&format!("{good}[[namespace]]\nname = \"*\"\n")).is_ok());
         let both = good.replace("id = \"a\"", "id = \"\"") + &good.replace("sha256:", "");
         check(&both, &[(1, "id"), (5, "hash")]);
     }

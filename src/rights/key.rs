@@ -29,6 +29,10 @@ impl KeyHash {
         Self(Sha256::digest(text).into())
     }
 
+    pub(super) const fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+
     /// As the file has it.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix(HASH_PREFIX)?;

@@ -35,7 +35,9 @@ pub(super) fn status_of(error: &BrokerError) -> Status {
         | BrokerError::MetadataTooLarge { .. }
         | BrokerError::TooManyPresences { .. }
         | BrokerError::NamespaceFull { .. }
-        | BrokerError::TooManyWatches { .. } => Code::ResourceExhausted,
+        | BrokerError::TooManyWatches { .. }
+        | BrokerError::Quota { .. }
+        | BrokerError::Rate { .. } => Code::ResourceExhausted,
         BrokerError::NotTracked => Code::NotFound,
         BrokerError::NotOwner | BrokerError::OlderRevision { .. } => Code::FailedPrecondition,
         BrokerError::Publish(PublishError::UnknownNode(_)) | BrokerError::UnknownSession(_) => {

@@ -114,7 +114,7 @@ async fn talk(
     pending: &mut Pending,
 ) -> Result<std::convert::Infallible, Over> {
     loop {
-        let limits = deps.limits.get();
+        let limits = pending.attachment.limits();
         let frames = match reading.left.take() {
             Some(frames) => frames,
             None => match pending.wait(reading.reader.read(limits.frame)).await?? {

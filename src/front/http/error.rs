@@ -80,7 +80,9 @@ impl From<BrokerError> for ApiError {
             | BrokerError::TooManyTopics { .. }
             | BrokerError::TooManyPresences { .. }
             | BrokerError::NamespaceFull { .. }
-            | BrokerError::TooManyWatches { .. } => StatusCode::TOO_MANY_REQUESTS,
+            | BrokerError::TooManyWatches { .. }
+            | BrokerError::Quota { .. }
+            | BrokerError::Rate { .. } => StatusCode::TOO_MANY_REQUESTS,
             BrokerError::Superseded | BrokerError::NotOwner | BrokerError::OlderRevision { .. } => {
                 StatusCode::CONFLICT
             }

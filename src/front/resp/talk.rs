@@ -76,7 +76,10 @@ struct Talk<'a> {
 impl Connection {
     /// Does what is asked in `input`, as far as it is whole.
     pub(super) async fn talk(&mut self, input: &mut Input) -> Result<(), Ending> {
-        let limits = self.shared.deps.limits.get();
+        let limits = match &self.seat {
+            Some(seat) => seat.attachment.limits(),
+            None => self.shared.deps.limits.get(),
+        };
         let now = self.shared.deps.clock.now();
         let mut talk = Talk {
             connection: self,

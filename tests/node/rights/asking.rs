@@ -290,6 +290,12 @@ impl Session {
         }
     }
 
+    pub(crate) async fn bye(self) {
+        let kind = Some(Kind::Bye(v1::Bye { keep_session: false }));
+        let frame = v1::ClientFrame { requests: vec![v1::Request { id: 0, kind }] };
+        self.requests.send(frame).await.unwrap();
+    }
+
     /// How the stream ends, whatever comes before.
     pub(crate) async fn end(&mut self) -> Status {
         loop {

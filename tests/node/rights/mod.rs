@@ -1,14 +1,16 @@
 //! Keys: one table of rights through every front, namespaces that never meet, keys that are taken back, strangers.
 
 mod asking;
+mod tokens;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
 use waxwing::config::Config;
-use waxwing::node::Node;
+use waxwing::node::{Node, NodeHandle};
 use waxwing::rights::Access;
 use waxwing::rights::key::{KeyHash, RANDOM_LEN, make};
 use waxwing::supervise::Clock;
@@ -23,6 +25,8 @@ use asking::{Ask, Session, Who, code, first_line, raw, words};
 struct Keys {
     made: u8,
     entries: Vec<String>,
+    /// What issuers name.
+    files: BTreeMap<String, String>,
 }
 
 impl Keys {
@@ -38,7 +42,8 @@ impl Keys {
     }
 
     fn access(&self) -> Arc<Access> {
-        Arc::new(Access::parse(&self.entries.concat()).unwrap())
+        let files = |name: &str, _| self.files.get(name).cloned().ok_or_else(|| name.to_owned());
+        Arc::new(Access::parse(&self.entries.concat(), &files).unwrap())
     }
 
     fn config(&self, name: &str) -> Config {
@@ -93,19 +98,25 @@ const OF_TABLE: &str = "publish = [\"room:*\"]\nsubscribe = [\"room:*\"]\npresen
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_table_of_rights_holds_on_every_front() {
-    let mut keys = Keys::default();
-    let who = Who::of(&keys.add("acme", OF_TABLE));
+    let mut keys = tokens::keys();
+    let key = keys.add("acme-1", OF_TABLE);
+    let token = tokens::of_rights("acme-2", OF_TABLE);
     let node = start(keys.config("a")).await;
-    let node = node.handle();
-    let mut session = Session::open(&who, &node, v1::Hello::default()).await.unwrap();
+    for shown in [key, token] {
+        table_holds(&Who::of(&shown), &node.handle()).await;
+    }
+}
+
+async fn table_holds(who: &Who, node: &NodeHandle) {
+    let mut session = Session::open(who, node, v1::Hello::default()).await.unwrap();
     let mut judged = 0;
     for (ask, may) in TABLE {
         let expected = if *may { Ok(()) } else { Err("forbidden".to_owned()) };
         assert_eq!(session.ask(*ask).await, expected, "{ask:?} in a session");
         for (front, verdicts) in [
-            ("calls", who.ask_calls(&node, *ask).await),
-            ("HTTP", who.ask_http(&node, *ask).await),
-            ("Redis", who.ask_redis(&node, *ask).await),
+            ("calls", who.ask_calls(node, *ask).await),
+            ("HTTP", who.ask_http(node, *ask).await),
+            ("Redis", who.ask_redis(node, *ask).await),
         ] {
             for verdict in verdicts.into_iter().flatten() {
                 judged += 1;
@@ -118,7 +129,7 @@ async fn one_table_of_rights_holds_on_every_front() {
     let v1::Welcome { resume_token, epoch, .. } = session.welcome.clone();
     drop(session);
     let hello = v1::Hello { resume_token, epoch, ..Default::default() };
-    let mut session = Session::open(&who, &node, hello).await.unwrap();
+    let mut session = Session::open(who, node, hello).await.unwrap();
     assert!(session.welcome.resumed);
     for (ask, may) in TABLE {
         let expected = if *may { Ok(()) } else { Err("forbidden".to_owned()) };
@@ -367,6 +378,108 @@ async fn a_key_that_is_taken_back_or_over_ends_what_it_had_opened() {
     assert_eq!((status.code(), code(&status)), (Code::Unauthenticated, "expired".to_owned()));
     let _ = within("it is closed", end_redis.read_to_end(&mut rest)).await;
     assert!(ends.redis(&node).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_has_what_its_quota_says_and_its_neighbour_the_same() {
+    let mut keys = Keys::default();
+    keys.entries.push(
+        "[[namespace]]\nname = \"acme-*\"\nsessions = 3\nsubscriptions = 3\ntopics = 2\npresences = 2\npayload = 10\n\
+         patterns = false\n[[namespace]]\nname = \"slow\"\npublish_rate = 1\npublish_burst = 5\n\
+         [[namespace]]\nname = \"narrow\"\npublish_bytes = 10\npublish_bytes_burst = 100\n"
+            .to_owned(),
+    );
+    let tenants = ["acme-1", "acme-2"].map(|name| Who::of(&keys.add(name, ALL)));
+    let slow = Who::of(&keys.add("slow", ALL));
+    let narrow = Who::of(&keys.add("narrow", ALL));
+    let node = start(keys.config("a")).await;
+    let node = node.handle();
+    let refused = |limit: &str| Err(limit.to_owned());
+    // The second has as much as the first, whatever that one took.
+    let mut open = Vec::new();
+    for who in &tenants {
+        let mut session = Session::open(who, &node, v1::Hello::default()).await.unwrap();
+        for (ask, verdict) in [
+            (Ask::Pattern("a*"), refused("too_many_patterns")),
+            (Ask::Subscribe("a"), Ok(())),
+            (Ask::Subscribe("b"), Ok(())),
+            (Ask::Subscribe("b"), Ok(())),
+            (Ask::Subscribe("c"), refused("namespace_topics")),
+            (Ask::Track("a"), Ok(())),
+            (Ask::Track("b"), Ok(())),
+            (Ask::Track("c"), refused("namespace_full")),
+            (Ask::Publish("a"), Ok(())),
+        ] {
+            assert_eq!(session.ask(ask).await, verdict, "{ask:?}");
+        }
+        let mut second = Session::open(who, &node, v1::Hello::default()).await.unwrap();
+        assert_eq!(second.ask(Ask::Subscribe("a")).await, Ok(()));
+        assert_eq!(second.ask(Ask::Subscribe("b")).await, refused("namespace_subscriptions"));
+        let (status, told) = who.http(&node, "POST", "/v1/topics/a/publish", "eleven bytes").await;
+        assert!(status == 413 && told.contains("payload_too_large"), "{status} {told}");
+        let third = who.redis(&node).await.unwrap();
+        let fourth = Session::open(who, &node, v1::Hello::default()).await.map(drop);
+        assert_eq!(code(&fourth.unwrap_err()), "namespace_sessions");
+        open.push((session, second, third));
+    }
+    // What is given back may be had again, however often and however it ended.
+    drop(open);
+    for i in 0..30 {
+        let again = async {
+            loop {
+                if let Ok(mut session) =
+                    Session::open(&tenants[0], &node, v1::Hello::default()).await
+                    && session.ask(Ask::Subscribe("c")).await.is_ok()
+                    && session.ask(Ask::Subscribe("d")).await.is_ok()
+                    && let Ok(redis) = tenants[0].redis(&node).await
+                {
+                    if i % 2 == 0 {
+                        session.bye().await;
+                    }
+                    return drop(redis);
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        within("places are given back", again).await;
+    }
+
+    // A rate is the namespace's, by whichever front and session it publishes.
+    let mut session = Session::open(&slow, &node, v1::Hello::default()).await.unwrap();
+    let mut taken = 0;
+    while session.ask(Ask::Publish("t")).await.is_ok() {
+        taken += 1;
+    }
+    assert!((5..20).contains(&taken), "{taken}");
+    assert_eq!(session.ask(Ask::Publish("t")).await, refused("namespace_publish_rate"));
+    let (status, told) = slow.http(&node, "POST", "/v1/topics/t/publish", "").await;
+    assert!(status == 429 && told.contains("retry-after"), "{status} {told}");
+    let told = slow.ask_redis(&node, Ask::Publish("t")).await.unwrap();
+    assert!(
+        told[0].as_ref().unwrap_err().starts_with("ERR the namespace publishes faster"),
+        "{told:?}"
+    );
+    let body = "x".repeat(200);
+    let (first, _) = narrow.http(&node, "POST", "/v1/topics/t/publish", &body).await;
+    let (second, told) = narrow.http(&node, "POST", "/v1/topics/t/publish", &body).await;
+    assert_eq!((first, second), (200, 429), "{told}");
+    assert!(told.contains("namespace_publish_bytes"), "{told}");
+    // The file is read again: what it says now holds for who is here.
+    keys.entries[0] = keys.entries[0].replace("publish_rate = 1\npublish_burst = 5\n", "");
+    assert_eq!(node.broker().set_access(&keys.access()), Some(0));
+    assert_eq!(session.ask(Ask::Publish("t")).await, Ok(()));
+    // No namespace is listed any longer, and then one is that has somebody here.
+    let had = keys.entries.remove(0);
+    assert_eq!(node.broker().set_access(&keys.access()), Some(0));
+    assert_eq!(session.ask(Ask::Pattern("t*")).await, Ok(()));
+    assert_eq!(session.ask(Ask::Subscribe("t")).await, Ok(()));
+    let less = had.replace("\"slow\"", "\"slow\"\nsubscriptions = 2\npublish_rate = 1");
+    keys.entries.insert(0, less);
+    assert_eq!(node.broker().set_access(&keys.access()), Some(0));
+    assert_eq!(session.ask(Ask::Subscribe("u")).await, refused("namespace_subscriptions"));
+    // One goes at the most: what was owed before is owed still.
+    let _ = session.ask(Ask::Publish("t")).await;
+    assert_eq!(session.ask(Ask::Publish("t")).await, refused("namespace_publish_rate"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

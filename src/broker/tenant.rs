@@ -1,0 +1,302 @@
+//! A namespace behind a locked door, as this node keeps count of it: what it has, and what its quota leaves it.
+//!
+//! One without a quota is counted too, so that a quota holds for who is here the moment that it is said; its publishes cost a look at a
+//! flag. Where nobody is asked for a key there is none of this.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::BrokerError;
+use crate::config::Limits;
+use crate::pubsub::Messages;
+use crate::rights::bucket::Bucket;
+use crate::rights::{Access, Quota};
+use crate::types::{Namespace, Time, Topic};
+
+/// So many namespaces are kept in mind after their last client has gone, for the rates that they have used up.
+const IDLE_MAX: usize = 4_096;
+
+#[derive(Default)]
+pub(super) struct Tenants(Mutex<HashMap<Namespace, Arc<Tenant>>>);
+
+pub(super) struct Tenant {
+    state: Mutex<State>,
+    /// Its quota says a rate.
+    has_rate: AtomicBool,
+    sessions: AtomicU64,
+    subscriptions: AtomicU64,
+    /// Topics that it is subscribed to here, each with how many times.
+    topics: Mutex<HashMap<Topic, u64>>,
+}
+
+struct State {
+    quota: Arc<Quota>,
+    messages: Option<Bucket>,
+    bytes: Option<Bucket>,
+    /// The node's limits with the quota among them, and those they were made of.
+    limits: Option<(Arc<Limits>, Arc<Limits>)>,
+}
+
+/// One attachment of it. Dropping it gives the place back.
+pub(super) struct Place(Arc<Tenant>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tenant").field("sessions", &self.sessions).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Place").finish_non_exhaustive()
+    }
+}
+
+impl Tenants {
+    pub(super) fn of(&self, namespace: &Namespace, access: &Access) -> Arc<Tenant> {
+        let mut all = self.0.lock();
+        if let Some(tenant) = all.get(namespace) {
+            return tenant.clone();
+        }
+        if all.len() >= IDLE_MAX {
+            all.retain(|_, tenant| Arc::strong_count(tenant) > 1);
+        }
+        let tenant = Arc::new(Tenant::new(quota_of(namespace, access)));
+        all.insert(namespace.clone(), tenant.clone());
+        tenant
+    }
+
+    /// The file was read again. Who is over a smaller quota keeps what it has, and gets no more.
+    pub(super) fn renew(&self, access: &Access) {
+        for (namespace, tenant) in self.0.lock().iter() {
+            tenant.set(quota_of(namespace, access));
+        }
+    }
+}
+
+fn quota_of(namespace: &Namespace, access: &Access) -> Arc<Quota> {
+    access.quotas().of(namespace).cloned().unwrap_or_else(|| Arc::new(Quota::NONE))
+}
+
+impl Tenant {
+    fn new(quota: Arc<Quota>) -> Self {
+        let has_rate = AtomicBool::new(quota.has_rate());
+        let state = State { quota, messages: None, bytes: None, limits: None };
+        Self {
+            state: Mutex::new(state),
+            has_rate,
+            sessions: AtomicU64::new(0),
+            subscriptions: AtomicU64::new(0),
+            topics: Mutex::default(),
+        }
+    }
+
+    fn set(&self, quota: Arc<Quota>) {
+        let mut state = self.state.lock();
+        if state.quota != quota {
+            self.has_rate.store(quota.has_rate(), Ordering::Relaxed);
+            state.quota = quota;
+            state.limits = None;
+        }
+    }
+
+    fn quota(&self) -> Arc<Quota> {
+        self.state.lock().quota.clone()
+    }
+
+    /// The node's limits, where the quota is smaller the quota.
+    pub(super) fn limits(&self, of_node: Arc<Limits>) -> Arc<Limits> {
+        let mut state = self.state.lock();
+        if let Some((of, narrow)) = &state.limits
+            && Arc::ptr_eq(of, &of_node)
+        {
+            return narrow.clone();
+        }
+        let Quota { payload, presences, patterns, .. } = *state.quota;
+        if payload.is_none() && presences.is_none() && patterns {
+            return of_node;
+        }
+        let narrow = Arc::new(Limits {
+            payload: payload.map_or(of_node.payload, |most| most.min(of_node.payload)),
+            namespace_presences: presences
+                .map_or(of_node.namespace_presences, |most| most.min(of_node.namespace_presences)),
+            patterns: if patterns { of_node.patterns } else { 0 },
+            ..Limits::clone(&of_node)
+        });
+        state.limits = Some((of_node, narrow.clone()));
+        narrow
+    }
+
+    pub(super) fn enter(self: &Arc<Self>) -> Result<Place, BrokerError> {
+        let max = self.quota().sessions.unwrap_or(u64::MAX);
+        let one_more = |have: u64| (have < max).then(|| have + 1);
+        match self.sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
+            Ok(_) => Ok(Place(self.clone())),
+            Err(_) => Err(BrokerError::Quota { limit: "namespace_sessions", max }),
+        }
+    }
+
+    /// None: a pattern.
+    pub(super) fn subscribe(&self, topic: Option<&Topic>) -> Result<(), BrokerError> {
+        let quota = self.quota();
+        let max = quota.subscriptions.unwrap_or(u64::MAX);
+        let one_more = |have: u64| (have < max).then(|| have + 1);
+        if self.subscriptions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err()
+        {
+            return Err(BrokerError::Quota { limit: "namespace_subscriptions", max });
+        }
+        let Some(topic) = topic else { return Ok(()) };
+        let mut topics = self.topics.lock();
+        let max = quota.topics.unwrap_or(u64::MAX);
+        if topics.len() as u64 >= max && !topics.contains_key(topic) {
+            self.subscriptions.fetch_sub(1, Ordering::Relaxed);
+            return Err(BrokerError::Quota { limit: "namespace_topics", max });
+        }
+        *topics.entry(topic.clone()).or_default() += 1;
+        Ok(())
+    }
+
+    /// What had been subscribed is not any longer.
+    pub(super) fn unsubscribe<'a>(&self, ended: impl Iterator<Item = &'a Topic>, patterns: usize) {
+        let mut topics = self.topics.lock();
+        let mut count = patterns as u64;
+        for topic in ended {
+            count += 1;
+            if let Some(times) = topics.get_mut(topic) {
+                *times -= 1;
+                if *times == 0 {
+                    topics.remove(topic);
+                }
+            }
+        }
+        drop(topics);
+        self.subscriptions.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// All of them, or none. A run that is longer than what is left goes, and is paid for later: nothing of a client's reads is cut apart.
+    pub(super) fn publish(&self, messages: &Messages, now: Time) -> Result<(), BrokerError> {
+        if !self.has_rate.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        let State { quota, messages: of_messages, bytes: of_bytes, .. } = &mut *state;
+        let now_us = now.as_micros();
+        let bytes = || -> u64 {
+            messages.iter().map(|(payload, fields)| (payload.len() + fields.len()) as u64).sum()
+        };
+        let mut wait = None;
+        let mut charges = [None, None];
+        for ((rate, bucket, limit), charge) in [
+            (quota.publish, of_messages, "namespace_publish_rate"),
+            (quota.publish_bytes, of_bytes, "namespace_publish_bytes"),
+        ]
+        .into_iter()
+        .zip(&mut charges)
+        {
+            let Some(rate) = rate else { continue };
+            let bucket = bucket.get_or_insert_with(|| Bucket::full(rate, now_us));
+            match bucket.has_any(rate, now_us) {
+                Ok(()) => *charge = Some(bucket),
+                Err(left) => {
+                    wait = Some(BrokerError::Rate { limit, retry_ms: left.div_ceil(1_000) })
+                }
+            }
+        }
+        if let Some(refused) = wait {
+            return Err(refused);
+        }
+        let [of_messages, of_bytes] = charges;
+        if let Some(bucket) = of_messages {
+            bucket.charge(messages.len() as u64);
+        }
+        if let Some(bucket) = of_bytes {
+            bucket.charge(bytes());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Tenant, Tenants};
+    use crate::rights::{Access, Quota};
+    use crate::types::{ClusterName, Namespace, TopicHasher};
+
+    #[test]
+    fn what_is_given_back_is_counted_no_longer() {
+        let quota =
+            Quota { sessions: Some(3), subscriptions: Some(7), topics: Some(4), ..Quota::NONE };
+        let tenant = Arc::new(Tenant::new(Arc::new(quota)));
+        let hasher = TopicHasher::new(&ClusterName::parse("c").unwrap());
+        let namespace = Namespace::default();
+        let topics: Vec<_> =
+            (0..6).map(|i| hasher.topic(&namespace, &format!("t{i}"), 10).unwrap()).collect();
+        let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: usize| {
+            chance ^= chance << 13;
+            chance ^= chance >> 7;
+            chance ^= chance << 17;
+            (chance % below as u64) as usize
+        };
+        // As the sessions know it; one of `None` is a pattern's.
+        let (mut places, mut held) = (Vec::new(), Vec::new());
+        for _ in 0..10_000 {
+            let mut distinct: Vec<usize> = held.iter().copied().flatten().collect();
+            distinct.sort_unstable();
+            distinct.dedup();
+            match random(4) {
+                0 => match tenant.enter() {
+                    Ok(place) => places.push(place),
+                    Err(_) => assert_eq!(places.len(), 3),
+                },
+                1 if !places.is_empty() => drop(places.swap_remove(random(places.len()))),
+                2 => {
+                    let asked = Some(random(7)).filter(|i| *i < topics.len());
+                    let is_new = asked.is_some_and(|i| !distinct.contains(&i));
+                    let fits = held.len() < 7 && (!is_new || distinct.len() < 4);
+                    assert_eq!(tenant.subscribe(asked.map(|i| &topics[i])).is_ok(), fits);
+                    if fits {
+                        held.push(asked);
+                    }
+                }
+                _ if !held.is_empty() => {
+                    let ended = held.swap_remove(random(held.len()));
+                    let patterns = usize::from(ended.is_none());
+                    tenant.unsubscribe(ended.iter().map(|i| &topics[*i]), patterns);
+                }
+                _ => (),
+            }
+        }
+        let patterns = held.iter().filter(|one| one.is_none()).count();
+        tenant.unsubscribe(held.iter().flatten().map(|i| &topics[*i]), patterns);
+        drop(places);
+        assert!(tenant.topics.lock().is_empty());
+        assert_eq!(format!("{tenant:?}"), "Tenant { sessions: 0, .. }");
+        assert!((0..7).all(|_| tenant.subscribe(None).is_ok()));
+    }
+
+    #[test]
+    fn namespaces_that_nobody_is_in_are_not_kept_for_ever() {
+        let tenants = Tenants::default();
+        let access = Access::default();
+        let of = |i: usize| tenants.of(&Namespace::parse(&format!("n{i}")).unwrap(), &access);
+        let here = of(0);
+        for i in 1..3 * super::IDLE_MAX {
+            of(i);
+        }
+        assert!(tenants.0.lock().len() <= super::IDLE_MAX);
+        assert!(Arc::ptr_eq(&here, &of(0)));
+    }
+}
