@@ -44,6 +44,7 @@ pub mod names {
     pub const LINK_RECONNECTS: &str = "waxwing_link_reconnects_total";
     pub const LINK_JUMPS: &str = "waxwing_link_jumps_total";
     pub const LINK_STALE: &str = "waxwing_link_stale_total";
+    pub const LINK_SUPERSEDED: &str = "waxwing_link_superseded_total";
     pub const LINK_REFUSED: &str = "waxwing_link_refused_total";
     pub const LINK_BYTES: &str = "waxwing_link_bytes_total";
     pub const INTEREST_SNAPSHOTS: &str = "waxwing_interest_snapshots_total";
@@ -169,6 +170,12 @@ pub const TABLE: &[Metric] = {
             Counter,
             &["peer"],
             "Frames of an older link that came when a newer one had begun, and were dropped.",
+        ),
+        row(
+            n::LINK_SUPERSEDED,
+            Counter,
+            &["peer"],
+            "Links from the peer that were still read when a newer one began. Frames that they still had are dropped, and sent again.",
         ),
         row(n::LINK_REFUSED, Counter, &["reason"], "Hellos refused, here or by the far end."),
         row(n::LINK_BYTES, Counter, &["peer", "direction"], "Bytes over links."),

@@ -26,6 +26,7 @@ use super::session::{Input, Output, Session, Up};
 use super::stream::{Life, decode};
 use super::{Direction, FRAME_LEN_MAX, OPEN_PATH, SERVICE_NAME, Shared, nonce};
 use crate::membership::LinkEvidence;
+use crate::metrics::names;
 use crate::net::Listener;
 use crate::supervise::{Shutdown, Task};
 use crate::types::{LinkEpoch, NodeName};
@@ -242,6 +243,9 @@ async fn claim(
         roster.evidence(peer, current, LinkEvidence::OtherIncarnation(epoch.sender));
     }
     let claim = shared.fence.claim(peer, epoch, known, shutdown)?;
+    if claim.has_older() {
+        metrics::counter!(names::LINK_SUPERSEDED, "peer" => peer.as_str().to_owned()).increment(1);
+    }
     claim.older_ended().await;
     if claim.is_over() {
         let reason = "a newer hello came meanwhile";

@@ -104,6 +104,11 @@ impl Fence {
 }
 
 impl Claim {
+    /// Somebody still reads for an older epoch.
+    pub(super) fn has_older(&self) -> bool {
+        !self.older.is_empty()
+    }
+
     pub(super) async fn older_ended(&self) {
         for ended in &self.older {
             ended.cancelled().await;

@@ -285,7 +285,10 @@ impl PeerInterest {
             self.staged = None;
             return Err(InterestMismatch::Digest(version));
         }
-        if let Some(staged) = self.staged.take() {
+        if let Some(mut staged) = self.staged.take() {
+            if !self.complete && plants::is(Plant::InterestDiffers) {
+                staged.digest ^= 1;
+            }
             self.current = staged;
             self.complete = true;
         }

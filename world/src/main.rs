@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::Parser;
 use waxwing::plants::Plant;
 
+use crate::plan::Plan;
+
 /// A task's panic ends nothing but the task; here it is a finding.
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
@@ -73,7 +75,8 @@ fn main() -> ExitCode {
     match Arguments::parse() {
         Arguments::Run { seed, log, history, plant } => {
             determinism::seed(seed);
-            if let Some(plant) = plant {
+            let differs = || Plan::of(seed).interest_differs.then_some(Plant::InterestDiffers);
+            if let Some(plant) = plant.or_else(differs) {
                 waxwing::plants::plant(plant);
             }
             let told = std::panic::take_hook();

@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) loss_percent: usize,
     pub(crate) twice_percent: usize,
     pub(crate) latency_max: Duration,
+    /// What a node knows of a peer's interest differs at first from what the peer says, so that it has to be asked for again.
+    pub(crate) interest_differs: bool,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -76,12 +78,14 @@ impl Plan {
             loss_percent,
             twice_percent,
             latency_max: chance.ms(5..60),
+            interest_differs: false,
             steps: Vec::new(),
         };
         for _ in 0..chance.within(3..12) {
             plan.add_fault(&mut chance);
         }
         plan.steps.sort_by_key(|step| step.at);
+        plan.interest_differs = chance.one_in(10);
         plan
     }
 
