@@ -6,13 +6,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream, UdpSocket};
 use waxwing::net::{Accept, DatagramSocket, Datagrams, Listener, Network, Stream};
 
-use crate::switchboard::{Fate, Line, Switchboard};
+use crate::switchboard::{Fate, Line, Reads, Switchboard};
+
+/// TCP asks so long after it got no answer.
+const SYN_AGAIN: Duration = Duration::from_secs(1);
 
 /// The network as one host sees it.
 #[derive(Debug, Clone)]
@@ -47,13 +51,18 @@ impl Network for SimulatedNetwork {
 impl SimulatedNetwork {
     pub(crate) async fn dial(&self, to: &str) -> io::Result<Connection> {
         let far: SocketAddr = to.parse().map_err(io::Error::other)?;
-        match TcpStream::connect(far).await {
-            // turmoil refuses where the two are cut off from each other; a real network says nothing.
-            Err(_) if self.switchboard.is_apart(self.near, far.ip()) => {
-                std::future::pending().await
+        loop {
+            match TcpStream::connect(far).await {
+                // turmoil refuses where the two are cut off from each other; a real network says nothing, and is asked again.
+                Err(_) if self.switchboard.is_apart(self.near, far.ip()) => {
+                    tokio::time::sleep(SYN_AGAIN).await;
+                }
+                Err(error) => return Err(error),
+                Ok(tcp) => {
+                    let line = self.switchboard.line(self.near, far.ip());
+                    return Ok(Connection { tcp, line });
+                }
             }
-            Err(error) => Err(error),
-            Ok(tcp) => Ok(Connection { tcp, line: self.switchboard.line(self.near, far.ip()) }),
         }
     }
 }
@@ -124,10 +133,11 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.line.reads(cx) {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        match self.line.reads(cx) {
+            Reads::Whatever => Pin::new(&mut self.tcp).poll_read(cx, buf),
+            Reads::Nothing => Poll::Pending,
+            Reads::Broken => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
         }
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
     }
 }
 

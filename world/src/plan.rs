@@ -46,6 +46,8 @@ pub(crate) struct Step {
 pub(crate) enum Action {
     /// Every connection between the two breaks; they may make new ones at once.
     Cut(usize, usize),
+    /// As `Cut`, but only the first knows of it: the second still reads, until it is told of a newer link or takes the silence for the end.
+    HalfOpen(usize, usize),
     Part(usize, usize),
     Join(usize, usize),
     /// Only the way from the first to the second.
@@ -100,7 +102,9 @@ impl Plan {
             0..=2 => {
                 let mut at = from;
                 for _ in 0..chance.within(1..8) {
-                    self.step(at, Action::Cut(a, b));
+                    let half = at.as_millis().is_multiple_of(3);
+                    let cut = if half { Action::HalfOpen(a, b) } else { Action::Cut(a, b) };
+                    self.step(at, cut);
                     at = (at + chance.ms(20..900)).min(FAULTS_UNTIL);
                 }
             }
@@ -150,6 +154,7 @@ impl Action {
     pub(crate) fn nodes(&self) -> Vec<usize> {
         match *self {
             Self::Cut(a, b)
+            | Self::HalfOpen(a, b)
             | Self::Part(a, b)
             | Self::Join(a, b)
             | Self::PartOneWay(a, b)
@@ -164,6 +169,7 @@ impl Action {
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Self::Cut(..) => "cut",
+            Self::HalfOpen(..) => "half_open",
             Self::Part(..) => "partition",
             Self::PartOneWay(..) => "one_way",
             Self::Hold(..) => "hold",

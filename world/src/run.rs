@@ -206,6 +206,7 @@ impl World<'_> {
             Action::Cut(a, b) => {
                 self.switchboard.cut(at(a), at(b));
             }
+            Action::HalfOpen(a, b) => self.switchboard.half_open(at(a), at(b)),
             Action::Part(a, b) => {
                 self.apart(a, b, true);
                 self.sim.partition(at(a), at(b));
@@ -240,7 +241,7 @@ impl World<'_> {
         let begin = action.kind() != "end" && !quick;
         let what = format!("{action:?}");
         self.recorder.fault_of(&what, begin, nodes.clone(), death);
-        if let Action::Cut(..) = action {
+        if let Action::Cut(..) | Action::HalfOpen(..) = action {
             self.recorder.fault_of(&what, false, nodes, death);
         }
     }

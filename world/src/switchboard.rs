@@ -33,6 +33,8 @@ pub(crate) struct Line {
 #[derive(Debug, Default)]
 struct LineState {
     broken: bool,
+    /// Nothing comes any more, not even the end.
+    deaf: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -43,6 +45,14 @@ pub(crate) enum Fate {
     Lost,
     Once,
     Twice,
+}
+
+/// What a connection's end reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    Whatever,
+    Nothing,
+    Broken,
 }
 
 impl Switchboard {
@@ -74,6 +84,18 @@ impl Switchboard {
         let between =
             |line: &&Arc<Line>| (line.near, line.far) == (a, b) || (line.near, line.far) == (b, a);
         lines.iter().filter(between).map(|line| line.cut()).count()
+    }
+
+    /// Breaks what one has of its connections with the other, which is not told.
+    pub(crate) fn half_open(&self, one: IpAddr, other: IpAddr) {
+        let lines: Vec<_> = self.board().lines.iter().filter_map(Weak::upgrade).collect();
+        // First: or it would see the end of what breaks.
+        for line in lines.iter().filter(|line| (line.near, line.far) == (other, one)) {
+            line.state().deaf = true;
+        }
+        for line in lines.iter().filter(|line| (line.near, line.far) == (one, other)) {
+            line.cut();
+        }
     }
 
     pub(crate) fn set_apart(&self, from: IpAddr, to: IpAddr, apart: bool) {
@@ -124,11 +146,15 @@ impl Line {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Keeps the reader's waker while it is whole.
-    pub(crate) fn reads(&self, cx: &Context<'_>) -> bool {
+    /// Whether there may be something to read. Keeps the reader's waker while it is whole.
+    pub(crate) fn reads(&self, cx: &Context<'_>) -> Reads {
         let mut state = self.state();
         state.reader = Some(cx.waker().clone());
-        !state.broken
+        match (state.broken, state.deaf) {
+            (true, _) => Reads::Broken,
+            (false, true) => Reads::Nothing,
+            (false, false) => Reads::Whatever,
+        }
     }
 
     pub(crate) fn writes(&self, cx: &Context<'_>) -> bool {
