@@ -138,7 +138,7 @@ impl Attachment {
         let mut results: Vec<Result<(), BrokerError>> =
             Vec::with_capacity(topics.len() + patterns.len());
         let mut is_new = Vec::with_capacity(results.capacity());
-        let (mut new_topics, mut new_patterns) = (Vec::new(), Vec::new());
+        let (mut asked_topics, mut asked_patterns) = (Vec::new(), Vec::new());
         let mut note = |added: Result<bool, BrokerError>| {
             is_new.push(added == Ok(true));
             results.push(added.map(drop));
@@ -146,28 +146,26 @@ impl Attachment {
         let mut held = self.seat.subscriptions.lock();
         for topic in topics {
             let added = topic.map_err(BrokerError::from).and_then(|topic| {
-                let new = self.add_topic(topic, &mut held, limits)?;
-                let is_new = new.is_some();
-                new_topics.extend(new);
-                Ok(is_new)
+                let new = self.add_topic(topic.clone(), &mut held, limits)?;
+                asked_topics.push(topic);
+                Ok(new.is_some())
             });
             note(added);
         }
         for pattern in patterns {
             let added = pattern.map_err(BrokerError::from).and_then(|pattern| {
-                let new = self.add_pattern(pattern, &mut held, limits)?;
-                let is_new = new.is_some();
-                new_patterns.extend(new);
-                Ok(is_new)
+                let new = self.add_pattern(pattern.clone(), &mut held, limits)?;
+                asked_patterns.push(pattern);
+                Ok(new.is_some())
             });
             note(added);
         }
         drop(held);
         results.iter().filter_map(|result| result.as_ref().err()).for_each(BrokerError::count);
         let since = self.shared.clock.now();
-        // Even if all are old: its version is what they are confirmed by.
+        // The old ones too: they are confirmed as far as they were, and waited for as long.
         let subscribing =
-            self.shared.router.subscribe(&self.seat.mailbox, new_topics, new_patterns);
+            self.shared.router.subscribe(&self.seat.mailbox, asked_topics, asked_patterns);
         Asked { results, is_new, subscribing, since }
     }
 

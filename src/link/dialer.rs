@@ -141,8 +141,12 @@ async fn try_link(
     // two nodes apart that can hear each other again.
     let limit = limits.handshake.min(limits.silence);
     let outbox = Outbox::new(limits);
+    let tcp = match connect(shared, peer, target).await {
+        Ok(tcp) => tcp,
+        Err(error) => return error,
+    };
     let greeting = async {
-        let tcp = connect(shared, peer, target).await?;
+        let tcp = secure(shared, peer, tcp).await?;
         let (mut frames, connection) = open(shared, peer, tcp, &outbox).await?;
         let (session, up) = greet(shared, peer, target, &mut frames, &outbox).await?;
         Ok((frames, connection, session, up))
@@ -169,18 +173,21 @@ async fn connect(shared: &Shared, peer: &NodeName, target: Target) -> Result<Str
     let connecting =
         tokio::time::timeout(shared.config.limits.silence, shared.network.connect(&address));
     let connected = connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    let connected = connected.map_err(|source| {
+    connected.map_err(|source| {
         if source.kind() == io::ErrorKind::ConnectionRefused {
             shared.roster.evidence(peer, target.peer, LinkEvidence::Refused);
         }
         LinkError::Connect { address, source }
-    })?;
+    })
+}
+
+async fn secure(shared: &Shared, peer: &NodeName, tcp: Stream) -> Result<Stream, LinkError> {
     match &shared.config.tls {
-        None => Ok(connected),
-        Some(tls) => tls
-            .connect_peer(peer, connected)
-            .await
-            .map_err(|error| LinkError::Tls(error.to_string())),
+        None => Ok(tcp),
+        Some(tls) => {
+            let secured = tls.connect_peer(peer, tcp).await;
+            secured.map_err(|error| LinkError::Tls(error.to_string()))
+        }
     }
 }
 

@@ -73,14 +73,20 @@ impl<'a> Order<'a> {
     ) -> Candidate<'a> {
         let session = winner.1.claim.session();
         claims.filter(|(_, slot)| slot.claim.session() == session).fold(winner, |best, other| {
-            if Self::says_later(other.1, best.1) { other } else { best }
+            let as_late = best.0 != winner.0 && !Self::says_later(best.1, other.1);
+            let is_better = as_late && self.within(other.1, best.1);
+            if Self::says_later(other.1, best.1) || is_better { other } else { best }
         })
     }
 
     /// Of claims of one session: `a` has what the session asked for later, at a later attachment or with a higher revision by its own count.
-    /// The revisions that nodes see say nothing: of what came and went, a node may have missed the going, and counted on.
+    /// The revisions that nodes see say nothing: of what came and went, a node may have missed the going, and counted on. But of what was
+    /// released they do: different sessions had it.
     pub(super) fn says_later(a: &Slot, b: &Slot) -> bool {
-        let said = |slot: &Slot| (slot.claim.asked().epoch, slot.claim.own_revision());
+        let said = |slot: &Slot| match slot.claim.session() {
+            NOBODY => (0, slot.claim.revision().cast_signed()),
+            _ => (slot.claim.asked().epoch, slot.claim.own_revision()),
+        };
         said(a) > said(b)
     }
 }

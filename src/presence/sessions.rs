@@ -1,6 +1,6 @@
 //! Sessions as far as they concern this shard: attached here, moved away, or held for somebody until a time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -11,6 +11,9 @@ use super::{Asked, Owner};
 
 /// How many presences that a session untracked without having them are remembered.
 const UNTRACKED_MAX: usize = 1_024;
+
+/// As many are remembered of sessions that are not known here: they may come, and what they gave up may be told only then.
+const STRANGERS_MAX: usize = 1_024;
 
 /// A session that has nothing in this shard is remembered for so long after its attachment: what it has elsewhere may still be
 /// on its way.
@@ -47,7 +50,11 @@ pub(super) struct Session {
 
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
-pub(super) struct Sessions(HashMap<SessionId, Session, RandomState>);
+pub(super) struct Sessions {
+    known: HashMap<SessionId, Session, RandomState>,
+    /// What sessions have untracked that are not known here, the latest last.
+    strangers: VecDeque<(SessionId, u64, Asked)>,
+}
 
 impl Session {
     /// Since it was asked for.
@@ -56,13 +63,13 @@ impl Session {
     }
 
     #[cfg(test)]
-    pub(super) fn fingerprint(&self, hash: &mut impl std::hash::Hasher) {
+    fn fingerprint(&self, hash: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
         (self.epoch, self.linger, self.state, self.expires, self.holds).hash(hash);
         self.untracked.hash(hash);
     }
 
-    pub(super) fn remember_untracked(&mut self, presence: u64, at: Asked) {
+    fn remember_untracked(&mut self, presence: u64, at: Asked) {
         let all = &mut self.untracked;
         match all.iter_mut().find(|(other, _)| *other == presence) {
             Some((_, before)) => *before = at.max(*before),
@@ -83,31 +90,79 @@ impl Session {
 
 impl Sessions {
     pub(super) fn get(&self, session: SessionId) -> Option<&Session> {
-        self.0.get(&session)
+        self.known.get(&session)
     }
 
     pub(super) fn get_mut(&mut self, session: SessionId) -> Option<&mut Session> {
-        self.0.get_mut(&session)
+        self.known.get_mut(&session)
     }
 
-    pub(super) fn sorted(&self) -> std::collections::BTreeMap<SessionId, &Session> {
-        self.0.iter().map(|(id, session)| (*id, session)).collect()
+    pub(super) fn sorted(&self) -> BTreeMap<SessionId, &Session> {
+        self.known.iter().map(|(id, session)| (*id, session)).collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn fingerprint(&self, hash: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        for (id, session) in self.sorted() {
+            id.hash(hash);
+            session.fingerprint(hash);
+        }
+        let mut strangers: BTreeMap<(SessionId, u64), Asked> = BTreeMap::new();
+        for (session, presence, at) in &self.strangers {
+            let latest = strangers.entry((*session, *presence)).or_insert(*at);
+            *latest = (*at).max(*latest);
+        }
+        strangers.hash(hash);
     }
 
     pub(super) fn remove(&mut self, session: SessionId) {
-        self.0.remove(&session);
+        let Some(known) = self.known.remove(&session) else { return };
+        for (presence, at) in known.untracked {
+            self.remember_stranger(session, presence, at);
+        }
+    }
+
+    /// The session has untracked it, here or elsewhere.
+    pub(super) fn remember_untracked(&mut self, session: SessionId, presence: u64, at: Asked) {
+        match self.known.get_mut(&session) {
+            Some(known) => known.remember_untracked(presence, at),
+            None => self.remember_stranger(session, presence, at),
+        }
+    }
+
+    fn remember_stranger(&mut self, session: SessionId, presence: u64, at: Asked) {
+        if self.strangers.len() == STRANGERS_MAX {
+            self.strangers.pop_front();
+        }
+        self.strangers.push_back((session, presence, at));
+    }
+
+    /// Whether it is known or not; what it has untracked as a stranger goes with it.
+    fn know(&mut self, id: SessionId, new: impl FnOnce() -> Session) -> &mut Session {
+        let strangers = &mut self.strangers;
+        self.known.entry(id).or_insert_with(|| {
+            let mut session = new();
+            strangers.retain(|(stranger, presence, at)| {
+                if *stranger == id {
+                    session.remember_untracked(*presence, *at);
+                }
+                *stranger != id
+            });
+            session
+        })
     }
 
     /// The epoch of its attachment here.
     pub(super) fn attached(&self, session: SessionId) -> Option<u64> {
-        let session = self.0.get(&session)?;
+        let session = self.known.get(&session)?;
         matches!(session.state, State::Attached { .. }).then_some(session.epoch)
     }
 
     /// `None`: it is known to be attached elsewhere, or here with a later attachment.
     pub(super) fn admit(&mut self, owner: &Owner, now: Time) -> Option<&mut Session> {
         let state = State::Attached { since: now };
-        let session = self.0.entry(owner.session).or_insert_with(|| Session {
+        let session = self.know(owner.session, || Session {
             epoch: owner.epoch,
             linger: owner.linger,
             state,
@@ -135,7 +190,7 @@ impl Sessions {
 
     /// For entries that were handed over: known as held, unless it is known better already.
     pub(super) fn hold(&mut self, session: SessionId, epoch: u64, linger: Duration, until: Time) {
-        let held = self.0.entry(session).or_insert_with(|| Session {
+        let held = self.know(session, || Session {
             epoch,
             linger,
             state: State::Held,

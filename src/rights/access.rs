@@ -203,7 +203,10 @@ impl Access {
     pub fn upholds(&self, grant: &Grant) -> bool {
         match &grant.who {
             Who::Key(id) => self.keys.get(id).is_some_and(|entry| *entry.grant == *grant),
-            Who::Token { issuer, kid, .. } => self.issuers.upholds(issuer, kid, grant.by),
+            Who::Token { issuer, kid, .. } => {
+                self.issuers.upholds(issuer, kid, grant.by)
+                    && (self.quotas.is_empty() || self.quotas.of(&grant.namespace).is_some())
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What this node keeps of one peer: its interest, the outbox to it, how far it has applied this node's interest.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -78,8 +78,8 @@ pub(super) struct LaneState {
     /// It did not confirm in time when this node's interest was at this version; nobody waits for it before it has caught up with that.
     pub(super) missed: Option<u64>,
     pub(super) unconfirmed: VecDeque<Unconfirmed>,
-    /// More than are remembered: everybody, at every place until all those are confirmed.
-    pub(super) unconfirmed_all: bool,
+    /// More than are remembered, up to that version: everybody, at every place until then.
+    pub(super) unconfirmed_beyond: Option<u64>,
     /// Content came from this incarnation, so its death may have cost messages.
     pub(super) heard: Option<Incarnation>,
     /// Since when there has been no link from it, after there was one.
@@ -90,47 +90,55 @@ pub(super) struct LaneState {
     pub(super) leaving: bool,
 }
 
-/// Acknowledged subscriptions that the peer had not confirmed: they get a gap where its content begins to be chosen for them.
+/// Acknowledged subscriptions of one request that the peer had not confirmed: they get a gap where its content begins to be chosen for them.
 #[derive(Debug, Clone)]
 pub(super) struct Unconfirmed {
-    pub(super) mailbox: Weak<Mailbox>,
-    /// What the gap names. None: any.
-    pub(super) topics: Vec<Topic>,
-    /// The version of this node's interest that has them.
-    version: u64,
-    /// By patterns. Single topics of theirs may come earlier, since others have subscribed to them; so each change of what the peer
-    /// chooses by has a gap before it, up to that version.
-    by_pattern: bool,
+    mailbox: Weak<Mailbox>,
+    /// Each with the version of this node's interest that has it. Each has its own place: where the peer learns of it, which may be long
+    /// before it learns of the others.
+    topics: Vec<(Topic, u64)>,
+    /// The version that has the patterns. Single topics of theirs may come earlier, since others have subscribed to them; so each change
+    /// of what the peer chooses by has a gap before it, up to that version.
+    by_pattern: Option<u64>,
 }
 
 impl Unconfirmed {
-    /// Each topic has its own place: where the peer learns of it, which may be long before it learns of the others.
     pub(super) fn of(
         mailbox: &Arc<Mailbox>,
         topics: Vec<(Topic, u64)>,
         patterns: Vec<(Pattern, u64)>,
-    ) -> Vec<Self> {
-        let mailbox = Arc::downgrade(mailbox);
-        let mut by_version: BTreeMap<u64, Vec<Topic>> = BTreeMap::new();
-        for (topic, version) in topics {
-            by_version.entry(version).or_default().push(topic);
+    ) -> Self {
+        let by_pattern = patterns.into_iter().map(|(_, version)| version).max();
+        Self { mailbox: Arc::downgrade(mailbox), topics, by_pattern }
+    }
+
+    fn version(&self) -> u64 {
+        self.topics.iter().map(|(_, version)| *version).chain(self.by_pattern).max().unwrap_or(0)
+    }
+
+    fn is_over(&self) -> bool {
+        self.topics.is_empty() && self.by_pattern.is_none()
+    }
+
+    /// What the gap at this place names, none: any. `None`: there is none here.
+    fn pass(&mut self, version: u64) -> Option<Vec<Topic>> {
+        let (here, still): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.topics).into_iter().partition(|(_, own)| *own <= version);
+        self.topics = still;
+        let any = self.by_pattern.is_some();
+        self.by_pattern = self.by_pattern.filter(|own| *own > version);
+        if any {
+            return Some(Vec::new());
         }
-        let of_topics = by_version.into_iter().map(|(version, topics)| {
-            let topics = Lane::nameable(topics);
-            Self { mailbox: mailbox.clone(), topics, version, by_pattern: false }
-        });
-        let version = patterns.into_iter().map(|(_, version)| version).max();
-        let of_patterns = version.map(|version| {
-            let topics = Vec::new();
-            Self { mailbox: mailbox.clone(), topics, version, by_pattern: true }
-        });
-        of_topics.chain(of_patterns).collect()
+        let here: Vec<Topic> = here.into_iter().map(|(topic, _)| topic).collect();
+        (!here.is_empty()).then(|| Lane::nameable(here))
     }
 }
 
 /// Who gets the gap of a late confirmation.
 pub(super) enum Late {
-    Some(Vec<Unconfirmed>),
+    /// With the topics that it names. None: any.
+    These(Vec<(Weak<Mailbox>, Vec<Topic>)>),
     All,
 }
 
@@ -202,35 +210,42 @@ impl LaneState {
         self.missed = self.missed.filter(|missed| *missed > version);
     }
 
-    /// False: it has come past the place of the gap meanwhile, so that is due now.
-    pub(super) fn remember(&mut self, unconfirmed: Unconfirmed) -> bool {
-        if self.counting.is_some_and(|version| version >= unconfirmed.version) {
-            return false;
+    /// What the gap names that is due now, since the peer has come past its place meanwhile; none: any.
+    pub(super) fn remember(&mut self, mut unconfirmed: Unconfirmed) -> Option<Vec<Topic>> {
+        let version = unconfirmed.version();
+        if let Some(counting) = self.counting {
+            if counting >= version {
+                return unconfirmed.pass(counting);
+            }
+            // These have come all along; the others' gap tells that the peer has confirmed.
+            unconfirmed.topics.retain(|(_, own)| *own > counting);
+        }
+        if self.unconfirmed.len() >= UNCONFIRMED_MAX {
+            self.unconfirmed.retain(|one| one.mailbox.strong_count() > 0);
         }
         if self.unconfirmed.len() < UNCONFIRMED_MAX {
             self.unconfirmed.push_back(unconfirmed);
         } else {
-            self.unconfirmed_all = true;
+            self.unconfirmed_beyond = self.unconfirmed_beyond.max(Some(version));
         }
-        true
+        None
     }
 
     /// Whom the gap stands here for: what comes from the peer from here on was chosen by `version`.
     pub(super) fn counts_from_here(&mut self, version: u64) -> Late {
         self.counting = Some(version);
-        if self.unconfirmed.is_empty() {
-            return Late::Some(Vec::new());
+        let mut late = Vec::new();
+        self.unconfirmed.retain_mut(|one| {
+            late.extend(one.pass(version).map(|topics| (one.mailbox.clone(), topics)));
+            !one.is_over()
+        });
+        match self.unconfirmed_beyond {
+            Some(beyond) => {
+                self.unconfirmed_beyond = Some(beyond).filter(|beyond| *beyond > version);
+                Late::All
+            }
+            None => Late::These(late),
         }
-        let (confirmed, still): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.unconfirmed)
-            .into_iter()
-            .partition(|one| one.version <= version);
-        self.unconfirmed = still;
-        if self.unconfirmed_all {
-            self.unconfirmed_all = !self.unconfirmed.is_empty();
-            return Late::All;
-        }
-        let waiting = self.unconfirmed.iter().filter(|one| one.by_pattern).cloned();
-        Late::Some(confirmed.into_iter().chain(waiting).collect())
     }
 }
 
@@ -248,18 +263,20 @@ mod tests {
     fn told(state: &mut LaneState, version: u64) -> Option<Vec<Vec<Topic>>> {
         match state.counts_from_here(version) {
             Late::All => None,
-            Late::Some(late) => Some(late.into_iter().map(|one| one.topics).collect()),
+            Late::These(late) => Some(late.into_iter().map(|(_, topics)| topics).collect()),
         }
+    }
+
+    fn mailbox() -> Arc<Mailbox> {
+        Arc::new(Mailbox::new(1, SessionId([1; 16]), 1 << 20))
     }
 
     #[test]
     fn each_topics_gap_stands_where_the_peer_learns_of_it() {
-        let mailbox = Arc::new(Mailbox::new(1, SessionId([1; 16]), 1 << 20));
+        let mailbox = mailbox();
         let mut state = LaneState::default();
         let subscribed = vec![(topic("early"), 3), (topic("late"), 7), (topic("too"), 3)];
-        for one in Unconfirmed::of(&mailbox, subscribed, Vec::new()) {
-            assert!(state.remember(one));
-        }
+        assert_eq!(state.remember(Unconfirmed::of(&mailbox, subscribed, Vec::new())), None);
         let named = |names: &[&str]| Some(vec![names.iter().map(|name| topic(name)).collect()]);
         assert_eq!(told(&mut state, 2), Some(vec![]));
         assert_eq!(told(&mut state, 4), named(&["early", "too"]));
@@ -267,33 +284,61 @@ mod tests {
         assert_eq!(told(&mut state, 9), named(&["late"]));
         assert_eq!(told(&mut state, 12), Some(vec![]));
         let past = Unconfirmed::of(&mailbox, vec![(topic("past"), 11)], Vec::new());
-        assert!(past.into_iter().all(|one| !state.remember(one)), "its place is behind");
+        assert_eq!(state.remember(past), Some(vec![topic("past")]), "its place is behind");
+    }
+
+    /// What is still on its way of a topic that the peer has known all along comes before any gap.
+    #[test]
+    fn a_topic_that_the_peer_has_known_all_along_gets_no_gap() {
+        let mailbox = mailbox();
+        let mut state = LaneState::default();
+        assert_eq!(told(&mut state, 5), Some(vec![]));
+        let subscribed = vec![(topic("old"), 2), (topic("new"), 6)];
+        assert_eq!(state.remember(Unconfirmed::of(&mailbox, subscribed, Vec::new())), None);
+        assert_eq!(told(&mut state, 6), Some(vec![vec![topic("new")]]));
+        assert_eq!(told(&mut state, 7), Some(vec![]));
     }
 
     #[test]
     fn a_patterns_gap_stands_at_every_place_up_to_its_own() {
-        let mailbox = Arc::new(Mailbox::new(1, SessionId([1; 16]), 1 << 20));
+        let mailbox = mailbox();
         let pattern = Pattern::parse(&Namespace::default(), "p*", 100).unwrap();
         let mut state = LaneState::default();
-        for one in Unconfirmed::of(&mailbox, vec![(topic("own"), 2)], vec![(pattern, 5)]) {
-            assert!(state.remember(one));
-        }
-        assert_eq!(told(&mut state, 1), Some(vec![vec![]]));
-        assert_eq!(told(&mut state, 3), Some(vec![vec![topic("own")], vec![]]));
-        assert_eq!(told(&mut state, 5), Some(vec![vec![]]));
+        let all = Unconfirmed::of(&mailbox, vec![(topic("own"), 2)], vec![(pattern, 5)]);
+        assert_eq!(state.remember(all), None);
+        let any = Some(vec![vec![]]);
+        assert_eq!(
+            [1, 3, 5].map(|version| told(&mut state, version)),
+            [any.clone(), any.clone(), any]
+        );
         assert_eq!(told(&mut state, 6), Some(vec![]));
     }
 
     #[test]
-    fn more_than_are_remembered_are_told_everywhere() {
-        let mailbox = Arc::new(Mailbox::new(1, SessionId([1; 16]), 1 << 20));
+    fn more_than_are_remembered_are_told_everywhere_until_the_last_of_them() {
+        let mailbox = mailbox();
         let mut state = LaneState::default();
-        for version in 1..=UNCONFIRMED_MAX as u64 + 1 {
-            let all = Unconfirmed::of(&mailbox, vec![(topic("t"), version)], Vec::new());
-            assert!(all.into_iter().all(|one| state.remember(one)));
+        let most = UNCONFIRMED_MAX as u64;
+        for version in 1..=most + 1 {
+            let one = Unconfirmed::of(&mailbox, vec![(topic("t"), version)], Vec::new());
+            assert_eq!(state.remember(one), None);
         }
-        assert_eq!(told(&mut state, 5), None);
-        assert_eq!(told(&mut state, UNCONFIRMED_MAX as u64 + 5), None);
-        assert_eq!(told(&mut state, UNCONFIRMED_MAX as u64 + 6), Some(vec![]));
+        for version in [5, most, most + 1] {
+            assert_eq!(told(&mut state, version), None, "{version}");
+        }
+        assert_eq!(told(&mut state, most + 2), Some(vec![]));
+    }
+
+    #[test]
+    fn who_is_gone_takes_no_room() {
+        let mut state = LaneState::default();
+        for version in 1..=UNCONFIRMED_MAX as u64 {
+            let one = Unconfirmed::of(&mailbox(), vec![(topic("t"), version)], Vec::new());
+            assert_eq!(state.remember(one), None);
+        }
+        let here = mailbox();
+        let one = Unconfirmed::of(&here, vec![(topic("t"), 20_000)], Vec::new());
+        assert_eq!(state.remember(one), None);
+        assert_eq!(told(&mut state, 20_000), Some(vec![vec![topic("t")]]));
     }
 }

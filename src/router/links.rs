@@ -223,7 +223,7 @@ impl Router {
         if link.past == Past::Unknown {
             // Its first confirmation says whether any of this node's subscriptions missed something.
             state.unconfirmed.clear();
-            state.unconfirmed_all = false;
+            state.unconfirmed_beyond = None;
         }
         state.heard = Some(link.incarnation);
         state.gone_since = None;
@@ -295,10 +295,10 @@ impl Router {
         let late = lane.state.lock().counts_from_here(version);
         match late {
             Late::All => self.tell_everybody(&lane.possible_gap(&[])),
-            Late::Some(late) => {
-                for one in late {
-                    if let Some(mailbox) = one.mailbox.upgrade() {
-                        mailbox.push_gap(lane.possible_gap(&one.topics));
+            Late::These(late) => {
+                for (mailbox, topics) in late {
+                    if let Some(mailbox) = mailbox.upgrade() {
+                        mailbox.push_gap(lane.possible_gap(&topics));
                     }
                 }
             }

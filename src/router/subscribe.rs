@@ -270,20 +270,17 @@ impl RouterHandle {
                 self.0.registry.subscribe_pattern(mailbox, one);
             }
         }
-        drop(hold);
-        let mut missing = confirmed.missing.iter().chain(&confirmed.absent).peekable();
-        if missing.peek().is_none() {
-            return;
-        }
+        let missing = confirmed.missing.iter().chain(&confirmed.absent);
         let unconfirmed = Unconfirmed::of(mailbox, topics, patterns);
         for name in missing {
             let lane = self.0.lane(name);
-            for one in &unconfirmed {
-                if !lane.state.lock().remember(one.clone()) {
-                    mailbox.push_gap(lane.possible_gap(&one.topics));
-                }
+            let due = lane.state.lock().remember(unconfirmed.clone());
+            if let Some(topics) = due {
+                mailbox.push_gap(lane.possible_gap(&topics));
             }
         }
+        // Not before: whoever has the answer must not miss a gap that comes by.
+        drop(hold);
     }
 
     /// Nothing of these is delivered after it returns.

@@ -121,7 +121,7 @@ impl Router {
         }
         state.lost_told = true;
         state.unconfirmed.clear();
-        state.unconfirmed_all = false;
+        state.unconfirmed_beyond = None;
         drop(state);
         let reason = if dead { GapReason::MemberLost } else { GapReason::Link };
         self.tell_everybody(&lane.lost(reason));

@@ -104,10 +104,7 @@ impl Tracker {
             self.applying.contains_key(&id).hash(&mut hash);
         }
         self.replicas.floors().hash(&mut hash);
-        for (id, session) in self.sessions.sorted() {
-            id.hash(&mut hash);
-            session.fingerprint(&mut hash);
-        }
+        self.sessions.fingerprint(&mut hash);
         self.waiting.all_forwards().hash(&mut hash);
         hash.finish()
     }

@@ -201,9 +201,8 @@ impl Tracker {
         let id = untrack.id.as_deref().unwrap_or(&default_id);
         let epoch = self.sessions.get(session).map_or(0, |known| known.epoch);
         let at = self.now_asked(epoch, 0);
-        if let Some(known) = self.sessions.get_mut(session) {
-            known.remember_untracked(hash_of_name(&untrack.topic, &untrack.key, id), at);
-        }
+        let presence = hash_of_name(&untrack.topic, &untrack.key, id);
+        self.sessions.remember_untracked(session, presence, at);
         let found = self.set.find(&untrack.topic, &untrack.key, id);
         let own = found.and_then(|presence| self.claim_of(presence, self.me));
         let Some(slot) = own.filter(|slot| {

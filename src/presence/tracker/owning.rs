@@ -58,9 +58,8 @@ impl Tracker {
     pub(super) fn give_up_heirs(&mut self, all: impl IntoIterator<Item = GivenUp>, now: Time) {
         let mut of_holders: BTreeMap<SessionId, HashMap<u64, Asked>> = BTreeMap::new();
         for GivenUp { session, at, presence } in all {
-            let Some(known) = self.sessions.get_mut(session) else { continue };
-            known.remember_untracked(presence, at);
-            if known.holds > 0 {
+            self.sessions.remember_untracked(session, presence, at);
+            if self.sessions.get(session).is_some_and(|known| known.holds > 0) {
                 let latest = of_holders.entry(session).or_default().entry(presence).or_insert(at);
                 *latest = at.max(*latest);
             }

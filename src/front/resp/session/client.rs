@@ -102,7 +102,7 @@ impl Session {
         }
     }
 
-    /// Nothing has changed where it fails, but for the authentication.
+    /// Nothing has changed where it fails. So the authentication comes last: whoever is let in has to get a seat.
     fn try_hello(&mut self, command: Command<'_>, around: &dyn Around) -> Result<Act, String> {
         let resp = match command.get(1) {
             _ if command.len() == 1 => self.shown.resp,
@@ -113,13 +113,13 @@ impl Session {
             }
             _ => return Err("NOPROTO unsupported protocol version".to_owned()),
         };
-        let mut act = Act::Done;
+        let mut credentials = None;
         let mut name = None;
         let mut at = 2;
         while at < command.len() {
             let (option, left) = (command.get(at), command.len() - at - 1);
             if option.eq_ignore_ascii_case(b"auth") && left >= 2 {
-                act = self.enter(command.get(at + 1), command.get(at + 2), around)?;
+                credentials = Some((command.get(at + 1), command.get(at + 2)));
                 at += 3;
             } else if option.eq_ignore_ascii_case(b"setname") && left >= 1 {
                 name = Some(lawful_name(command.get(at + 1), "Client names")?);
@@ -128,6 +128,10 @@ impl Session {
                 return Err(format!("ERR Syntax error in HELLO option '{}'", command.text(at)));
             }
         }
+        let act = match credentials {
+            Some((user, password)) => self.enter(user, password, around)?,
+            None => Act::Done,
+        };
         if self.is_stranger {
             return Err("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time".to_owned());
         }

@@ -331,6 +331,11 @@ fn strangers_must_give_the_password() {
     assert_eq!(client.error("AUTH wrong"), wrong);
     assert_eq!(client.error("AUTH other secret"), wrong);
     assert_eq!(client.error("HELLO 3 AUTH default wrong"), wrong);
+    // Right, but nobody is let in by half.
+    for rest in ["BOGUS", "SETNAME a\x01b"] {
+        assert!(client.error(&format!("HELLO 3 AUTH default secret {rest}")).starts_with("ERR "));
+        assert_eq!(client.error("CLIENT LIST"), "NOAUTH Authentication required.", "{rest}");
+    }
     assert_eq!(client.node.failures.get(), 3);
     client.is_told("AUTH secret", "+OK\r\n");
     client.is_told("PING", "+PONG\r\n");
