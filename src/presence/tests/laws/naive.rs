@@ -56,7 +56,7 @@ impl Naive {
         false
     }
 
-    /// Of each session its latest attachment's claim, of those the highest; its content is the session's latest.
+    /// Of each session its latest attachment's claim, of those the highest; its content is what the session asked for last.
     pub(super) fn list(&self) -> BTreeSet<Listed> {
         type Claims<'a> = Vec<(&'a Dot, &'a Claim)>;
         let mut presences: BTreeMap<(&str, &str), Claims<'_>> = BTreeMap::new();
@@ -77,9 +77,19 @@ impl Naive {
                 (claim.session() != NOBODY, claim.number(), dot.replica.clone())
             });
             let (dot, winner) = winner.expect("somebody claims it");
-            let newer = of(winner.session()).filter(|(_, one)| one.revision() > winner.revision());
-            let content =
-                newer.max_by_key(|(_, one)| one.revision()).map_or(winner, |(_, one)| one);
+            let said = |claim: &Claim| match claim.session() {
+                // Different sessions had what was released: what all nodes see counts.
+                NOBODY => (0, i128::from(claim.revision())),
+                _ => {
+                    let own = i128::from(claim.revision()) - i128::from(claim.base());
+                    (claim.asked().epoch, own)
+                }
+            };
+            let later = of(winner.session()).filter(|(_, one)| said(one) > said(winner));
+            let rank = |(dot, claim): &&(&Dot, &Claim)| {
+                (said(claim), claim.epoch(), claim.number(), dot.replica.clone())
+            };
+            let content = later.max_by_key(rank).map_or(winner, |(_, one)| one);
             Listed {
                 key: key.to_owned(),
                 id: id.to_owned(),
