@@ -175,7 +175,7 @@ pub const TABLE: &[Metric] = {
             n::LINK_SUPERSEDED,
             Counter,
             &["peer"],
-            "Links from the peer that were still read when a newer one began. Frames that they still had are dropped, and sent again.",
+            "Links from the peer that were still read when a newer one began. What they still had to say, if anything, is dropped and sent again.",
         ),
         row(n::LINK_REFUSED, Counter, &["reason"], "Hellos refused, here or by the far end."),
         row(n::LINK_BYTES, Counter, &["peer", "direction"], "Bytes over links."),

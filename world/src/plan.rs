@@ -102,6 +102,7 @@ impl Plan {
             0..=2 => {
                 let mut at = from;
                 for _ in 0..chance.within(1..8) {
+                    // By the time and not drawn: so a seed's other faults are what they were.
                     let half = at.as_millis().is_multiple_of(3);
                     let cut = if half { Action::HalfOpen(a, b) } else { Action::Cut(a, b) };
                     self.step(at, cut);

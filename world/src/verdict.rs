@@ -48,7 +48,10 @@ pub(crate) const RARE: &[(&str, Sign)] = &[
         "an interest that did not fit, and was asked for again",
         Sign::Counter("waxwing_interest_snapshots_total", "reason=\"asked"),
     ),
-    ("an old epoch's frames dropped", Sign::Counter("waxwing_link_superseded_total", "")),
+    (
+        "a newer link while the older was still read",
+        Sign::Counter("waxwing_link_superseded_total", ""),
+    ),
     ("a link that came up again", Sign::Counter("waxwing_link_reconnects_total", "")),
     ("a subscribe not confirmed in time", Sign::Counter("waxwing_subscribe_unconfirmed_total", "")),
     ("a gap declared by the receiver", Sign::Gap("MEMBER_LOST", false)),
