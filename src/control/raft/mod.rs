@@ -1,0 +1,6 @@
+//! ○ Agreeing on the order of commands, and keeping them: openraft behind our own words.
+//!
+//! `types` says what openraft is given, `store` keeps log, vote, snapshots and the member's copy of the facts.
+
+pub mod store;
+pub mod types;

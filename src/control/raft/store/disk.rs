@@ -1,0 +1,205 @@
+//! redb, as the store uses it: whole transactions, two phases each, and a file that is looked at before it is believed.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::backends::InMemoryBackend;
+use redb::{
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, StorageError,
+    WriteTransaction,
+};
+
+use super::error::{KeepError, StoreError};
+
+/// Pages kept in memory; the whole file is a few megabytes in most clusters.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Disk {
+    db: Arc<Database>,
+    /// Empty: in memory.
+    path: Arc<PathBuf>,
+}
+
+impl Disk {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let failed = |error: std::io::Error| StoreError::Open {
+            path: path.to_owned(),
+            why: error.to_string(),
+        };
+        // It holds hashes of keys, and who holds what.
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed)?;
+        let mut head = Vec::new();
+        file.by_ref().take(HEAD_LEN as u64).read_to_end(&mut head).map_err(failed)?;
+        judge_head(&head).map_err(|what| match what {
+            BadHead::Foreign => StoreError::Foreign { path: path.to_owned() },
+            BadHead::Corrupt(what) => {
+                StoreError::Corrupt { path: path.to_owned(), what: what.to_owned() }
+            }
+        })?;
+        let this = Self::opened(path, |builder| builder.create_file(file))?;
+        // A new file is durable with its directory.
+        match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            Some(parent) => File::open(parent).and_then(|parent| parent.sync_all()),
+            None => Ok(()),
+        }
+        .map_err(failed)?;
+        Ok(this)
+    }
+
+    pub(super) fn in_memory() -> Result<Self, StoreError> {
+        let open = |builder: &mut Builder| builder.create_with_backend(InMemoryBackend::new());
+        Self::opened(Path::new(""), open)
+    }
+
+    /// For tests: a disk that misbehaves. As if it was a file.
+    #[cfg(test)]
+    pub(super) fn on(backend: impl redb::StorageBackend) -> Result<Self, StoreError> {
+        let open = |builder: &mut Builder| builder.create_with_backend(backend);
+        Self::opened(Path::new("test"), open)
+    }
+
+    fn opened(
+        path: &Path,
+        open: impl FnOnce(&mut Builder) -> Result<Database, DatabaseError>,
+    ) -> Result<Self, StoreError> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+        // Between the first and the second of three scans redb falls back to the transaction before the last. All of ours are in two
+        // phases, so there is no crash after which that is right.
+        builder.set_repair_callback(|repair| {
+            if (0.2..0.5).contains(&repair.progress()) {
+                repair.abort();
+            }
+        });
+        let opened = catch_unwind(AssertUnwindSafe(|| open(&mut builder)));
+        let corrupt = |what: &str| StoreError::Corrupt { path: path.to_owned(), what: what.into() };
+        match opened {
+            Ok(Ok(db)) => Ok(Self { db: Arc::new(db), path: Arc::new(path.to_owned()) }),
+            Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
+                Err(StoreError::Busy { path: path.to_owned() })
+            }
+            Ok(Err(DatabaseError::RepairAborted)) => Err(corrupt("its last transaction")),
+            Ok(Err(DatabaseError::Storage(StorageError::Corrupted(what)))) => Err(corrupt(&what)),
+            Ok(Err(DatabaseError::UpgradeRequired(format))) => Err(StoreError::Newer {
+                path: path.to_owned(),
+                what: format!("the file's own format is {format}"),
+            }),
+            Ok(Err(error)) => {
+                Err(StoreError::Open { path: path.to_owned(), why: error.to_string() })
+            }
+            Err(_) => Err(corrupt("its pages make no sense")),
+        }
+    }
+
+    pub(super) fn place(&self) -> &Path {
+        &self.path
+    }
+
+    fn is_in_memory(&self) -> bool {
+        self.path.as_os_str().is_empty()
+    }
+
+    /// When it returns, all of it is durable, or nothing of it is there.
+    pub(super) fn write_now<T>(
+        &self,
+        write: impl FnOnce(&WriteTransaction) -> Result<T, KeepError>,
+    ) -> Result<T, KeepError> {
+        let mut transaction = self.db.begin_write()?;
+        transaction.set_two_phase_commit(true);
+        let written = write(&transaction)?;
+        transaction.commit()?;
+        Ok(written)
+    }
+
+    pub(super) fn read_now<T>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, KeepError>,
+    ) -> Result<T, KeepError> {
+        let transaction = self.db.begin_read()?;
+        read(&transaction)
+    }
+
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&WriteTransaction) -> Result<T, KeepError> + Send + 'static,
+    ) -> Result<T, KeepError> {
+        self.run(move |this| this.write_now(write)).await
+    }
+
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, KeepError> + Send + 'static,
+    ) -> Result<T, KeepError> {
+        self.run(move |this| this.read_now(read)).await
+    }
+
+    /// On a thread that may wait for a disk; memory is waited for here, so that a simulated world has one order of things.
+    async fn run<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&Self) -> Result<T, KeepError> + Send + 'static,
+    ) -> Result<T, KeepError> {
+        if self.is_in_memory() {
+            return run(self);
+        }
+        let this = self.clone();
+        let ran = tokio::task::spawn_blocking(move || run(&this)).await;
+        ran.unwrap_or_else(|error| Err(KeepError::Ended(error.to_string())))
+    }
+}
+
+/// The head of redb's format 3: a magic number, flags, and two slots, each with a transaction's number.
+const HEAD_LEN: usize = 320;
+const HEAD_MAGIC: &[u8; 9] = b"redb\x1a\x0a\xa9\x0d\x0a";
+const FLAGS_AT: usize = 9;
+const SECOND_IS_PRIMARY: u8 = 1;
+const NOT_CLOSED: u8 = 2;
+const SLOTS_AT: [usize; 2] = [64, 192];
+const NUMBER_AT: usize = 104;
+
+#[derive(Debug, PartialEq, Eq)]
+enum BadHead {
+    Foreign,
+    Corrupt(&'static str),
+}
+
+/// redb believes the flag that says which slot is the file's. In a file that was closed it must be that of the later transaction; in one that
+/// was not, a flipped flag looks exactly as a crash a moment before the flag was written.
+fn judge_head(head: &[u8]) -> Result<(), BadHead> {
+    if head.is_empty() {
+        return Ok(());
+    }
+    if !head.starts_with(HEAD_MAGIC) {
+        // A power cut while the file was made leaves zeros, of which redb makes a new file.
+        let is_blank = head.iter().all(|byte| *byte == 0);
+        return if is_blank { Ok(()) } else { Err(BadHead::Foreign) };
+    }
+    let (Some(flags), Some(first), Some(second)) =
+        (head.get(FLAGS_AT), number(head, SLOTS_AT[0]), number(head, SLOTS_AT[1]))
+    else {
+        return Err(BadHead::Corrupt("it ends in its head"));
+    };
+    let (primary, other) =
+        if flags & SECOND_IS_PRIMARY == 0 { (first, second) } else { (second, first) };
+    if flags & NOT_CLOSED == 0 && primary < other {
+        return Err(BadHead::Corrupt("its head names the older of two transactions"));
+    }
+    Ok(())
+}
+
+fn number(head: &[u8], slot: usize) -> Option<u64> {
+    let bytes = head.get(slot + NUMBER_AT..slot + NUMBER_AT + 8)?;
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
+}

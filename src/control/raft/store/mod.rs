@@ -1,0 +1,104 @@
+//! What a member of the group keeps: who it is, its vote, the log, the last snapshot, and its copy of the facts.
+//!
+//! One redb file, or the same in memory. Invariants: whatever was acknowledged is durable first, in a transaction of two phases, each with
+//! its own fsync; the last whole transaction is the file's state by construction, so what does not verify was changed by something else,
+//! and is refused, never rolled back; what stands in the file is looked at as a whole before anything of it is used. `disk` knows redb,
+//! `records` what is in it, `log` and `machine` are openraft's two halves.
+
+mod disk;
+mod error;
+mod log;
+mod machine;
+mod records;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+pub use error::{KeepError, StoreError};
+pub use log::LogStore;
+pub use machine::{Copy, CopyHandle, Machine};
+pub use records::Identity;
+
+use disk::Disk;
+use records::Kept;
+
+use super::types::RaftId;
+use crate::control::model::GroupId;
+use crate::types::ClusterName;
+
+/// In the data directory.
+pub const FILE: &str = "control.redb";
+
+/// Opened, looked at, and whole.
+#[derive(Debug)]
+pub struct Store {
+    disk: Disk,
+    identity: Identity,
+    kept: Kept,
+}
+
+impl Store {
+    /// Makes the file where there is none. `new_id`: chance, for a store that is made now.
+    pub fn open(path: &Path, cluster: &ClusterName, new_id: RaftId) -> Result<Self, StoreError> {
+        Self::judged(Disk::open(path)?, cluster, new_id)
+    }
+
+    /// Gone with the process.
+    pub fn in_memory(cluster: &ClusterName, new_id: RaftId) -> Result<Self, StoreError> {
+        Self::judged(Disk::in_memory()?, cluster, new_id)
+    }
+
+    fn judged(disk: Disk, cluster: &ClusterName, new_id: RaftId) -> Result<Self, StoreError> {
+        let at = disk.place();
+        let looked = disk.read_now(records::look).map_err(|error| StoreError::of(at, error))?;
+        let Some((identity, kept)) = looked else {
+            let group = None;
+            let identity =
+                Identity { cluster: cluster.as_str().to_owned(), raft_id: new_id, group };
+            let new = identity.clone();
+            disk.write_now(move |tables| records::make(tables, &new))
+                .map_err(|error| StoreError::of(at, error))?;
+            return Ok(Self { disk, identity, kept: Kept::default() });
+        };
+        if identity.cluster != cluster.as_str() {
+            return Err(StoreError::OtherCluster {
+                path: at.into(),
+                found: identity.cluster,
+                expected: cluster.as_str().to_owned(),
+            });
+        }
+        Ok(Self { disk, identity, kept })
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// From now on the member is of this group, and of no other.
+    pub fn join(&mut self, group: GroupId) -> Result<(), KeepError> {
+        let identity = Identity { group: Some(group), ..self.identity.clone() };
+        let new = identity.clone();
+        self.disk.write_now(move |tables| records::put_identity(tables, &new))?;
+        self.identity = identity;
+        Ok(())
+    }
+
+    /// The group dissolves: nothing of it is left, and the member is another one.
+    pub fn forget(&mut self, new_id: RaftId) -> Result<(), KeepError> {
+        let cluster = self.identity.cluster.clone();
+        let identity = Identity { cluster, raft_id: new_id, group: None };
+        let new = identity.clone();
+        self.disk.write_now(move |tables| records::make(tables, &new))?;
+        self.identity = identity;
+        self.kept = Kept::default();
+        Ok(())
+    }
+
+    /// Openraft's two halves, and what others read.
+    pub fn split(self) -> (LogStore, Machine, CopyHandle) {
+        let log = LogStore::new(self.disk.clone(), self.kept.committed);
+        let (machine, copy) = Machine::new(self.disk, self.kept.snapshot);
+        (log, machine, copy)
+    }
+}
