@@ -64,7 +64,9 @@ impl Kind {
 pub enum CodecError {
     #[error("this is no {0} of Waxwing's control")]
     Foreign(&'static str),
-    #[error("a {what} of format {found}, and this program knows {known} at most: a newer Waxwing wrote it")]
+    #[error(
+        "a {what} of format {found}, and this program knows {known} at most: a newer Waxwing wrote it"
+    )]
     Newer { what: &'static str, found: u16, known: u16 },
     #[error("a {0} whose checksum does not fit: it was changed after it was written")]
     Corrupt(&'static str),

@@ -26,20 +26,47 @@ pub struct Command {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// The first of all. `at_s`: the founder's Unix time, which tokens begin at.
-    Found { group: GroupId, at_s: u64 },
+    Found {
+        group: GroupId,
+        at_s: u64,
+    },
     /// A new group goes on from a copy of a lost one.
-    FoundAgain { group: GroupId, at_s: u64 },
-    CreateNamespace { name: Box<str>, quota: QuotaFacts },
+    FoundAgain {
+        group: GroupId,
+        at_s: u64,
+    },
+    CreateNamespace {
+        name: Box<str>,
+        quota: QuotaFacts,
+    },
     /// `expected`: only if this is still its revision.
-    UpdateNamespace { name: Box<str>, quota: QuotaFacts, expected: Option<u64> },
+    UpdateNamespace {
+        name: Box<str>,
+        quota: QuotaFacts,
+        expected: Option<u64>,
+    },
     /// With `contents` its keys and leases go too; else it must have none.
-    DeleteNamespace { name: Box<str>, contents: bool },
+    DeleteNamespace {
+        name: Box<str>,
+        contents: bool,
+    },
     CreateKey(NewKey),
-    RevokeKey { id: Box<str> },
+    RevokeKey {
+        id: Box<str>,
+    },
     Acquire(Acquire),
     /// By its holder. None: the TTL stays.
-    Renew { lease: LeaseKey, owner: OwnerId, token: u64, ttl_ms: Option<u64> },
-    Release { lease: LeaseKey, owner: OwnerId, token: u64 },
+    Renew {
+        lease: LeaseKey,
+        owner: OwnerId,
+        token: u64,
+        ttl_ms: Option<u64>,
+    },
+    Release {
+        lease: LeaseKey,
+        owner: OwnerId,
+        token: u64,
+    },
     /// The leader saw that their time is over.
     Expire(Vec<Due>),
     Sessions(Vec<SessionReport>),

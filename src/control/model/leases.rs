@@ -5,9 +5,7 @@
 
 use super::bounds::{LEASES_MAX, LEASES_PER_NAMESPACE_MAX, TTL_MS_MAX, TTL_MS_MIN};
 use super::command::{Acquire, Answer, Bound, Due, Refusal, SessionReport, SessionWord};
-use super::facts::{
-    Held, Lease, LeaseKey, MemberAt, Owner, OwnerId, judge_lease, judge_note,
-};
+use super::facts::{Held, Lease, LeaseKey, MemberAt, Owner, OwnerId, judge_lease, judge_note};
 use super::state::{Doing, State, weigh_lease};
 
 impl State {
@@ -117,11 +115,7 @@ impl State {
         Ok(Answer::Changed { leases: 1 })
     }
 
-    pub(super) fn expire(
-        &mut self,
-        due: &[Due],
-        doing: &mut Doing<'_>,
-    ) -> Result<Answer, Refusal> {
+    pub(super) fn expire(&mut self, due: &[Due], doing: &mut Doing<'_>) -> Result<Answer, Refusal> {
         let mut leases = 0;
         for Due { lease: key, token, beat } in due {
             let is_over = self.leases.get(key).is_some_and(|lease| {
@@ -173,11 +167,8 @@ impl State {
             return false;
         }
         let mut lease = lease.clone();
-        lease.owner = Owner::Session {
-            id: report.session,
-            epoch: report.epoch,
-            at: report.at.clone(),
-        };
+        lease.owner =
+            Owner::Session { id: report.session, epoch: report.epoch, at: report.at.clone() };
         lease.held = held;
         lease.beat += 1;
         self.put_lease(key, lease, doing);

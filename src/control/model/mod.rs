@@ -18,6 +18,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use command::{Answer, Answers, Batch, Change, Command, Refusal};
+pub use command::{Acquire, Answer, Answers, Batch, Change, Command, Refusal};
 pub use facts::{GroupId, Held, Lease, LeaseKey, MemberAt, Owner};
 pub use state::{Applied, State};

@@ -17,8 +17,7 @@ impl State {
         if let Some(own) = self.namespaces.get(name) {
             return Some(&own.quota);
         }
-        let takes =
-            |said: &str| said.contains('*') && matches(said.as_bytes(), name.as_bytes());
+        let takes = |said: &str| said.contains('*') && matches(said.as_bytes(), name.as_bytes());
         let templates = self.namespaces.iter().filter(|(said, _)| takes(said));
         let best = templates.min_by_key(|(said, _)| (usize::MAX - said.len(), said.to_owned()));
         best.map(|(_, entry)| &entry.quota)

@@ -13,9 +13,13 @@ use crate::types::SessionId;
 /// What a member's session table says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
-    Attached { epoch: u64 },
+    Attached {
+        epoch: u64,
+    },
     /// Its connection is lost, and it may come back.
-    Lingering { epoch: u64 },
+    Lingering {
+        epoch: u64,
+    },
     /// It has ended here, or went elsewhere, or was never here.
     Unknown,
 }

@@ -7,9 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{
-    AUDIT_LINES_MAX, BY_LEN_MAX, COMMANDS_MAX, FACTS_BYTES_MAX, ITEMS_MAX,
-};
+use super::bounds::{AUDIT_LINES_MAX, BY_LEN_MAX, COMMANDS_MAX, FACTS_BYTES_MAX, ITEMS_MAX};
 use super::command::{Answer, Answers, Batch, Bound, Change, Command, Refusal};
 use super::facts::{AuditLine, GroupId, Held, KeyEntry, Lease, LeaseKey, NamespaceEntry, Owner};
 use crate::types::SessionId;

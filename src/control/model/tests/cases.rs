@@ -56,10 +56,8 @@ fn a_group_from_a_copy_gives_no_token_again_and_lets_leases_run() {
 
 #[test]
 fn unlawful_asks_are_refused_whoever_lets_them_through() {
-    let namespace = |name: &str, quota: QuotaFacts| Change::CreateNamespace {
-        name: name.into(),
-        quota,
-    };
+    let namespace =
+        |name: &str, quota: QuotaFacts| Change::CreateNamespace { name: name.into(), quota };
     let none = QuotaFacts::default;
     let rate = QuotaFacts { publish: Some((0, 5)), ..none() };
     let with = |change: fn(&mut NewKey)| {
@@ -130,11 +128,8 @@ fn namespaces_and_keys() {
     let answer = ask(&mut state, Change::CreateKey(other));
     assert_eq!(answer, Answer::Refused(Refusal::KeyExists));
 
-    let update = |expected| Change::UpdateNamespace {
-        name: "acme".into(),
-        quota: quota(9),
-        expected,
-    };
+    let update =
+        |expected| Change::UpdateNamespace { name: "acme".into(), quota: quota(9), expected };
     let moved = Answer::Refused(Refusal::OtherRevision { revision: 2 });
     assert_eq!(ask(&mut state, update(Some(1))), moved);
     assert_eq!(ask(&mut state, update(Some(2))), Answer::Done { revision: 6 });
@@ -227,8 +222,7 @@ fn what_is_too_much_is_refused_and_the_audit_keeps_the_newest() {
     let batch = Batch { at_ms: 0, commands: vec![command.clone(); COMMANDS_MAX + 1] };
     let answers = state.apply(&batch).answers.0;
     assert_eq!(answers.len(), COMMANDS_MAX + 1);
-    let is_refused =
-        |answer: &Answer| matches!(answer, Answer::Refused(Refusal::TooMany { .. }));
+    let is_refused = |answer: &Answer| matches!(answer, Answer::Refused(Refusal::TooMany { .. }));
     assert!(answers.iter().all(is_refused));
     let due = Due { lease: lease("x"), token: 1, beat: 1 };
     assert!(is_refused(&ask(&mut state, Change::Expire(vec![due; ITEMS_MAX + 1]))));
@@ -264,11 +258,14 @@ fn a_snapshot_that_no_machine_can_have_made_is_refused() {
     ask(&mut state, acquire("x", session(1, 1, at("a", 1))));
     let snapshot = state.to_snapshot().unwrap();
     assert_eq!(State::from_snapshot(&snapshot).unwrap(), state);
-    let changes: [fn(&mut State); 3] =
-        [|state| state.next_token = 1, |state| state.group = None, |state| {
+    let changes: [fn(&mut State); 3] = [
+        |state| state.next_token = 1,
+        |state| state.group = None,
+        |state| {
             let line = state.audit[0].clone();
             state.audit.extend(std::iter::repeat_n(line, AUDIT_LINES_MAX));
-        }];
+        },
+    ];
     for change in changes {
         let mut wrong = state.clone();
         change(&mut wrong);

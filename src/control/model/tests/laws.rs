@@ -20,10 +20,12 @@ const NAMES: [&str; 2] = ["acme", "shop"];
 fn change(dice: [u8; 6], naive: &Naive) -> Change {
     let [kind, who, what, epoch, place, near] = dice;
     let namespace: Box<str> = NAMES[usize::from(what) % 2].into();
-    let key = LeaseKey { namespace: namespace.clone(), name: ["x", "y"][usize::from(near) % 2].into() };
+    let key =
+        LeaseKey { namespace: namespace.clone(), name: ["x", "y"][usize::from(near) % 2].into() };
     let there = naive.leases.iter().find(|lease| lease.key == key);
     let token = there.map_or(FIRST_TOKEN, |lease| lease.token) - u64::from(near.is_multiple_of(7));
-    let beat = there.map_or(0, |lease| lease.beat).saturating_sub(u64::from(near.is_multiple_of(5)));
+    let beat =
+        there.map_or(0, |lease| lease.beat).saturating_sub(u64::from(near.is_multiple_of(5)));
     let member = at(["a", "b"][usize::from(place) % 2], u64::from(place / 2 % 2));
     let epoch = u64::from(epoch % 4);
     let owner = match who % 4 {
@@ -33,12 +35,8 @@ fn change(dice: [u8; 6], naive: &Naive) -> Change {
     let holder = there.map_or(owner.id(), |lease| lease.owner.id());
     let owner_id = if who.is_multiple_of(5) { owner.id() } else { holder };
     let sessions = |what| {
-        let report = SessionReport {
-            session: SessionId([who % 4; 16]),
-            epoch,
-            at: member.clone(),
-            what,
-        };
+        let report =
+            SessionReport { session: SessionId([who % 4; 16]), epoch, at: member.clone(), what };
         Change::Sessions(vec![report])
     };
     match kind % 16 {

@@ -42,7 +42,14 @@ impl World {
         let deadlines = Deadlines::of(&state, Time::ZERO);
         let member = |name| (name, Member { at: at(name, 1), is_up: true, table: BTreeMap::new() });
         let members = ["a", "b"].into_iter().map(member).collect();
-        Self { state, deadlines, now: Time::ZERO, members, epochs: BTreeMap::new(), air: Vec::new() }
+        Self {
+            state,
+            deadlines,
+            now: Time::ZERO,
+            members,
+            epochs: BTreeMap::new(),
+            air: Vec::new(),
+        }
     }
 
     fn apply(&mut self, change: Change) {

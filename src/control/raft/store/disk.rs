@@ -1,13 +1,13 @@
 //! redb, as the store uses it: whole transactions, two phases each, and a file that is looked at before it is believed.
 
-use std::fs::{File, OpenOptions};
-use std::io::Read as _;
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::backends::InMemoryBackend;
+use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{
     Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, StorageError,
     WriteTransaction,
@@ -27,20 +27,19 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let failed = |error: std::io::Error| StoreError::Open {
-            path: path.to_owned(),
-            why: error.to_string(),
-        };
+    /// A file that is not there yet.
+    pub(super) fn create(path: &Path) -> Result<Self, StoreError> {
+        let mut options = OpenOptions::new();
         // It holds hashes of keys, and who holds what.
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(failed)?;
+        let file = options.read(true).write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(|error| open_failed(path, &error))?;
+        Self::opened(path, |builder| builder.create_with_backend(FileBackend::new(file)?))
+    }
+
+    /// A file that was made before.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let failed = |error: io::Error| open_failed(path, &error);
+        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
         let mut head = Vec::new();
         file.by_ref().take(HEAD_LEN as u64).read_to_end(&mut head).map_err(failed)?;
         judge_head(&head).map_err(|what| match what {
@@ -49,14 +48,7 @@ impl Disk {
                 StoreError::Corrupt { path: path.to_owned(), what: what.to_owned() }
             }
         })?;
-        let this = Self::opened(path, |builder| builder.create_file(file))?;
-        // A new file is durable with its directory.
-        match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) => File::open(parent).and_then(|parent| parent.sync_all()),
-            None => Ok(()),
-        }
-        .map_err(failed)?;
-        Ok(this)
+        Self::opened(path, |builder| builder.create_with_backend(FileBackend::new(file)?))
     }
 
     pub(super) fn in_memory() -> Result<Self, StoreError> {
@@ -160,6 +152,10 @@ impl Disk {
     }
 }
 
+fn open_failed(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Open { path: path.to_owned(), why: error.to_string() }
+}
+
 /// The head of redb's format 3: a magic number, flags, and two slots, each with a transaction's number.
 const HEAD_LEN: usize = 320;
 const HEAD_MAGIC: &[u8; 9] = b"redb\x1a\x0a\xa9\x0d\x0a";
@@ -178,13 +174,12 @@ enum BadHead {
 /// redb believes the flag that says which slot is the file's. In a file that was closed it must be that of the later transaction; in one that
 /// was not, a flipped flag looks exactly as a crash a moment before the flag was written.
 fn judge_head(head: &[u8]) -> Result<(), BadHead> {
-    if head.is_empty() {
-        return Ok(());
+    // It had its name only when it was whole, so it lost what it had.
+    if head.iter().all(|byte| *byte == 0) {
+        return Err(BadHead::Corrupt("it is empty"));
     }
     if !head.starts_with(HEAD_MAGIC) {
-        // A power cut while the file was made leaves zeros, of which redb makes a new file.
-        let is_blank = head.iter().all(|byte| *byte == 0);
-        return if is_blank { Ok(()) } else { Err(BadHead::Foreign) };
+        return Err(BadHead::Foreign);
     }
     let (Some(flags), Some(first), Some(second)) =
         (head.get(FLAGS_AT), number(head, SLOTS_AT[0]), number(head, SLOTS_AT[1]))

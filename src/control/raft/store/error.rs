@@ -18,9 +18,13 @@ pub enum StoreError {
          new one and learns what the others know; where it is the only one, restore a backup"
     )]
     Corrupt { path: PathBuf, what: String },
-    #[error("{path} was written by a newer Waxwing: {what}; start that version, or remove the file and let the node join anew")]
+    #[error(
+        "{path} was written by a newer Waxwing: {what}; start that version, or remove the file and let the node join anew"
+    )]
     Newer { path: PathBuf, what: String },
-    #[error("{path} is of the cluster {found:?}, and this node is of {expected:?}; set cluster.name, or another node.data_dir")]
+    #[error(
+        "{path} is of the cluster {found:?}, and this node is of {expected:?}; set cluster.name, or another node.data_dir"
+    )]
     OtherCluster { path: PathBuf, found: String, expected: String },
 }
 

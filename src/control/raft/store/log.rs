@@ -83,11 +83,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
-        let read = |tables: &redb::ReadTransaction| {
-            Ok((records::purged(tables)?, records::last(tables)?))
-        };
-        let (purged, last) =
-            self.disk.read(read).await.map_err(|error| read_failed(&error))?;
+        let read =
+            |tables: &redb::ReadTransaction| Ok((records::purged(tables)?, records::last(tables)?));
+        let (purged, last) = self.disk.read(read).await.map_err(|error| read_failed(&error))?;
         Ok(LogState { last_purged_log_id: purged, last_log_id: last.or(purged) })
     }
 

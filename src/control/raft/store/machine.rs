@@ -8,9 +8,7 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use openraft::storage::{RaftStateMachine, Snapshot};
-use openraft::{
-    EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError,
-};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -79,6 +77,10 @@ impl CopyHandle {
     /// Of the last entry that was applied; 0 before any.
     pub fn applied(&self) -> u64 {
         *self.shared.index.borrow()
+    }
+
+    pub(in crate::control::raft) fn applied_position(&self) -> Option<Position> {
+        self.shared.copy.read().applied
     }
 
     pub fn watch(&self) -> watch::Receiver<u64> {
@@ -202,9 +204,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok(())
     }
 
-    async fn get_current_snapshot(
-        &mut self,
-    ) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
         let read = self.disk.read(records::snapshot).await;
         let read = read.and_then(|read| {
             // Nobody is sent what the disk has changed.
@@ -236,9 +236,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
                 Ok(bytes)
             })
             .await;
-        let bytes = built.map_err(|error| {
-            StorageIOError::write_snapshot(Some(meta.signature()), any(&error))
-        })?;
+        let bytes = built
+            .map_err(|error| StorageIOError::write_snapshot(Some(meta.signature()), any(&error)))?;
         Ok(told(meta, bytes))
     }
 }

@@ -13,6 +13,8 @@ mod records;
 #[cfg(test)]
 mod tests;
 
+use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 
 pub use error::{KeepError, StoreError};
@@ -41,7 +43,32 @@ pub struct Store {
 impl Store {
     /// Makes the file where there is none. `new_id`: chance, for a store that is made now.
     pub fn open(path: &Path, cluster: &ClusterName, new_id: RaftId) -> Result<Self, StoreError> {
-        Self::judged(Disk::open(path)?, cluster, new_id)
+        if !path.try_exists().is_ok_and(|exists| exists) {
+            Self::make_file(path, cluster, new_id)?;
+        }
+        let disk = Disk::open(path)?;
+        // It has stood there whole since it got its name. Nothing in it is no beginning, but a loss.
+        let empty =
+            || StoreError::Corrupt { path: path.to_owned(), what: "it is empty".to_owned() };
+        Self::look(&disk, cluster)?.ok_or_else(empty)
+    }
+
+    /// Under another name until it is whole: redb can't read a file that the power was cut of while it was made.
+    fn make_file(path: &Path, cluster: &ClusterName, new_id: RaftId) -> Result<(), StoreError> {
+        let failed =
+            |error: io::Error| StoreError::Open { path: path.to_owned(), why: error.to_string() };
+        let new = path.with_extension("new");
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        drop(Self::judged(Disk::create(&new)?, cluster, new_id)?);
+        fs::rename(&new, path).map_err(failed)?;
+        match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            // The name is durable with the directory.
+            Some(parent) => File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed),
+            None => Ok(()),
+        }
     }
 
     /// Gone with the process.
@@ -50,25 +77,29 @@ impl Store {
     }
 
     fn judged(disk: Disk, cluster: &ClusterName, new_id: RaftId) -> Result<Self, StoreError> {
+        if let Some(store) = Self::look(&disk, cluster)? {
+            return Ok(store);
+        }
+        let cluster = cluster.as_str().to_owned();
+        let identity = Identity { cluster, raft_id: new_id, group: None };
+        let made = disk.write_now(|tables| records::make(tables, &identity));
+        made.map_err(|error| StoreError::of(disk.place(), error))?;
+        Ok(Self { disk, identity, kept: Kept::default() })
+    }
+
+    /// `None`: nothing was ever written.
+    fn look(disk: &Disk, cluster: &ClusterName) -> Result<Option<Self>, StoreError> {
         let at = disk.place();
         let looked = disk.read_now(records::look).map_err(|error| StoreError::of(at, error))?;
-        let Some((identity, kept)) = looked else {
-            let group = None;
-            let identity =
-                Identity { cluster: cluster.as_str().to_owned(), raft_id: new_id, group };
-            let new = identity.clone();
-            disk.write_now(move |tables| records::make(tables, &new))
-                .map_err(|error| StoreError::of(at, error))?;
-            return Ok(Self { disk, identity, kept: Kept::default() });
-        };
+        let Some((identity, kept)) = looked else { return Ok(None) };
         if identity.cluster != cluster.as_str() {
             return Err(StoreError::OtherCluster {
-                path: at.into(),
+                path: at.to_owned(),
                 found: identity.cluster,
                 expected: cluster.as_str().to_owned(),
             });
         }
-        Ok(Self { disk, identity, kept })
+        Ok(Some(Self { disk: disk.clone(), identity, kept }))
     }
 
     pub fn identity(&self) -> &Identity {
@@ -78,8 +109,7 @@ impl Store {
     /// From now on the member is of this group, and of no other.
     pub fn join(&mut self, group: GroupId) -> Result<(), KeepError> {
         let identity = Identity { group: Some(group), ..self.identity.clone() };
-        let new = identity.clone();
-        self.disk.write_now(move |tables| records::put_identity(tables, &new))?;
+        self.disk.write_now(|tables| records::put_identity(tables, &identity))?;
         self.identity = identity;
         Ok(())
     }
@@ -88,8 +118,7 @@ impl Store {
     pub fn forget(&mut self, new_id: RaftId) -> Result<(), KeepError> {
         let cluster = self.identity.cluster.clone();
         let identity = Identity { cluster, raft_id: new_id, group: None };
-        let new = identity.clone();
-        self.disk.write_now(move |tables| records::make(tables, &new))?;
+        self.disk.write_now(|tables| records::make(tables, &identity))?;
         self.identity = identity;
         self.kept = Kept::default();
         Ok(())
