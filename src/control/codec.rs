@@ -31,6 +31,9 @@ pub enum Kind {
     SnapshotMeta = 6,
     /// The whole state of the machine.
     State = 7,
+    /// What one member asks of another.
+    Call = 8,
+    Reply = 9,
 }
 
 impl Kind {
@@ -43,7 +46,9 @@ impl Kind {
             | Self::Purged
             | Self::Entry
             | Self::SnapshotMeta
-            | Self::State => 1,
+            | Self::State
+            | Self::Call
+            | Self::Reply => 1,
         }
     }
 
@@ -56,6 +61,8 @@ impl Kind {
             Self::Entry => "log entry",
             Self::SnapshotMeta => "snapshot's description",
             Self::State => "state",
+            Self::Call => "call",
+            Self::Reply => "reply",
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Seats {
     pub voters: BTreeSet<RaftId>,
     /// A change is going on.
     pub changing: bool,
+    /// Learners who lack too much of the log to vote yet.
+    pub behind: BTreeSet<RaftId>,
 }
 
 /// A member as the leader's membership has it.
@@ -122,7 +124,9 @@ impl<'a> View<'a> {
         let mut keep: Vec<RaftId> =
             seats.voters.iter().copied().filter(|id| self.stays(seats, *id)).collect();
         let mut new: Vec<RaftId> = seats.members.keys().copied().collect();
-        new.retain(|id| !seats.voters.contains(id) && self.is_ready(*id));
+        new.retain(|id| {
+            !seats.voters.contains(id) && !seats.behind.contains(id) && self.is_ready(*id)
+        });
         new.sort_by_key(|id| {
             let seat = &seats.members[id];
             let since = self.by_id.get(id).map(|seen| seen.since);

@@ -21,10 +21,10 @@ use crate::control::model::{Answers, LeaseKey, State};
 
 /// The facts as this member has applied them.
 #[derive(Debug, Clone, Default)]
-pub struct Copy {
-    pub state: Arc<State>,
-    pub(in crate::control::raft) applied: Option<Position>,
-    pub(in crate::control::raft) membership: Membership,
+pub(super) struct Copy {
+    state: Arc<State>,
+    applied: Option<Position>,
+    membership: Membership,
 }
 
 /// What others read, without waiting for the group. Cheap to clone.

@@ -19,7 +19,7 @@ use std::path::Path;
 
 pub use error::{KeepError, StoreError};
 pub use log::LogStore;
-pub use machine::{Copy, CopyHandle, Machine};
+pub use machine::{CopyHandle, Machine, News};
 pub use records::Identity;
 
 use disk::Disk;

@@ -1,0 +1,4 @@
+//! Groups of several members in one process: founded, led, cut, killed, grown.
+
+mod groups;
+mod world;
