@@ -46,6 +46,7 @@ use crate::supervise::{Clock, Supervisor, Task};
 use crate::types::{NodeName, SessionId, Time};
 use seat::{Card, Seat};
 use sessions::{AttachmentId, Input, Output, Sessions};
+use tenant::Place;
 
 /// Farewells are spread over so long, so that not all clients reconnect at once.
 const FAREWELL_SPREAD: Duration = Duration::from_secs(1);
@@ -79,6 +80,9 @@ struct Table {
     seats: HashMap<AttachmentId, Arc<Seat>>,
     /// What people see of a session, lingering ones included.
     cards: HashMap<SessionId, Arc<Card>>,
+    /// Of the sessions behind a locked door, each among those of its namespace; lingering ones included, so that nobody has more sessions
+    /// by leaving them alone.
+    places: HashMap<SessionId, Place>,
     /// How many seats each front has.
     by_front: BTreeMap<&'static str, u64>,
     /// Who is still to be told to go, and when.
@@ -341,6 +345,16 @@ enum Affected {
 }
 
 impl Table {
+    /// Once for a session, however often it is attached, until nothing of it is left here.
+    fn take_place(&mut self, session: SessionId, pass: &Pass) -> Result<(), BrokerError> {
+        if let Some(tenant) = pass.tenant()
+            && !self.places.contains_key(&session)
+        {
+            self.places.insert(session, tenant.enter()?);
+        }
+        Ok(())
+    }
+
     fn affected(&mut self, outputs: &[Output]) -> Vec<Affected> {
         let mut affected = Vec::new();
         for output in outputs {
@@ -354,6 +368,7 @@ impl Table {
                 }
                 Output::Gone(session) => {
                     self.cards.remove(session);
+                    self.places.remove(session);
                 }
                 Output::Ask { .. }
                 | Output::Announce(_)

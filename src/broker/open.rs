@@ -89,6 +89,7 @@ impl Broker {
         let session = token.session_id(opening.pass.namespace());
         let hello = Hello {
             session,
+            namespace: opening.pass.namespace().clone(),
             attachment: AttachmentId(shared.next.fetch_add(1, Ordering::Relaxed)),
             epoch: opening.epoch,
             linger: opening.linger.unwrap_or(limits.linger).min(limits.linger_max),
@@ -155,11 +156,11 @@ impl Broker {
             since_ms: shared.clock.unix_ms(),
         });
         let ends = opening.pass.ends(shared.clock);
-        let place = opening.pass.tenant().map(|tenant| tenant.enter()).transpose()?;
-        let mailbox = shared.router.open_mailbox(hello.session, copies);
+        let Hello { session, attachment, .. } = hello;
+        let mailbox = shared.router.open_mailbox(session, copies);
         let seat = Arc::new(Seat::new(
-            hello.attachment,
-            hello.session,
+            attachment,
+            session,
             card.clone(),
             mailbox,
             voice,
@@ -172,23 +173,24 @@ impl Broker {
         } else if table.seats.len() >= sessions_max {
             Some(BrokerError::TooManySessions { max: sessions_max })
         } else {
-            shared.check_again(&opening.pass).err()
+            let upheld = shared.check_again(&opening.pass);
+            upheld.and_then(|()| table.take_place(session, &opening.pass)).err()
         };
         if let Some(refused) = refused {
             drop(table);
             shared.router.close_mailbox(&seat.mailbox);
             return Err(refused);
         }
-        table.seats.insert(hello.attachment, seat.clone());
-        table.expiries.extend(ends.map(|ends| (ends, hello.attachment)));
+        table.seats.insert(attachment, seat.clone());
+        table.expiries.extend(ends.map(|ends| (ends, attachment)));
         *table.by_front.entry(opening.front).or_default() += 1;
-        table.cards.insert(hello.session, card);
+        table.cards.insert(session, card);
         let outputs = table.sessions.handle(Input::Hello(hello), now);
         let affected = table.affected(&outputs);
         drop(table);
         super::obey(affected);
         let gap_due = AtomicBool::new(false);
-        let attachment = Attachment { shared: shared.clone(), seat, gap_due, _place: place };
+        let attachment = Attachment { shared: shared.clone(), seat, gap_due };
         Ok((attachment, outputs))
     }
 }

@@ -41,7 +41,7 @@ struct State {
     limits: Option<(Arc<Limits>, Arc<Limits>)>,
 }
 
-/// One attachment of it. Dropping it gives the place back.
+/// One session of it. Dropping it gives the place back.
 pub(super) struct Place(Arc<Tenant>);
 
 impl Drop for Place {
