@@ -3,6 +3,7 @@
 mod apart;
 mod asking;
 mod quotas;
+mod redis;
 mod strangers;
 mod taken_back;
 mod tokens;
