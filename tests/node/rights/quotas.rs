@@ -43,6 +43,7 @@ async fn a_namespace_has_what_its_quota_says_and_its_neighbour_the_same() {
         let mut second = Session::open(who, &node, v1::Hello::default()).await.unwrap();
         assert_eq!(second.ask(Ask::Subscribe("a")).await, Ok(()));
         assert_eq!(second.ask(Ask::Subscribe("b")).await, refused("namespace_subscriptions"));
+        assert_eq!(second.ask(Ask::Watch("b")).await, refused("namespace_subscriptions"));
         let (status, told) = who.http(&node, "POST", "/v1/topics/a/publish", "eleven bytes").await;
         assert!(status == 413 && told.contains("payload_too_large"), "{status} {told}");
         let third = who.redis(&node).await.unwrap();
@@ -60,8 +61,7 @@ async fn a_namespace_has_what_its_quota_says_and_its_neighbour_the_same() {
     for i in 0..30 {
         let again = async {
             loop {
-                if let Ok(mut session) =
-                    Session::open(&tenants[0], &node, for_once.clone()).await
+                if let Ok(mut session) = Session::open(&tenants[0], &node, for_once.clone()).await
                     && session.ask(Ask::Subscribe("c")).await.is_ok()
                     && session.ask(Ask::Subscribe("d")).await.is_ok()
                     && let Ok(redis) = tenants[0].redis(&node).await

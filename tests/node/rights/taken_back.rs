@@ -70,3 +70,44 @@ async fn a_key_that_is_taken_back_or_over_ends_what_it_had_opened() {
     let _ = within("it is closed", end_redis.read_to_end(&mut rest)).await;
     assert!(ends.redis(&node).await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn presences_without_a_session_go_with_their_key() {
+    let mut keys = Keys::default();
+    let (stays, goes) = (Who::of(&keys.add("default", ALL)), Who::of(&keys.add("default", ALL)));
+    let node = start(keys.config("a")).await;
+    let node = node.handle();
+    // A second ahead at the least, whatever the fraction of this one.
+    let soon = UNIX_EPOCH + Duration::from_millis(Clock::new().unix_ms() + 2_000);
+    let ends = format!("{ALL}\nexpires = {}", humantime::format_rfc3339_seconds(soon));
+    let ends = Who::of(&keys.add("default", &ends));
+    assert_eq!(node.broker().set_access(&keys.access()), Some(0));
+    let put = async |who: &Who, key: &str| {
+        let path = format!("/v1/topics/room/presence/{key}/i?ttl=1h");
+        let (status, told) = who.http(&node, "PUT", &path, "").await;
+        assert_eq!(status, 200, "{told}");
+    };
+    for (who, key) in [(&stays, "s"), (&goes, "g"), (&goes, "taken-over"), (&ends, "e")] {
+        put(who, key).await;
+    }
+    put(&stays, "taken-over").await;
+    put(&goes, "deleted").await;
+    stays.http(&node, "DELETE", "/v1/topics/room/presence/deleted/i", "").await;
+    let there = async || {
+        let (_, told) = stays.http(&node, "GET", "/v1/topics/room/presence", "").await;
+        ["s", "g", "taken-over", "deleted", "e"]
+            .into_iter()
+            .filter(|key| told.contains(&format!("\"key\":\"{key}\"")))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(there().await, ["s", "g", "taken-over", "e"]);
+    keys.entries.remove(1);
+    assert_eq!(node.broker().set_access(&keys.access()), Some(0));
+    assert_eq!(there().await, ["s", "taken-over", "e"]);
+    within("the time of its key is over", async {
+        while there().await != ["s", "taken-over"] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
