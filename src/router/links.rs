@@ -90,7 +90,7 @@ impl LinkHandler for Router {
                 self.names.answer(ticket, &link.peer, names, self.clock.now());
             }
             (Direction::In, Control::NamesWanted(wanted)) => {
-                self.answer(&lane, &self.names_for(&wanted));
+                self.tell_names(&lane, wanted);
             }
             (Direction::In, Control::Applied { version, published_before }) => {
                 self.confirmed_by(&lane, link, version, published_before);
@@ -325,7 +325,7 @@ impl Router {
         }
     }
 
-    fn answer(&self, lane: &Lane, answer: &Control) {
+    pub(super) fn answer(&self, lane: &Lane, answer: &Control) {
         if let Some(up) = &lane.state.lock().inward
             && !up.source.send(answer)
         {
