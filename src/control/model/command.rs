@@ -72,6 +72,10 @@ pub enum Change {
     Sessions(Vec<SessionReport>),
     /// This incarnation, and all before it, are down: nobody is attached there.
     MemberLost(MemberAt),
+    /// This group, which nothing was ever written to, ends for another one. Nothing is done after it.
+    Dissolve {
+        into: GroupId,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +147,10 @@ pub enum Refusal {
     NotFounded,
     #[error("this is the group {0}")]
     OtherGroup(GroupId),
+    #[error("this group was written to, and goes on")]
+    Written,
+    #[error("this group has ended for the group {0}")]
+    Dissolved(GroupId),
     #[error("there is such a namespace")]
     NamespaceExists,
     #[error("there is no such namespace")]

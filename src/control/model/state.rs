@@ -21,6 +21,7 @@ const TOKENS_SKIPPED: u64 = 1 << 32;
 pub struct State {
     pub(super) group: Option<GroupId>,
     pub(super) written: bool,
+    pub(super) dissolved: Option<GroupId>,
     /// How many changes of namespaces and keys there were.
     pub(super) revision: u64,
     pub(super) next_token: u64,
@@ -78,6 +79,11 @@ impl State {
     /// Was a namespace, a key or a lease ever made?
     pub const fn is_written(&self) -> bool {
         self.written
+    }
+
+    /// For which group it ended.
+    pub const fn dissolved(&self) -> Option<GroupId> {
+        self.dissolved
     }
 
     pub const fn revision(&self) -> u64 {
@@ -143,6 +149,9 @@ impl State {
         if command.by.len() > BY_LEN_MAX || command.by.chars().any(char::is_control) {
             return Err(Refusal::Unlawful("who asks is too long a name".to_owned()));
         }
+        if let Some(into) = self.dissolved {
+            return Err(Refusal::Dissolved(into));
+        }
         match &command.change {
             Change::Found { group, at_s } => return self.found(*group, *at_s, doing),
             Change::FoundAgain { group, at_s } => return self.found_again(*group, *at_s, doing),
@@ -168,6 +177,7 @@ impl State {
             Change::Expire(due) => self.expire(items(due)?, doing),
             Change::Sessions(reports) => self.sessions(items(reports)?, doing),
             Change::MemberLost(lost) => Ok(self.member_lost(lost, doing)),
+            Change::Dissolve { into } => self.dissolve(*into, doing),
         }
     }
 
@@ -207,6 +217,19 @@ impl State {
             }
             self.write_down(doing, format!("founded the group {group} from a copy of {lost}"));
         }
+        Ok(Answer::Done { revision: self.revision })
+    }
+
+    /// Decided in the log, so that nothing can have been acknowledged that it takes away.
+    fn dissolve(&mut self, into: GroupId, doing: &Doing<'_>) -> Result<Answer, Refusal> {
+        if self.written {
+            return Err(Refusal::Written);
+        }
+        if self.group == Some(into) {
+            return Err(Refusal::Unlawful("a group can't end for itself".to_owned()));
+        }
+        self.dissolved = Some(into);
+        self.write_down(doing, format!("ended the group for {into}"));
         Ok(Answer::Done { revision: self.revision })
     }
 

@@ -41,6 +41,24 @@ fn nothing_is_done_before_the_founding_and_a_group_is_founded_once() {
 }
 
 #[test]
+fn a_group_ends_for_another_only_if_nothing_was_written_to_it() {
+    let other = GroupId([1; 16]);
+    let dissolve = || Change::Dissolve { into: other };
+    let mut written = founded();
+    ask(&mut written, acquire("x", session(1, 1, at("a", 1))));
+    assert_eq!(ask(&mut written, dissolve()), Answer::Refused(Refusal::Written));
+    let mut state = founded();
+    let itself = ask(&mut state, Change::Dissolve { into: GROUP });
+    assert!(matches!(itself, Answer::Refused(Refusal::Unlawful(_))));
+    assert!(done(&ask(&mut state, dissolve())));
+    assert_eq!(state.dissolved(), Some(other));
+    let ended = Answer::Refused(Refusal::Dissolved(other));
+    for change in [dissolve(), acquire("x", session(1, 1, at("a", 1)))] {
+        assert_eq!(ask(&mut state, change), ended);
+    }
+}
+
+#[test]
 fn a_group_from_a_copy_gives_no_token_again_and_lets_leases_run() {
     let mut state = founded();
     let first = token(&ask(&mut state, acquire("x", session(1, 1, at("a", 1)))));
@@ -203,7 +221,7 @@ fn what_is_late_or_of_somebody_else_changes_nothing() {
     assert!(heard(&mut state, report(1, 4, b.clone(), SessionWord::Attached)));
     let expire = |beat| Change::Expire(vec![Due { lease: lease("x"), token, beat }]);
     assert!(!heard(&mut state, expire(1)));
-    let old = ask(&mut state, acquire("x", session(1, 3, a.clone())));
+    let old = ask(&mut state, acquire("x", session(1, 3, a)));
     assert_eq!(old, Answer::Refused(Refusal::OldEpoch { epoch: 4 }));
     assert!(heard(&mut state, Change::MemberLost(at("b", 2))));
     let owner = OwnerId::Session(SessionId([1; 16]));

@@ -42,7 +42,9 @@ impl Naive {
     /// `first`: the token that the first lease gets. Asks are lawful, and there are no templates.
     pub(super) fn ask(&mut self, change: &Change, first: u64) -> Answer {
         match change {
-            Change::Found { .. } | Change::FoundAgain { .. } => unreachable!("not asked here"),
+            Change::Found { .. } | Change::FoundAgain { .. } | Change::Dissolve { .. } => {
+                unreachable!("not asked here")
+            }
             Change::CreateNamespace { name, quota } => {
                 if self.namespaces.iter().any(|(said, ..)| **said == **name) {
                     return Answer::Refused(Refusal::NamespaceExists);

@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    fn apply(&mut self, change: Change) {
+    fn apply(&mut self, change: &Change) {
         let before = self.state.clone();
         let command = Command { by: "test".into(), change: change.clone() };
         let applied = self.state.apply(&Batch { at_ms: 0, commands: vec![command] });
@@ -131,7 +131,7 @@ impl World {
                     self.air.push(change.clone());
                 }
                 if !what.is_multiple_of(9) {
-                    self.apply(change);
+                    self.apply(&change);
                 }
             }
             _ => {}
@@ -155,15 +155,15 @@ impl World {
 
     fn rest(&mut self) {
         let air = std::mem::take(&mut self.air);
-        air.into_iter().for_each(|change| self.apply(change));
+        air.into_iter().for_each(|change| self.apply(&change));
         for _ in 0..3 {
             self.compare();
             let air = std::mem::take(&mut self.air);
-            air.into_iter().for_each(|change| self.apply(change));
+            air.into_iter().for_each(|change| self.apply(&change));
         }
         self.now = self.now + TTL;
         let due = self.deadlines.due(self.now);
-        self.apply(Change::Expire(due));
+        self.apply(&Change::Expire(due));
     }
 }
 

@@ -79,7 +79,8 @@ impl CopyHandle {
         *self.shared.index.borrow()
     }
 
-    pub(in crate::control::raft) fn applied_position(&self) -> Option<Position> {
+    #[cfg(test)]
+    pub(super) fn applied_position(&self) -> Option<Position> {
         self.shared.copy.read().applied
     }
 

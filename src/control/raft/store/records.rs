@@ -58,15 +58,14 @@ pub(super) fn look(tables: &ReadTransaction) -> Result<Option<(Identity, Kept)>,
     let _: Option<Ballot> = vote(tables)?;
     let committed = meta(tables, COMMITTED, Kind::Committed)?;
     let purged: Option<Position> = purged(tables)?;
-    let mut next = purged.map_or(0, |purged| purged.index + 1);
-    for entry in tables.open_table(LOG)?.range::<u64>(..)? {
+    let first = purged.map_or(0, |purged| purged.index + 1);
+    for (next, entry) in (first..).zip(tables.open_table(LOG)?.range::<u64>(..)?) {
         let (index, record) = entry?;
         if index.value() != next {
             let why = format!("entry {next} is missing: the next is {}", index.value());
             return Err(KeepError::Nonsense(why));
         }
         entry_of(index.value(), record.value())?;
-        next += 1;
     }
     let snapshot = match snapshot(tables)? {
         Some((meta, bytes)) => Some((meta, State::from_snapshot(&bytes)?)),

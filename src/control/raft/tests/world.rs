@@ -67,7 +67,7 @@ impl Members for Wire {
 /// Members `a`, `b`, ..: the id of each is its letter's place, from 1.
 pub(super) struct World {
     wire: Wire,
-    clock: Clock,
+    pub(super) clock: Clock,
     dir: Option<PathBuf>,
     pub(super) groups: BTreeMap<char, Group>,
 }

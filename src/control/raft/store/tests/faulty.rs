@@ -79,7 +79,7 @@ impl Faulty {
             let is_there = match every {
                 0 => true,
                 1 => false,
-                _ => dice() % 2 == 0,
+                _ => dice().is_multiple_of(2),
             };
             if is_there || matches!(op, Op::Len(_)) {
                 perform(&mut image, op);

@@ -162,7 +162,7 @@ impl Life {
             Step::Truncate(from) => self.log.truncate(find(*from)).await.is_ok(),
             Step::Apply(upto) => {
                 let next = self.copy.applied_position().map_or(0, |at| at.index + 1);
-                let entries: Vec<_> = after.log.iter().cloned().collect();
+                let entries: Vec<_> = after.log.clone();
                 let entries = entries
                     .into_iter()
                     .filter(|entry| (next..=*upto).contains(&entry.log_id.index));
