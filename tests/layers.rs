@@ -28,7 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "link",
         &["config", "membership", "metrics", "net", "plants", "supervise", "tls", "types", "wire"],
     ),
-    ("control", &["pubsub", "rights", "supervise", "types"]),
+    ("control", &["link", "pubsub", "rights", "supervise", "types"]),
     (
         "router",
         &[

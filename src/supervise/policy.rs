@@ -17,6 +17,8 @@ pub enum Task {
     LinkDialer(NodeName),
     /// The HTTP/2 side of a dialed link.
     LinkConnection(NodeName),
+    /// The connection that calls to a member go over.
+    LinkCalls(NodeName),
     /// What a link's far end sends, for one link in either direction.
     LinkReader(NodeName),
     InterestAnnouncer,
@@ -85,6 +87,7 @@ impl Task {
             | Self::ParentWatch => OnExit::StopNode,
             Self::LinkGreeting
             | Self::LinkConnection(_)
+            | Self::LinkCalls(_)
             | Self::LinkReader(_)
             | Self::NamesTold
             | Self::Session(_)
@@ -103,6 +106,7 @@ impl Task {
             Self::LinkGreeting => "link-greeting",
             Self::LinkDialer(_) => "link-dialer",
             Self::LinkConnection(_) => "link-connection",
+            Self::LinkCalls(_) => "link-calls",
             Self::LinkReader(_) => "link-reader",
             Self::InterestAnnouncer => "interest-announcer",
             Self::NamesTold => "names-told",
@@ -128,7 +132,10 @@ impl Task {
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LinkDialer(peer) | Self::LinkConnection(peer) | Self::LinkReader(peer) => {
+            Self::LinkDialer(peer)
+            | Self::LinkConnection(peer)
+            | Self::LinkCalls(peer)
+            | Self::LinkReader(peer) => {
                 write!(f, "{} {peer}", self.kind())
             }
             Self::RedisClient(from) => write!(f, "{} redis {from}", self.kind()),

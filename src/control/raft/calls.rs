@@ -87,6 +87,8 @@ pub enum NotDone {
     NoLeader,
     #[error("no quorum: most of those who vote can't be reached")]
     NoQuorum,
+    #[error("too much: {0}")]
+    TooMuch(String),
     /// Asking again tells.
     #[error("it is not known whether it was done: {0}")]
     Unknown(String),

@@ -38,6 +38,8 @@ const BEHIND_MAX: u64 = 100;
 /// A vote from further ahead was made up: nobody has elected so often.
 const TERMS_AHEAD_MAX: u64 = 1 << 40;
 
+/// Of one entry: a frame takes several.
+const ENTRY_BYTES_MAX: usize = 512 << 10;
 const SNAPSHOT_EVERY: u64 = 2_000;
 const LOG_KEPT: u64 = 500;
 
@@ -213,6 +215,7 @@ impl Group {
 
     /// One entry, by the leader, wherever it is. When it returns, this member has applied it too, unless it is far behind.
     pub async fn propose(&self, commands: Vec<Command>) -> Result<Done, NotDone> {
+        judge(&commands)?;
         let report = self.report();
         if let Some(why) = report.stopped {
             return Err(NotDone::Stopped(why));
@@ -239,6 +242,7 @@ impl Group {
     }
 
     async fn propose_here(&self, commands: Vec<Command>) -> Result<Done, NotDone> {
+        judge(&commands)?;
         if !self.report().quorum {
             return Err(NotDone::NoQuorum);
         }
@@ -255,13 +259,23 @@ impl Group {
     }
 
     /// A frame of another member, and the answer to it.
-    pub async fn answer(&self, frame: &[u8]) -> Vec<u8> {
+    /// `caller`: the name of whoever sent it, as he has proved.
+    pub async fn answer(&self, caller: &str, frame: &[u8]) -> Vec<u8> {
         let reply = match open::<Call>(Kind::Call, frame) {
+            Ok(call) if !self.may_be(call.from, caller) => Reply::Refused(Refused::OtherMember),
             Ok(call) => self.answer_call(call).await.unwrap_or_else(Reply::Refused),
             Err(error) => Reply::Refused(Refused::Nonsense(error.to_string())),
         };
         // A reply is small, but for answers, which are as many as commands are allowed.
         seal(Kind::Reply, &reply).unwrap_or_default()
+    }
+
+    /// Has the member of this id this name? One that is not known here may come from a configuration that isn't, either.
+    fn may_be(&self, id: RaftId, caller: &str) -> bool {
+        let metrics = self.shared.raft.metrics();
+        let metrics = metrics.borrow();
+        let node = metrics.membership_config.membership().get_node(&id);
+        node.is_none_or(|node| node.name == caller)
     }
 
     async fn answer_call(&self, call: Call) -> Result<Reply, Refused> {
@@ -293,9 +307,6 @@ impl Group {
                 };
                 let installed = raft.install_full_snapshot(vote, snapshot).await;
                 installed.map(Reply::Installed).map_err(|error| stopped(error.to_string()))
-            }
-            Ask::Propose(commands) if commands.len() > COMMANDS_MAX => {
-                Err(Refused::Nonsense(format!("{} commands at once", commands.len())))
             }
             Ask::Propose(commands) => {
                 // Never passed on again: two members that take each other for the leader would do so for ever.
@@ -355,5 +366,18 @@ impl Group {
             .map_err(|error| Refused::Nonsense(error.to_string()))?;
         let snapshot = Box::new(Cursor::new(incoming.bytes));
         Ok(Some((vote, Snapshot { meta, snapshot })))
+    }
+}
+
+/// Entries stay small: many of them are sent at once.
+fn judge(commands: &[Command]) -> Result<(), NotDone> {
+    if commands.len() > COMMANDS_MAX {
+        return Err(NotDone::TooMuch(format!("{} commands at once", commands.len())));
+    }
+    // Once more when it is written: an ask is rare, and small.
+    match seal(Kind::Entry, &commands) {
+        Ok(bytes) if bytes.len() <= ENTRY_BYTES_MAX => Ok(()),
+        Ok(bytes) => Err(NotDone::TooMuch(format!("{} bytes at once", bytes.len()))),
+        Err(error) => Err(NotDone::TooMuch(error.to_string())),
     }
 }

@@ -5,6 +5,7 @@
 //! when a group begins and ends, `seats` ● who votes, `tend` does what whoever leads has to do.
 
 pub mod calls;
+pub mod carrier;
 pub mod founding;
 pub mod group;
 mod network;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use openraft::OptionalSend;
 use openraft::error::{
-    Fatal, InstallSnapshotError, RPCError, RaftError, ReplicationClosed, StreamingError,
-    Unreachable,
+    Fatal, InstallSnapshotError, PayloadTooLarge, RPCError, RaftError, ReplicationClosed,
+    StreamingError, Unreachable,
 };
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
@@ -28,6 +28,8 @@ use crate::control::model::GroupId;
 const CALL_MAX: Duration = Duration::from_millis(250);
 /// A part of a snapshot; the last is applied meanwhile.
 const PART_MAX: Duration = Duration::from_secs(5);
+/// Below what a link's frame may be.
+const CALL_BYTES_MAX: usize = 6 << 20;
 const PART_BYTES: usize = 256 << 10;
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -42,6 +44,8 @@ pub(super) enum Failed {
     Codec(#[from] CodecError),
     #[error("refused: {0}")]
     Refused(Refused),
+    #[error("longer than a call may be")]
+    TooLong,
     #[error("an answer to something else")]
     Other,
 }
@@ -71,6 +75,9 @@ impl Network {
         limit: Duration,
     ) -> Result<Reply, Failed> {
         let frame = seal(Kind::Call, &Call { group: self.group, from: self.me, to, ask })?;
+        if frame.len() > CALL_BYTES_MAX {
+            return Err(Failed::TooLong);
+        }
         let carried = tokio::time::timeout(limit, self.carrier.carry(member, frame)).await;
         let reply = carried.unwrap_or_else(|_| Err(Unreached::after(limit)))?;
         match open(Kind::Reply, &reply)? {
@@ -101,9 +108,16 @@ impl RaftNetwork<TypeConfig> for Client {
         rpc: AppendEntriesRequest<TypeConfig>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<RaftId>, CallError<openraft::error::Infallible>> {
-        match self.call(Ask::Append(rpc), CALL_MAX).await? {
-            Reply::Append(reply) => Ok(reply),
-            _ => Err(Unreachable::new(&Failed::Other).into()),
+        let entries = rpc.entries.len() as u64;
+        let called = self.network.call(self.to, &self.member, Ask::Append(rpc), CALL_MAX).await;
+        match called {
+            Ok(Reply::Append(reply)) => Ok(reply),
+            Ok(_) => Err(Unreachable::new(&Failed::Other).into()),
+            // One entry always fits.
+            Err(Failed::TooLong) if entries > 1 => {
+                Err(PayloadTooLarge::new_entries_hint(entries / 2).into())
+            }
+            Err(error) => Err(Unreachable::new(&error).into()),
         }
     }
 

@@ -51,7 +51,7 @@ impl Carrier for End {
         let Some(group) = self.wire.find(&self.from, &to.address) else {
             return Err(Unreached::NotSent("cut".to_owned()));
         };
-        let reply = group.answer(&frame).await;
+        let reply = group.answer(&self.from, &frame).await;
         // The way back may be gone meanwhile.
         let back = self.wire.find(&self.from, &to.address);
         back.map(|_| reply).ok_or_else(|| Unreached::NoAnswer("cut".to_owned()))
