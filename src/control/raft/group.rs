@@ -168,6 +168,27 @@ impl Group {
         }
     }
 
+    /// Everything applied so far goes into a snapshot, and out of the log. `true` when it has.
+    #[cfg(test)]
+    pub(super) async fn compact(&self) -> bool {
+        let metrics = self.shared.raft.metrics().borrow().clone();
+        let Some(applied) = metrics.last_applied else { return false };
+        if metrics.purged == Some(applied) {
+            return true;
+        }
+        if metrics.snapshot == Some(applied) {
+            self.shared.raft.trigger().purge_log(applied.index).await.unwrap();
+        } else {
+            self.shared.raft.trigger().snapshot().await.unwrap();
+        }
+        false
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_snapshot(&self) -> bool {
+        self.shared.raft.metrics().borrow().snapshot.is_some()
+    }
+
     /// As this member knows them; `behind` where it leads only.
     pub fn seats(&self) -> Seats {
         let metrics = self.shared.raft.metrics().borrow().clone();
