@@ -195,9 +195,9 @@ impl Router {
         if link.past != Past::Kept || state.pair != pair {
             lane.give_up(&mut state, self.clock.now());
             state.pair = pair;
-            // A peer that has declared everything lost has told its subscribers, up to where this node has its interest again. One that
-            // expects to go on is told in its place.
-            state.introduced = link.past != Past::Unknown;
+            // What was published until this node has the peer's interest again is told then, since a peer that has declared everything
+            // lost can't have told its subscribers of that. One that expects to go on is told in its place.
+            state.introduced = link.past == Past::Kept;
             state.owes_gap = link.past == Past::Kept;
         }
         let outbox = state.outbox.get_or_insert_with(|| {
@@ -217,10 +217,11 @@ impl Router {
         let lost = replaced && !state.lost_told && !state.leaving;
         // A gap is final: what it covers must not come any more. One who was forgotten here was told as lost.
         let told = state.lost_told && !replaced || state.heard != Some(link.incarnation);
-        let source = Arc::new(Source::incoming(self.interest.clone(), link.had_epoch && told));
+        let all_lost = link.had_epoch && told;
+        let source = Arc::new(Source::incoming(self.interest.clone(), all_lost));
         state.applied = None;
         state.counting = None;
-        if link.past == Past::Unknown {
+        if link.past == Past::Unknown || all_lost {
             // Its first confirmation says whether any of this node's subscriptions missed something.
             state.unconfirmed.clear();
             state.unconfirmed_beyond = None;
