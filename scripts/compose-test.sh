@@ -48,7 +48,8 @@ trap finish EXIT
 
 ip netns add "$space" || not_run "no network namespaces"
 ip -n "$space" link set lo up
-inside dockerd --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/pid" --host "$DOCKER_HOST" \
+# Not through a function, whose shell would be killed in its place.
+nsenter --net="/run/netns/$space" dockerd --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/pid" --host "$DOCKER_HOST" \
     >"$work/dockerd.log" 2>&1 &
 daemon=$!
 
