@@ -12,6 +12,7 @@ use super::session::status_of_reading;
 use super::tracks::Tracks;
 use crate::broker::{BrokerError, Ending, PublishOptions};
 use crate::router::Confirm;
+use crate::supervise::Turn;
 use crate::types::Time;
 use bytes::Bytes;
 use tonic::Status;
@@ -113,7 +114,9 @@ async fn talk(
     reading: &mut Reading,
     pending: &mut Pending,
 ) -> Result<std::convert::Infallible, Over> {
+    let mut turn = Turn::new(deps.clock);
     loop {
+        turn.give_way().await;
         let limits = pending.attachment.limits();
         let frames = match reading.left.take() {
             Some(frames) => frames,
