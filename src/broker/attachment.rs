@@ -386,10 +386,7 @@ impl Asked {
     pub fn join(&mut self, later: Self) {
         self.results.extend(later.results);
         self.is_new.extend(later.is_new);
-        let Subscribing { topics, patterns, version } = later.subscribing;
-        self.subscribing.topics.extend(topics);
-        self.subscribing.patterns.extend(patterns);
-        self.subscribing.version = self.subscribing.version.max(version);
+        self.subscribing.join(later.subscribing);
     }
 
     /// Nothing of it was granted: there is nothing to wait for.

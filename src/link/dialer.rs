@@ -136,8 +136,11 @@ async fn try_link(
     target: Target,
     was_up: &mut bool,
 ) -> LinkError {
-    let limit = shared.config.limits.handshake;
-    let outbox = Outbox::new(&shared.config.limits);
+    let limits = &shared.config.limits;
+    // Whoever is dialed again and again need not be waited for as a stranger is: a greeting whose bytes were lost must not be what keeps
+    // two nodes apart that can hear each other again.
+    let limit = limits.handshake.min(limits.silence);
+    let outbox = Outbox::new(limits);
     let greeting = async {
         let tcp = connect(shared, peer, target).await?;
         let (mut frames, connection) = open(shared, peer, tcp, &outbox).await?;

@@ -77,7 +77,7 @@ pub struct LinkConfig {
 /// Bytes unless said otherwise.
 #[derive(Debug, Clone)]
 pub struct LinkLimits {
-    /// From connecting to a link that is up. The connection is closed.
+    /// From connecting to a link that is up. The connection is closed. Whoever dials waits no longer than `silence`.
     pub handshake: Duration,
     /// What anybody may send before the proof. The connection is closed.
     pub handshake_bytes: usize,

@@ -180,6 +180,11 @@ impl Claim {
         self.fixed().revision
     }
 
+    /// As its owner's client counts by itself.
+    pub fn own_revision(&self) -> i64 {
+        self.revision().cast_signed().wrapping_sub(self.base())
+    }
+
     pub fn base(&self) -> i64 {
         self.fixed().base
     }

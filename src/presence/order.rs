@@ -65,7 +65,7 @@ impl<'a> Order<'a> {
         best
     }
 
-    /// Whose metadata shows for the winner: its own, unless its session has a higher revision elsewhere.
+    /// Whose metadata shows for the winner: its own, unless its session has said something later elsewhere.
     pub(super) fn content(
         self,
         winner: Candidate<'a>,
@@ -73,8 +73,15 @@ impl<'a> Order<'a> {
     ) -> Candidate<'a> {
         let session = winner.1.claim.session();
         claims.filter(|(_, slot)| slot.claim.session() == session).fold(winner, |best, other| {
-            if other.1.claim.revision() > best.1.claim.revision() { other } else { best }
+            if Self::says_later(other.1, best.1) { other } else { best }
         })
+    }
+
+    /// Of claims of one session: `a` has what the session asked for later, at a later attachment or with a higher revision by its own count.
+    /// The revisions that nodes see say nothing: of what came and went, a node may have missed the going, and counted on.
+    pub(super) fn says_later(a: &Slot, b: &Slot) -> bool {
+        let said = |slot: &Slot| (slot.claim.asked().epoch, slot.claim.own_revision());
+        said(a) > said(b)
     }
 }
 

@@ -31,12 +31,16 @@ pub struct Change {
 struct Count {
     now: u32,
     announced: u32,
+    /// The version that announced the first of them.
+    since: u64,
 }
 
 /// This node's interest.
 #[derive(Debug, Default)]
 pub struct LocalInterest {
     counts: HashMap<Subject, Count>,
+    /// Those that are announced, and since when.
+    patterns: PatternMap<u64>,
     /// Subjects whose count differs from what was announced.
     stale: HashSet<Subject>,
     log: VecDeque<Change>,
@@ -51,6 +55,24 @@ impl LocalInterest {
 
     pub fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// The version from which on a peer that has applied it sends this topic's messages here, whatever they were first wanted for.
+    pub fn topic_since(&self, topic: &Topic) -> u64 {
+        let own = self.counts.get(&Subject::Topic(topic.interest_hash())).map(|count| count.since);
+        let by_pattern = if self.patterns.is_empty() {
+            None
+        } else {
+            self.patterns.matching(topic).map(|(_, since)| *since).min()
+        };
+        own.into_iter().chain(by_pattern).min().unwrap_or(self.version)
+    }
+
+    /// The version from which on a peer sends whatever the pattern matches; some of it perhaps earlier, for others.
+    pub fn pattern_since(&self, pattern: &Pattern) -> u64 {
+        self.counts
+            .get(&Subject::Pattern(pattern.clone()))
+            .map_or(self.version, |count| count.since)
     }
 
     /// One subscription more. True: the first one, which is announced at once.
@@ -97,13 +119,26 @@ impl LocalInterest {
             }
             return;
         }
+        self.version += 1;
         self.digest ^= digest_of(&subject, count.announced) ^ digest_of(&subject, count.now);
+        let first = count.announced == 0;
         count.announced = count.now;
         let subscriptions = count.now;
+        if first {
+            count.since = self.version;
+        }
+        match &subject {
+            Subject::Pattern(pattern) if subscriptions == 0 => {
+                self.patterns.remove(pattern);
+            }
+            Subject::Pattern(pattern) if first => {
+                self.patterns.insert(pattern, self.version);
+            }
+            Subject::Pattern(_) | Subject::Topic(_) => {}
+        }
         if subscriptions == 0 {
             self.counts.remove(&subject);
         }
-        self.version += 1;
         if self.log.len() == LOG_CHANGES_MAX {
             self.log.pop_front();
         }
@@ -368,6 +403,70 @@ mod tests {
                 prop_assert_eq!(known.unwrap_or(0), count);
             }
         }
+    }
+
+    proptest! {
+        /// Whatever is wanted now, and for whomever it was wanted first.
+        #[test]
+        fn whoever_has_applied_a_topics_version_sends_it(ops in prop::collection::vec(op(), 0..200)) {
+            let hasher = TopicHasher::new(&ClusterName::parse("t").unwrap());
+            let names = ["a", "b", "p1", "p2", "p12"];
+            let topics = names.map(|name| hasher.topic(&Namespace::default(), name, 100).unwrap());
+            let patterns = ["p*", "p1*", "*2"]
+                .map(|glob| Pattern::parse(&Namespace::default(), glob, 100).unwrap());
+            let subject = |n: u8| match patterns.get(usize::from(n % 8)) {
+                Some(pattern) => Subject::Pattern(pattern.clone()),
+                None => Subject::Topic(topics[usize::from(n % 8 - 3)].interest_hash()),
+            };
+            let mut local = LocalInterest::default();
+            let mut peer = PeerInterest::default();
+            link_up(&local, &mut peer);
+            for op in ops {
+                match op {
+                    Op::Add(n) => { local.add(subject(n)); }
+                    Op::Remove(n) => { local.remove(subject(n)); }
+                    Op::Counts => { local.announce_counts(); }
+                    Op::Send(most) => {
+                        let from = peer.version().unwrap();
+                        peer.changes(from, &local.changes_since(from, most).unwrap()).unwrap();
+                    }
+                    Op::Relink => link_up(&local, &mut peer),
+                }
+                let mut all = PeerInterest::default();
+                link_up(&local, &mut all);
+                for topic in topics.iter().filter(|topic| all.subscriptions(topic) > 0) {
+                    if peer.version() >= Some(local.topic_since(topic)) {
+                        prop_assert!(peer.subscriptions(topic) > 0, "{topic:?}");
+                    }
+                }
+                for pattern in all.patterns() {
+                    let known = peer.patterns().any(|known| known == pattern);
+                    prop_assert!(known || peer.version() < Some(local.pattern_since(pattern)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_topic_has_come_since_the_first_who_wanted_it() {
+        let hasher = TopicHasher::new(&ClusterName::parse("t").unwrap());
+        let topic = |name| hasher.topic(&Namespace::default(), name, 100).unwrap();
+        let pattern = Pattern::parse(&Namespace::default(), "p*", 100).unwrap();
+        let mut local = LocalInterest::default();
+        for name in ["a", "b", "p1"] {
+            local.add(Subject::Topic(topic(name).interest_hash()));
+        }
+        local.add(Subject::Topic(topic("a").interest_hash()));
+        assert_eq!(
+            ["a", "b", "p1", "p2"].map(|name| local.topic_since(&topic(name))),
+            [1, 2, 3, 3]
+        );
+        local.add(Subject::Pattern(pattern.clone()));
+        local.add(Subject::Topic(topic("p2").interest_hash()));
+        assert_eq!(["p1", "p2"].map(|name| local.topic_since(&topic(name))), [3, 4]);
+        assert_eq!(local.pattern_since(&pattern), 4);
+        local.remove(Subject::Pattern(pattern));
+        assert_eq!(["p1", "p2"].map(|name| local.topic_since(&topic(name))), [3, 5]);
     }
 
     #[test]

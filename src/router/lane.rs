@@ -1,6 +1,6 @@
 //! What this node keeps of one peer: its interest, the outbox to it, how far it has applied this node's interest.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::metrics::names;
 use crate::pubsub::interest::PeerInterest;
 use crate::pubsub::mailbox::Closed;
 use crate::pubsub::{Gap, GapReason, Mailbox};
-use crate::types::{Incarnation, NodeName, Time, Topic};
+use crate::types::{Incarnation, NodeName, Pattern, Time, Topic};
 
 /// Subscriptions that a peer has not confirmed are remembered one by one up to here; beyond, everybody gets the gap.
 const UNCONFIRMED_MAX: usize = 10_000;
@@ -78,7 +78,7 @@ pub(super) struct LaneState {
     /// It did not confirm in time when this node's interest was at this version; nobody waits for it before it has caught up with that.
     pub(super) missed: Option<u64>,
     pub(super) unconfirmed: VecDeque<Unconfirmed>,
-    /// More than are remembered: everybody.
+    /// More than are remembered: everybody, at every place until all those are confirmed.
     pub(super) unconfirmed_all: bool,
     /// Content came from this incarnation, so its death may have cost messages.
     pub(super) heard: Option<Incarnation>,
@@ -90,12 +90,48 @@ pub(super) struct LaneState {
     pub(super) leaving: bool,
 }
 
-/// An acknowledged subscription that the peer had not confirmed.
-#[derive(Debug)]
+/// Acknowledged subscriptions that the peer had not confirmed: they get a gap where its content begins to be chosen for them.
+#[derive(Debug, Clone)]
 pub(super) struct Unconfirmed {
     pub(super) mailbox: Weak<Mailbox>,
+    /// What the gap names. None: any.
     pub(super) topics: Vec<Topic>,
-    pub(super) version: u64,
+    /// The version of this node's interest that has them.
+    version: u64,
+    /// By patterns. Single topics of theirs may come earlier, since others have subscribed to them; so each change of what the peer
+    /// chooses by has a gap before it, up to that version.
+    by_pattern: bool,
+}
+
+impl Unconfirmed {
+    /// Each topic has its own place: where the peer learns of it, which may be long before it learns of the others.
+    pub(super) fn of(
+        mailbox: &Arc<Mailbox>,
+        topics: Vec<(Topic, u64)>,
+        patterns: Vec<(Pattern, u64)>,
+    ) -> Vec<Self> {
+        let mailbox = Arc::downgrade(mailbox);
+        let mut by_version: BTreeMap<u64, Vec<Topic>> = BTreeMap::new();
+        for (topic, version) in topics {
+            by_version.entry(version).or_default().push(topic);
+        }
+        let of_topics = by_version.into_iter().map(|(version, topics)| {
+            let topics = Lane::nameable(topics);
+            Self { mailbox: mailbox.clone(), topics, version, by_pattern: false }
+        });
+        let version = patterns.into_iter().map(|(_, version)| version).max();
+        let of_patterns = version.map(|version| {
+            let topics = Vec::new();
+            Self { mailbox: mailbox.clone(), topics, version, by_pattern: true }
+        });
+        of_topics.chain(of_patterns).collect()
+    }
+}
+
+/// Who gets the gap of a late confirmation.
+pub(super) enum Late {
+    Some(Vec<Unconfirmed>),
+    All,
 }
 
 impl Lane {
@@ -179,16 +215,85 @@ impl LaneState {
         true
     }
 
-    /// Those whom `version` confirms. What comes from the peer from here on was published for it.
-    pub(super) fn counts_from_here(&mut self, version: u64) -> Vec<Unconfirmed> {
+    /// Whom the gap stands here for: what comes from the peer from here on was chosen by `version`.
+    pub(super) fn counts_from_here(&mut self, version: u64) -> Late {
         self.counting = Some(version);
         if self.unconfirmed.is_empty() {
-            return Vec::new();
+            return Late::Some(Vec::new());
         }
         let (confirmed, still): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.unconfirmed)
             .into_iter()
             .partition(|one| one.version <= version);
         self.unconfirmed = still;
-        confirmed.into()
+        if self.unconfirmed_all {
+            self.unconfirmed_all = !self.unconfirmed.is_empty();
+            return Late::All;
+        }
+        let waiting = self.unconfirmed.iter().filter(|one| one.by_pattern).cloned();
+        Late::Some(confirmed.into_iter().chain(waiting).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{ClusterName, Namespace, SessionId, TopicHasher};
+
+    fn topic(name: &str) -> Topic {
+        let hasher = TopicHasher::new(&ClusterName::parse("t").unwrap());
+        hasher.topic(&Namespace::default(), name, 100).unwrap()
+    }
+
+    /// Which topics get the gap at this place. None: everybody, of any.
+    fn told(state: &mut LaneState, version: u64) -> Option<Vec<Vec<Topic>>> {
+        match state.counts_from_here(version) {
+            Late::All => None,
+            Late::Some(late) => Some(late.into_iter().map(|one| one.topics).collect()),
+        }
+    }
+
+    #[test]
+    fn each_topics_gap_stands_where_the_peer_learns_of_it() {
+        let mailbox = Arc::new(Mailbox::new(1, SessionId([1; 16]), 1 << 20));
+        let mut state = LaneState::default();
+        let subscribed = vec![(topic("early"), 3), (topic("late"), 7), (topic("too"), 3)];
+        for one in Unconfirmed::of(&mailbox, subscribed, Vec::new()) {
+            assert!(state.remember(one));
+        }
+        let named = |names: &[&str]| Some(vec![names.iter().map(|name| topic(name)).collect()]);
+        assert_eq!(told(&mut state, 2), Some(vec![]));
+        assert_eq!(told(&mut state, 4), named(&["early", "too"]));
+        assert_eq!(told(&mut state, 6), Some(vec![]));
+        assert_eq!(told(&mut state, 9), named(&["late"]));
+        assert_eq!(told(&mut state, 12), Some(vec![]));
+        let past = Unconfirmed::of(&mailbox, vec![(topic("past"), 11)], Vec::new());
+        assert!(past.into_iter().all(|one| !state.remember(one)), "its place is behind");
+    }
+
+    #[test]
+    fn a_patterns_gap_stands_at_every_place_up_to_its_own() {
+        let mailbox = Arc::new(Mailbox::new(1, SessionId([1; 16]), 1 << 20));
+        let pattern = Pattern::parse(&Namespace::default(), "p*", 100).unwrap();
+        let mut state = LaneState::default();
+        for one in Unconfirmed::of(&mailbox, vec![(topic("own"), 2)], vec![(pattern, 5)]) {
+            assert!(state.remember(one));
+        }
+        assert_eq!(told(&mut state, 1), Some(vec![vec![]]));
+        assert_eq!(told(&mut state, 3), Some(vec![vec![topic("own")], vec![]]));
+        assert_eq!(told(&mut state, 5), Some(vec![vec![]]));
+        assert_eq!(told(&mut state, 6), Some(vec![]));
+    }
+
+    #[test]
+    fn more_than_are_remembered_are_told_everywhere() {
+        let mailbox = Arc::new(Mailbox::new(1, SessionId([1; 16]), 1 << 20));
+        let mut state = LaneState::default();
+        for version in 1..=UNCONFIRMED_MAX as u64 + 1 {
+            let all = Unconfirmed::of(&mailbox, vec![(topic("t"), version)], Vec::new());
+            assert!(all.into_iter().all(|one| state.remember(one)));
+        }
+        assert_eq!(told(&mut state, 5), None);
+        assert_eq!(told(&mut state, UNCONFIRMED_MAX as u64 + 5), None);
+        assert_eq!(told(&mut state, UNCONFIRMED_MAX as u64 + 6), Some(vec![]));
     }
 }

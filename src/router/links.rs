@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::codec::{self, Control, Item};
-use super::lane::{Lane, Up};
+use super::lane::{Lane, Late, Up};
 use super::source::Source;
 use super::{Router, SessionKnown};
 use crate::link::{Direction, LinkHandler, LinkInfo, LinkSource, Pace, Past};
@@ -292,17 +292,15 @@ impl Router {
     /// All that the peer published before it had applied this node's interest up to `version` has come, or won't. So here, and not before,
     /// stands the gap of those whom it confirms late.
     fn counts_from_here(&self, lane: &Lane, version: u64) {
-        let mut state = lane.state.lock();
-        let confirmed = state.counts_from_here(version);
-        let all = state.unconfirmed.is_empty() && std::mem::take(&mut state.unconfirmed_all);
-        drop(state);
-        if all {
-            self.tell_everybody(&lane.possible_gap(&[]));
-            return;
-        }
-        for one in confirmed {
-            if let Some(mailbox) = one.mailbox.upgrade() {
-                mailbox.push_gap(lane.possible_gap(&one.topics));
+        let late = lane.state.lock().counts_from_here(version);
+        match late {
+            Late::All => self.tell_everybody(&lane.possible_gap(&[])),
+            Late::Some(late) => {
+                for one in late {
+                    if let Some(mailbox) = one.mailbox.upgrade() {
+                        mailbox.push_gap(lane.possible_gap(&one.topics));
+                    }
+                }
             }
         }
     }

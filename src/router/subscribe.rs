@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::lane::{Lane, Unconfirmed};
+use super::lane::Unconfirmed;
 use super::{Router, RouterHandle};
 use crate::pubsub::interest::Subject;
 use crate::pubsub::{Copies, Mailbox};
@@ -35,13 +35,23 @@ impl Subscriber {
     }
 }
 
-/// Subscriptions that are announced but don't deliver yet.
-#[derive(Debug)]
+/// Subscriptions that are announced but don't deliver yet, each with the version of this node's interest that has it: from a peer that
+/// has applied that, its messages come here.
+#[derive(Debug, Default)]
 pub struct Subscribing {
-    pub topics: Vec<Topic>,
-    pub patterns: Vec<Pattern>,
-    /// The version of this node's interest that has them all.
+    topics: Vec<(Topic, u64)>,
+    patterns: Vec<(Pattern, u64)>,
+    /// Of all that was asked for, what the mailbox had asked for before included.
     pub version: u64,
+}
+
+impl Subscribing {
+    /// They are activated together.
+    pub fn join(&mut self, later: Self) {
+        self.topics.extend(later.topics);
+        self.patterns.extend(later.patterns);
+        self.version = self.version.max(later.version);
+    }
 }
 
 /// How far an interest has been confirmed.
@@ -194,33 +204,41 @@ impl RouterHandle {
     pub fn subscribe(
         &self,
         mailbox: &Arc<Mailbox>,
-        mut topics: Vec<Topic>,
-        mut patterns: Vec<Pattern>,
+        topics: Vec<Topic>,
+        patterns: Vec<Pattern>,
     ) -> Subscribing {
-        let Some(subscriber) = self.0.subscriber(mailbox) else {
-            return Subscribing { topics: Vec::new(), patterns: Vec::new(), version: 0 };
-        };
+        let mut subscribing = Subscribing::default();
+        let Some(subscriber) = self.0.subscriber(mailbox) else { return subscribing };
         let mut subscriptions = subscriber.subscriptions.lock();
         if subscriptions.closed {
-            return Subscribing { topics: Vec::new(), patterns: Vec::new(), version: 0 };
+            return subscribing;
         }
-        topics.retain(|topic| subscriptions.topics.insert(topic.clone()));
-        patterns.retain(|pattern| subscriptions.patterns.insert(pattern.clone()));
         let mut interest = self.0.interest.lock();
         let mut announce = false;
-        for topic in &topics {
-            announce |= interest.add(Subject::Topic(topic.interest_hash()));
+        for topic in topics {
+            let is_new = subscriptions.topics.insert(topic.clone());
+            if is_new {
+                announce |= interest.add(Subject::Topic(topic.interest_hash()));
+            }
+            let since = interest.topic_since(&topic);
+            subscribing.version = subscribing.version.max(since);
+            subscribing.topics.extend(is_new.then_some((topic, since)));
         }
-        for pattern in &patterns {
-            announce |= interest.add(Subject::Pattern(pattern.clone()));
+        for pattern in patterns {
+            let is_new = subscriptions.patterns.insert(pattern.clone());
+            if is_new {
+                announce |= interest.add(Subject::Pattern(pattern.clone()));
+            }
+            let since = interest.pattern_since(&pattern);
+            subscribing.version = subscribing.version.max(since);
+            subscribing.patterns.extend(is_new.then_some((pattern, since)));
         }
-        let version = interest.version();
         drop(interest);
         drop(subscriptions);
         if announce {
             self.0.announce();
         }
-        Subscribing { topics, patterns, version }
+        subscribing
     }
 
     /// Ends when every live member has confirmed, or after the confirm limit. Members that missed an earlier deadline are not waited
@@ -238,27 +256,32 @@ impl RouterHandle {
         confirmed: &Confirmed,
         answer: Bytes,
     ) {
-        let Subscribing { topics, patterns, version } = subscribing;
+        let Subscribing { topics, patterns, .. } = subscribing;
         let hold = mailbox.push_held(answer);
         let Some(subscriber) = self.0.subscriber(mailbox) else { return };
         {
             // Under this lock, so that an unsubscribe or a close meanwhile comes wholly before or wholly after.
             let subscriptions = subscriber.subscriptions.lock();
-            for topic in topics.iter().filter(|topic| subscriptions.topics.contains(*topic)) {
+            for (topic, _) in topics.iter().filter(|(one, _)| subscriptions.topics.contains(one)) {
                 self.0.registry.subscribe(mailbox, topic);
             }
-            for pattern in patterns.iter().filter(|one| subscriptions.patterns.contains(*one)) {
-                self.0.registry.subscribe_pattern(mailbox, pattern);
+            for (one, _) in patterns.iter().filter(|(one, _)| subscriptions.patterns.contains(one))
+            {
+                self.0.registry.subscribe_pattern(mailbox, one);
             }
         }
         drop(hold);
-        let topics = if patterns.is_empty() { Lane::nameable(topics) } else { Vec::new() };
-        for name in confirmed.missing.iter().chain(&confirmed.absent) {
+        let mut missing = confirmed.missing.iter().chain(&confirmed.absent).peekable();
+        if missing.peek().is_none() {
+            return;
+        }
+        let unconfirmed = Unconfirmed::of(mailbox, topics, patterns);
+        for name in missing {
             let lane = self.0.lane(name);
-            let unconfirmed =
-                Unconfirmed { mailbox: Arc::downgrade(mailbox), topics: topics.clone(), version };
-            if !lane.state.lock().remember(unconfirmed) {
-                mailbox.push_gap(lane.possible_gap(&topics));
+            for one in &unconfirmed {
+                if !lane.state.lock().remember(one.clone()) {
+                    mailbox.push_gap(lane.possible_gap(&one.topics));
+                }
             }
         }
     }

@@ -55,6 +55,32 @@ fn a_session_that_moves_is_not_seen_to() {
     }
 }
 
+/// b still lists what another had, and counts its revisions on; a began anew.
+#[test]
+fn what_a_session_said_later_counts_whatever_revision_a_node_has_come_to() {
+    let mut nodes = Nodes::new(2);
+    let other = owner(2, 1, 5_000);
+    nodes.track(0, &other, &track("ann", "1", "x", 12));
+    nodes.sync();
+    nodes.on(0, |node, now, diff| node.untrack(other.session, &untrack("ann", "1", 0), now, diff));
+    nodes.track(0, &owner(1, 1, 5_000), &track("ann", "1", "y", 5));
+    nodes.track(1, &owner(1, 2, 5_000), &track("ann", "1", "y", 5));
+    let back = owner(1, 3, 5_000);
+    nodes.on(0, |node, now, diff| node.attached(&back, now, diff));
+    assert_eq!(nodes.track(0, &back, &track("ann", "1", "z", 6)).outcome, Outcome::Updated);
+    nodes.on(1, |node, now, _| node.moved(back.session, 3, now));
+    let reference = nodes.all[0].snapshot(&topic("room"))[0].reference();
+    nodes.sync();
+    nodes.sleep(20_000);
+    nodes.sync();
+    for at in 0..2 {
+        assert_eq!(nodes.list(at), ["ann/1=z"]);
+        let shown = &nodes.all[at].snapshot(&topic("room"))[0];
+        assert_eq!((shown.node().as_str(), shown.reference()), ("a", reference));
+        assert_eq!(nodes.all[at].report().claims, 1);
+    }
+}
+
 #[test]
 fn another_session_takes_over_and_the_first_can_no_longer_update() {
     let mut nodes = Nodes::new(2);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::types::{SessionId, Time};
 
-use super::super::order::visible;
+use super::super::order::{Order, visible};
 use super::super::replica::Life;
 use super::super::sessions::State;
 use super::super::set::Slot;
@@ -88,11 +88,11 @@ impl Tracker {
             return Some(Move::End { slot: winner_id });
         }
         if winner.replica == self.me {
-            // This node holds the claim, so what is said better elsewhere, it says: a higher revision, or a higher number (of an
+            // This node holds the claim, so what is said better elsewhere, it says: something later, or a higher number (of an
             // older attachment, which waits for that before it yields).
             let (epoch, linger) = (winner.claim.epoch(), winner.claim.linger());
             let owner = Owner { session, epoch, linger };
-            let outdated = content.claim.revision() > winner.claim.revision()
+            let outdated = Order::says_later(content, winner)
                 || visible(&self.set, presence).any(|(_, slot)| {
                     slot.claim.session() == session
                         && slot.replica != self.me
@@ -121,9 +121,8 @@ impl Tracker {
             return None;
         }
         // Nothing yields to a claim of a lower number: so of several claims, each of which knows of some others only, the highest
-        // always stays. Nor to an older revision of the same. Its holder has to see this claim first, and claims again.
-        let older = best.claim.session() == own.claim.session()
-            && best.claim.revision() < own.claim.revision();
+        // always stays. Nor to what says less of the same session. Its holder has to see this claim first, and claims again.
+        let older = best.claim.session() == own.claim.session() && Order::says_later(own, best);
         if older || !order.between(best, own) {
             return None;
         }
