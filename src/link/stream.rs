@@ -133,11 +133,10 @@ impl Life {
         tokio::pin!(end);
         let mut turn = Turn::new(self.shared.clock);
         loop {
-            turn.give_way().await;
             let message = tokio::select! {
                 biased;
                 () = &mut end => return LinkError::Outdated,
-                message = frames.next() => message,
+                message = turn.next(frames.next()) => message,
                 _ = look.tick() => {
                     if silence.look(self.shared.clock.now()) {
                         return LinkError::Silent(most);

@@ -3,6 +3,8 @@
 //! Bodies of HTTP/2 cost none of the runtime's own budget: a client that always has more would keep its task, and everybody else behind
 //! it, for as long as its window lasts.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::time::Duration;
 
 use super::Clock;
@@ -22,12 +24,25 @@ impl Turn {
         Self { clock, since: clock.now() }
     }
 
-    /// Where it has been long enough, everybody else who can go on goes first. One that has waited meanwhile does so once too often.
-    pub async fn give_way(&mut self) {
+    /// Awaits what the task goes on with. Where it has been long enough, everybody else who can go on goes first; one that waits anyway
+    /// begins a new turn.
+    pub async fn next<F: Future>(&mut self, future: F) -> F::Output {
         if self.clock.now() - self.since >= TURN_MAX {
             tokio::task::yield_now().await;
             self.since = self.clock.now();
         }
+        let mut future = pin!(future);
+        let mut waited = false;
+        let done = poll_fn(|cx| {
+            let polled = future.as_mut().poll(cx);
+            waited |= polled.is_pending();
+            polled
+        });
+        let done = done.await;
+        if waited {
+            self.since = self.clock.now();
+        }
+        done
     }
 }
 
@@ -53,12 +68,12 @@ mod tests {
         let busy = async {
             let mut turn = Turn::new(clock);
             for _ in 0..100 {
-                turn.give_way().await;
+                turn.next(std::future::ready(())).await;
             }
             assert!(others.load(Ordering::Relaxed) <= 1);
             for _ in 0..10 {
                 tokio::time::advance(super::TURN_MAX).await;
-                turn.give_way().await;
+                turn.next(std::future::ready(())).await;
             }
             assert!(others.load(Ordering::Relaxed) >= 10);
         };

@@ -116,11 +116,10 @@ async fn talk(
 ) -> Result<std::convert::Infallible, Over> {
     let mut turn = Turn::new(deps.clock);
     loop {
-        turn.give_way().await;
         let limits = pending.attachment.limits();
         let frames = match reading.left.take() {
             Some(frames) => frames,
-            None => match pending.wait(reading.reader.read(limits.frame)).await?? {
+            None => match turn.next(pending.wait(reading.reader.read(limits.frame))).await?? {
                 Some(frames) => frames,
                 None => {
                     // It has asked all it will ask, and gets its answers.
