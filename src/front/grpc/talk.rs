@@ -12,6 +12,7 @@ use super::session::status_of_reading;
 use super::tracks::Tracks;
 use crate::broker::{BrokerError, Ending, PublishOptions};
 use crate::router::Confirm;
+use crate::supervise::Turn;
 use crate::types::Time;
 use bytes::Bytes;
 use tonic::Status;
@@ -113,11 +114,12 @@ async fn talk(
     reading: &mut Reading,
     pending: &mut Pending,
 ) -> Result<std::convert::Infallible, Over> {
+    let mut turn = Turn::new(deps.clock);
     loop {
         let limits = pending.attachment.limits();
         let frames = match reading.left.take() {
             Some(frames) => frames,
-            None => match pending.wait(reading.reader.read(limits.frame)).await?? {
+            None => match turn.next(pending.wait(reading.reader.read(limits.frame))).await?? {
                 Some(frames) => frames,
                 None => {
                     // It has asked all it will ask, and gets its answers.
