@@ -7,6 +7,11 @@
 set -euo pipefail
 cd "${1:-"$(dirname "$0")/.."}"
 umask 077
+# What else .env says is somebody's own; a key of earlier locks opens nothing, and whoever has them may still want it.
+if grep -qE '^(export )?WAXWING_(USER|KEY)=' .env 2>/dev/null; then
+    echo "compose-locks: ./.env has WAXWING_USER or WAXWING_KEY; take them out to make all of it anew" >&2
+    exit 1
+fi
 mkdir compose || { echo "compose-locks: ./compose is there; remove it to make all of it anew" >&2; exit 1; }
 cd compose
 mkdir shared
@@ -30,5 +35,8 @@ waxwing key create --file shared/access.toml --admin --note operators >ops.key
 waxwing key create --file shared/access.toml --publish '*' --subscribe '*' --presence '*' --note applications >app.key
 watches=$(waxwing key create --file shared/access.toml --observe --note containers)
 head -c 32 /dev/urandom | base64 >shared/gossip.keys
-printf 'WAXWING_USER=%s\nWAXWING_KEY=%s\n' "$(id -u):$(id -g)" "$watches" >../.env
+touch ../.env
+chmod go-rwx ../.env
+[ -z "$(tail -c 1 ../.env)" ] || echo >>../.env
+printf 'WAXWING_USER=%s\nWAXWING_KEY=%s\n' "$(id -u):$(id -g)" "$watches" >>../.env
 echo "made: ./compose and .env; clients take compose/shared/ca.pem and compose/app.key, you compose/ops.key"

@@ -293,6 +293,43 @@ fn keys_are_made_listed_and_taken_back() {
 }
 
 #[test]
+fn keys_that_are_made_at_once_are_all_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("access.toml");
+    let place = file.to_str().unwrap();
+    let create = || {
+        let args = ["key", "create", "--subscribe", "*", "--file", place];
+        waxwing(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let made: Vec<_> = (0..8).map(|_| create()).collect();
+    let made: Vec<_> = made.into_iter().map(|one| ran(one.wait_with_output().unwrap())).collect();
+    assert!(made.iter().all(|one| one.code == 0), "{}", made[0].err);
+    let listed = run(&["key", "list", "-o", "json", "--file", place]);
+    let rows: serde_json::Value = serde_json::from_str(&listed.out).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 8);
+    let entries: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+    assert_eq!(entries.len(), 1, "nothing is left beside it: {entries:?}");
+}
+
+#[test]
+fn a_key_that_leaves_the_host_in_the_clear_is_warned_of() {
+    let status = |node: &str, more: &[&str]| {
+        let args = [&["status", "--timeout", "10ms", "--node", node], more].concat();
+        ran(waxwing(&args).env("WAXWING_KEY", "wx_a_canary").output().unwrap())
+    };
+    // Of a network that is in no use (RFC 5737); nobody answers.
+    let far = status("192.0.2.1:7400", &[]);
+    assert!(far.err.contains("192.0.2.1:7400 in the clear"), "{}", far.err);
+    assert_eq!(far.err.matches("in the clear").count(), 1);
+    let near = status("127.0.0.1:1", &[]);
+    let quiet = status("192.0.2.1:7400", &["-q"]);
+    let keyless = run(&["status", "--timeout", "10ms", "--node", "192.0.2.1:7400"]);
+    for ran in [near, quiet, keyless] {
+        assert!(!ran.err.contains("in the clear"), "{}", ran.err);
+    }
+}
+
+#[test]
 fn tokens_are_minted_and_looked_at() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {

@@ -4,10 +4,12 @@
 //! A history must end quiet: whatever was published has arrived, or never will.
 
 mod duplicates;
+mod finality;
 mod glob;
 mod loss;
 mod order;
 mod outcome;
+mod places;
 pub mod presence;
 #[cfg(test)]
 mod story;
@@ -66,6 +68,7 @@ pub fn judge(history: &[Record]) -> Vec<Violation> {
     all.extend(duplicates::check(&world));
     all.extend(outcome::check(&world));
     all.extend(loss::check(&world));
+    all.extend(finality::check(&world));
     all.extend(presence::judge(history));
     all
 }

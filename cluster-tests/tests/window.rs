@@ -1,7 +1,7 @@
 //! What links keep and send again: cut under load, held for less and for more than the window, and subscribing while they are cut.
 //!
 //! Short by default. With `WAXWING_LONG=1` (`scripts/links.sh`) at full size: a minute of cuts, a gibibyte held, ten thousand
-//! subscriptions; `WAXWING_RATE` sets the messages a second.
+//! subscriptions. `WAXWING_RATE` sets the messages a second under cuts; unless it does, half of what the link carries without a gap.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use cluster_tests::cluster::{Cluster, Options};
 use cluster_tests::figures;
 use cluster_tests::gate;
 use cluster_tests::history::Numbered;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use waxwing::metrics::names;
 use waxwing::proxy::{Lane, ProxyHandle};
@@ -26,9 +27,9 @@ fn long() -> bool {
     std::env::var_os("WAXWING_LONG").is_some()
 }
 
-/// Messages a second: what a debug build on a busy machine carries with ease, or as the environment says.
-fn rate() -> u64 {
-    std::env::var("WAXWING_RATE").map_or(2_000, |rate| rate.parse().expect("a number"))
+/// Messages a second, where the environment says so.
+fn rate_asked() -> Option<u64> {
+    std::env::var("WAXWING_RATE").ok().map(|rate| rate.parse().expect("a number"))
 }
 
 /// The same every time, without a pattern.
@@ -67,9 +68,39 @@ fn number(got: &Got) -> Option<u64> {
     Numbered::read(&message.topic, &message.payload).map(|numbered| numbered.seq)
 }
 
+/// Bytes of a message under cuts.
+const SIZE: usize = 100;
+
+/// Messages a second that go from one to the other, without a gap, when the publisher goes on as soon as not too many are on their way.
+async fn most_without_gap(
+    clock: Clock,
+    publisher: &mut Client,
+    subscriber: &mut Client,
+    messages: u64,
+) -> f64 {
+    const FRAME: u64 = 250;
+    const UNDER_WAY: u64 = 20_000;
+    let begin = clock.now();
+    let (received, mut seen) = watch::channel(0);
+    let publish = async {
+        for sent in (0..messages).step_by(FRAME as usize) {
+            seen.wait_for(|received| sent < received + UNDER_WAY).await.unwrap();
+            publisher.publish_frame(&["t"; FRAME as usize], SIZE).await.unwrap();
+        }
+    };
+    let receive = async {
+        for next in 1..=messages {
+            let got = subscriber.event(Duration::from_secs(5)).await.unwrap();
+            assert_eq!(number(&got), Some(next), "{got:?}");
+            received.send_replace(next);
+        }
+    };
+    tokio::join!(publish, receive);
+    messages as f64 / clock.now().since(begin).as_secs_f64()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn links_cut_every_half_second_lose_and_repeat_nothing() {
-    const SIZE: usize = 100;
     let _alone = gate::flooding().await;
     // A busy machine hits fewer at a time, so the cutting goes on until it has tried what it is for.
     let (time, hits_enough) =
@@ -81,8 +112,19 @@ async fn links_cut_every_half_second_lose_and_repeat_nothing() {
     subscriber.subscribe_everywhere(&["t"], &[]).await.unwrap();
     let mut publisher = Client::open(&address(0), "publisher", &deaf).await.unwrap();
 
-    let every = Duration::from_millis(5);
     let clock = cluster.clock();
+    // Half of what the link carries; short: what a debug build on a busy machine carries with ease.
+    let (rate, first) = match rate_asked() {
+        Some(rate) => (rate, 1),
+        None if long() => {
+            let messages = 1_000_000;
+            let most = most_without_gap(clock, &mut publisher, &mut subscriber, messages).await;
+            figures::tell("messages a second without a gap, at most", most, "");
+            (most as u64 / 2, messages + 1)
+        }
+        None => (2_000, 1),
+    };
+    let every = Duration::from_millis(5);
     let begin = clock.now();
     let over = AtomicBool::new(false);
     let is_over = || over.load(Ordering::Relaxed);
@@ -105,7 +147,7 @@ async fn links_cut_every_half_second_lose_and_repeat_nothing() {
             at = at + every;
             ticks += 1;
             sleep_until(clock, at).await;
-            let due = rate() * ticks / 200;
+            let due = rate * ticks / 200;
             let topics = vec!["t"; usize::try_from(due - sent).unwrap()];
             publisher.publish_frame(&topics, SIZE).await.unwrap();
             sent = due;
@@ -117,13 +159,13 @@ async fn links_cut_every_half_second_lose_and_repeat_nothing() {
     };
     // Ends at whatever is not the next message.
     let receive = async {
-        let mut next = 1;
+        let mut next = first;
         loop {
             match subscriber.event(Duration::from_secs(5)).await {
                 Ok(got) if number(&got) == Some(next) => next += 1,
                 Ok(got) => panic!("{got:?} instead of message {next}"),
                 Err(error) if !is_over() => panic!("message {next}: {error}"),
-                Err(_) => return next - 1,
+                Err(_) => return next - first,
             }
         }
     };
@@ -134,6 +176,7 @@ async fn links_cut_every_half_second_lose_and_repeat_nothing() {
     let hits = hits().await;
     let again = metrics.sum(names::LINK_RETRANSMITTED, &[]);
     figures::tell("messages over a link that was cut", sent as f64, "");
+    figures::tell("a second", rate as f64, "");
     figures::tell("cuts", cuts as f64, "");
     figures::tell("cuts that hit unacknowledged frames", hits, "");
     figures::tell("batches sent again", again, "");

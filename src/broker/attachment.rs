@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use super::seat::{Seat, Subscriptions};
 use super::sessions::{AttachmentId, Input};
-use super::tenant::Place;
 use super::{BrokerError, Ending, Outlet, Shared};
 use crate::config::Limits;
 use crate::metrics::names;
@@ -27,8 +26,6 @@ pub struct Attachment {
     pub(super) seat: Arc<Seat>,
     /// The next subscription has to be told that something may have been missed.
     pub(super) gap_due: AtomicBool,
-    /// Among those of its namespace, where that has a quota.
-    pub(super) _place: Option<Place>,
 }
 
 /// A subscribe that has been judged and announced, and delivers nothing yet.

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+pub use super::tenant::Here;
 use super::tenant::{Tenant, Tenants};
-use super::{Broker, BrokerError, Ending, Shared};
+use super::{Broker, BrokerError, Ending, Shared, Table};
 use crate::config::Limits;
 use crate::config::limits::LimitsHandle;
 use crate::metrics::names;
@@ -94,7 +95,8 @@ impl Door {
                     Err(("namespace", BrokerError::OtherNamespace))
                 }
                 _ => {
-                    let tenant = Some(self.0.tenants.of(&grant.namespace, &access));
+                    let now = self.0.clock.now();
+                    let tenant = Some(self.0.tenants.of(&grant.namespace, &access, now));
                     Ok(Pass { namespace: grant.namespace.clone(), grant: Some(grant), tenant })
                 }
             });
@@ -107,6 +109,13 @@ impl Door {
 }
 
 impl Door {
+    /// May whoever shows this look at the node? Counted nowhere.
+    pub fn lets_observe(&self, shown: Option<&[u8]>) -> bool {
+        let (Some(access), Some(shown)) = (&self.0.access, shown) else { return !self.is_locked() };
+        let now_s = self.0.clock.unix_ms() / 1_000;
+        access.read().admit(shown, now_s).is_ok_and(|grant| grant.rules.may(Ask::Observe))
+    }
+
     /// Would it be let in? Counted nowhere.
     pub fn knows(&self, shown: Option<&[u8]>) -> bool {
         let (Some(access), Some(shown)) = (&self.0.access, shown) else { return !self.is_locked() };
@@ -128,6 +137,11 @@ impl Pass {
     /// As whom, for people.
     pub fn who(&self) -> Option<String> {
         self.grant.as_ref().map(|grant| grant.who.to_string())
+    }
+
+    /// Was its owner asked for a key?
+    pub(super) const fn is_keyed(&self) -> bool {
+        self.grant.is_some()
     }
 
     /// When it is over.
@@ -166,6 +180,19 @@ impl Pass {
         match &self.tenant {
             None => of_node.get(),
             Some(tenant) => tenant.limits(of_node.get()),
+        }
+    }
+
+    /// What its namespace has on this node. Nobody counts it where nobody was asked for a key.
+    pub fn here(&self) -> Here {
+        self.tenant.as_ref().map(|tenant| tenant.here()).unwrap_or_default()
+    }
+
+    /// For what costs as much as the namespace has: of one namespace one does it at a time. Held until dropped.
+    pub async fn turn_to_look(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        match &self.tenant {
+            None => None,
+            Some(tenant) => Some(tenant.look.lock().await),
         }
     }
 
@@ -244,23 +271,40 @@ impl Broker {
     /// From now on these are let in. Whoever is here by what they no longer say is put out, and what such sessions own ends with them.
     /// How many sessions that was; `None`: this node has an open door, until its end.
     pub fn set_access(&self, access: &Arc<Access>) -> Option<usize> {
-        let held = self.shared.door.0.access.as_ref()?;
-        *held.write() = access.clone();
-        self.shared.door.0.tenants.renew(access);
+        let shared = &self.shared;
+        let held = shared.door.0.access.as_ref()?;
+        // Nobody waits for more than the exchange: what was held is taken apart behind the lock, and all are judged without one.
+        let before = std::mem::replace(&mut *held.write(), access.clone());
+        drop(before);
+        shared.door.0.tenants.renew(access);
         // Whoever was admitted by the old ones has a seat by now, or looks at the door again before it is welcomed.
-        let table = self.shared.table.lock();
-        let fallen = |pass: &Pass| !pass.is_upheld_by(access);
-        let seats: Vec<_> =
-            table.seats.values().filter(|seat| fallen(&seat.card.pass)).cloned().collect();
-        let sessions: Vec<_> =
-            table.cards.iter().filter(|(_, card)| fallen(&card.pass)).map(|(id, _)| *id).collect();
-        drop(table);
+        let (mut seats, mut sessions, mut writers) = {
+            let table = shared.table.lock();
+            let seats: Vec<_> = table.seats.values().cloned().collect();
+            let sessions: Vec<_> =
+                table.cards.iter().map(|(id, card)| (*id, card.clone())).collect();
+            let writers: Vec<_> =
+                table.writers.all().map(|(id, pass)| (id, pass.clone())).collect();
+            (seats, sessions, writers)
+        };
+        seats.retain(|seat| !seat.card.pass.is_upheld_by(access));
+        sessions.retain(|(_, card)| !card.pass.is_upheld_by(access));
+        writers.retain(|(_, pass)| !pass.is_upheld_by(access));
         for seat in seats {
             seat.end(Ending::Revoked);
         }
-        for session in &sessions {
-            // Peers are not told: their own files say the same, or will.
-            let _ = self.shared.decide(super::Input::Kill { session: *session });
+        for (session, card) in &sessions {
+            // Peers are not told: their own files say the same, or will. It may have come back by another key meanwhile.
+            let is_same =
+                |table: &Table| table.cards.get(session).is_some_and(|now| Arc::ptr_eq(now, card));
+            let _ = shared.decide_if(super::Input::Kill { session: *session }, is_same);
+        }
+        for (session, pass) in writers {
+            let mut table = shared.table.lock();
+            if table.writers.pass_of(session) == Some(&pass) {
+                table.writers.forget(session);
+                shared.replicator.ended(session);
+            }
         }
         Some(sessions.len())
     }

@@ -15,6 +15,7 @@ mod seat;
 mod sessions;
 mod tenant;
 mod visits;
+mod writers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -26,7 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use attachment::{Asked, Attachment, PublishOptions};
-pub use door::{Door, Pass, bearer};
+pub use door::{Door, Here, Pass, bearer};
 pub use error::{BadKey, BrokerError};
 pub use open::{Opening, Welcome};
 pub use presence::{TrackAnswer, TrackAsk, UntrackAsk, Verb, WatchAsked};
@@ -46,6 +47,8 @@ use crate::supervise::{Clock, Supervisor, Task};
 use crate::types::{NodeName, SessionId, Time};
 use seat::{Card, Seat};
 use sessions::{AttachmentId, Input, Output, Sessions};
+use tenant::Place;
+use writers::Writers;
 
 /// Farewells are spread over so long, so that not all clients reconnect at once.
 const FAREWELL_SPREAD: Duration = Duration::from_secs(1);
@@ -79,6 +82,10 @@ struct Table {
     seats: HashMap<AttachmentId, Arc<Seat>>,
     /// What people see of a session, lingering ones included.
     cards: HashMap<SessionId, Arc<Card>>,
+    /// Of the sessions behind a locked door, each among those of its namespace; lingering ones included, so that nobody has more sessions
+    /// by leaving them alone.
+    places: HashMap<SessionId, Place>,
+    writers: Writers,
     /// How many seats each front has.
     by_front: BTreeMap<&'static str, u64>,
     /// Who is still to be told to go, and when.
@@ -298,8 +305,16 @@ pub(crate) fn check_sizes(
 impl Shared {
     /// Lets the table decide, does what can be done at once, and returns what was decided.
     fn decide(&self, input: Input) -> Vec<Output> {
+        self.decide_if(input, |_| true)
+    }
+
+    /// As `decide`, where the table is so; else nothing.
+    fn decide_if(&self, input: Input, is_so: impl FnOnce(&Table) -> bool) -> Vec<Output> {
         let now = self.clock.now();
         let mut table = self.table.lock();
+        if !is_so(&table) {
+            return Vec::new();
+        }
         let outputs = table.sessions.handle(input, now);
         let affected = table.affected(&outputs);
         self.tell_replicator(&outputs);
@@ -341,6 +356,16 @@ enum Affected {
 }
 
 impl Table {
+    /// Once for a session, however often it is attached, until nothing of it is left here.
+    fn take_place(&mut self, session: SessionId, pass: &Pass) -> Result<(), BrokerError> {
+        if let Some(tenant) = pass.tenant()
+            && !self.places.contains_key(&session)
+        {
+            self.places.insert(session, tenant.enter()?);
+        }
+        Ok(())
+    }
+
     fn affected(&mut self, outputs: &[Output]) -> Vec<Affected> {
         let mut affected = Vec::new();
         for output in outputs {
@@ -354,6 +379,7 @@ impl Table {
                 }
                 Output::Gone(session) => {
                     self.cards.remove(session);
+                    self.places.remove(session);
                 }
                 Output::Ask { .. }
                 | Output::Announce(_)

@@ -1,5 +1,6 @@
 //! How an attachment comes to be: hello, the question to the peers, welcome.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,8 +22,8 @@ const EPOCH_MAX: u64 = u64::MAX / 2;
 /// What people see of a client is cut to so many characters.
 const CLIENT_LEN_MAX: usize = 128;
 
-/// What a client says when it comes.
-#[derive(Debug, Clone)]
+/// What a client says when it comes. Shown without its token.
+#[derive(Clone)]
 pub struct Opening {
     pub pass: Pass,
     /// Of a closed list: it labels metrics.
@@ -36,6 +37,18 @@ pub struct Opening {
     /// `None`: the node's default.
     pub linger: Option<Duration>,
     pub overlap: bool,
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opening")
+            .field("pass", &self.pass)
+            .field("front", &self.front)
+            .field("client", &self.client)
+            .field("address", &self.address)
+            .field("resumes", &!self.token.is_empty())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a client is told when it has come.
@@ -89,6 +102,7 @@ impl Broker {
         let session = token.session_id(opening.pass.namespace());
         let hello = Hello {
             session,
+            namespace: opening.pass.namespace().clone(),
             attachment: AttachmentId(shared.next.fetch_add(1, Ordering::Relaxed)),
             epoch: opening.epoch,
             linger: opening.linger.unwrap_or(limits.linger).min(limits.linger_max),
@@ -155,16 +169,9 @@ impl Broker {
             since_ms: shared.clock.unix_ms(),
         });
         let ends = opening.pass.ends(shared.clock);
-        let place = opening.pass.tenant().map(|tenant| tenant.enter()).transpose()?;
-        let mailbox = shared.router.open_mailbox(hello.session, copies);
-        let seat = Arc::new(Seat::new(
-            hello.attachment,
-            hello.session,
-            card.clone(),
-            mailbox,
-            voice,
-            ends,
-        ));
+        let Hello { session, attachment, .. } = hello;
+        let mailbox = shared.router.open_mailbox(session, copies);
+        let seat = Arc::new(Seat::new(attachment, session, card.clone(), mailbox, voice, ends));
         let now = shared.clock.now();
         let mut table = shared.table.lock();
         let refused = if table.away.is_some() {
@@ -172,23 +179,24 @@ impl Broker {
         } else if table.seats.len() >= sessions_max {
             Some(BrokerError::TooManySessions { max: sessions_max })
         } else {
-            shared.check_again(&opening.pass).err()
+            let upheld = shared.check_again(&opening.pass);
+            upheld.and_then(|()| table.take_place(session, &opening.pass)).err()
         };
         if let Some(refused) = refused {
             drop(table);
             shared.router.close_mailbox(&seat.mailbox);
             return Err(refused);
         }
-        table.seats.insert(hello.attachment, seat.clone());
-        table.expiries.extend(ends.map(|ends| (ends, hello.attachment)));
+        table.seats.insert(attachment, seat.clone());
+        table.expiries.extend(ends.map(|ends| (ends, attachment)));
         *table.by_front.entry(opening.front).or_default() += 1;
-        table.cards.insert(hello.session, card);
+        table.cards.insert(session, card);
         let outputs = table.sessions.handle(Input::Hello(hello), now);
         let affected = table.affected(&outputs);
         drop(table);
         super::obey(affected);
         let gap_due = AtomicBool::new(false);
-        let attachment = Attachment { shared: shared.clone(), seat, gap_due, _place: place };
+        let attachment = Attachment { shared: shared.clone(), seat, gap_due };
         Ok((attachment, outputs))
     }
 }
@@ -269,5 +277,39 @@ impl Drop for Attachment {
         let reason = self.seat.ending().map_or("failed", Ending::label);
         metrics::counter!(names::SESSIONS_CLOSED, "front" => front, "reason" => reason)
             .increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Opening, Welcome};
+    use crate::broker::Pass;
+    use crate::types::{Namespace, ResumeToken, SessionId};
+
+    #[test]
+    fn tokens_are_not_shown() {
+        let token = [0xca; 16];
+        let opening = Opening {
+            pass: Pass::open(Namespace::default()),
+            front: "grpc",
+            client: String::new(),
+            address: String::new(),
+            token: token.to_vec(),
+            epoch: 0,
+            linger: None,
+            overlap: false,
+        };
+        let welcome = Welcome {
+            session: SessionId([0; 16]),
+            token: ResumeToken::new(token),
+            resumed: false,
+            epoch: 1,
+            node: String::new(),
+            endpoints: Vec::new(),
+        };
+        let shown = format!("{opening:?} {welcome:?}");
+        for canary in ["202", "caca", "CA"] {
+            assert!(!shown.contains(canary), "{shown}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::error::BadKey;
 use super::seat::{Seat, Watch};
+use super::tenant::WatchPlace;
 use super::{Attachment, BrokerError, Pass, Shared, Voice};
 use crate::config::Limits;
 use crate::presence::{Outcome, Owner, Track, TrackError, Tracked, Untrack};
@@ -54,6 +55,8 @@ pub struct WatchAsked {
     counts_only: bool,
     /// It is being watched so already.
     is_old: bool,
+    /// Of one that is new.
+    place: Option<WatchPlace>,
 }
 
 impl Attachment {
@@ -112,12 +115,14 @@ impl Attachment {
             return Err(BrokerError::TooManyWatches { max: limits.watches });
         }
         let is_old = old.is_some_and(|watch| watch.counts_only == counts_only);
-        Ok(WatchAsked { topic, counts_only, is_old })
+        let tenant = pass.tenant().filter(|_| old.is_none());
+        let place = tenant.map(|tenant| tenant.watch()).transpose()?;
+        Ok(WatchAsked { topic, counts_only, is_old, place })
     }
 
     /// A snapshot comes at the next tick, then what changes.
     pub fn begin_watch(&self, asked: WatchAsked) {
-        let WatchAsked { topic, counts_only, is_old } = asked;
+        let WatchAsked { topic, counts_only, is_old, mut place } = asked;
         if is_old {
             return;
         }
@@ -128,11 +133,12 @@ impl Attachment {
         }
         if let Some(old) = watches.remove(&topic) {
             replicator.unwatch(&old.id);
+            place = old.place.or(place);
         }
         let (mailbox, voice) = (self.seat.mailbox.clone(), self.seat.voice);
         let watcher = Arc::new(SeatWatcher { mailbox, voice });
         let id = replicator.watch(&topic, Watching { counts_only }, watcher);
-        watches.insert(topic, Watch { id, counts_only });
+        watches.insert(topic, Watch { id, counts_only, place });
     }
 
     pub fn unwatch(&self, topic: &str) -> Result<(), BrokerError> {

@@ -43,6 +43,9 @@ impl Shared {
         let outputs = table.sessions.handle(Input::Tick { lingering_max: limits.sessions }, now);
         let affected = table.affected(&outputs);
         self.tell_replicator(&outputs);
+        for session in table.writers.take_over(now) {
+            self.replicator.ended(session);
+        }
         let leaving = table.take_farewells(now);
         let expired = table.take_expired(now);
         let seats: Vec<_> =

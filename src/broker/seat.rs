@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::open::Welcome;
 use super::sessions::{AttachmentId, CloseReason};
+use super::tenant::WatchPlace;
 use super::{BrokerError, GoAway, Pass};
 use crate::config::limits::LimitsHandle;
 use crate::presence::Owner;
@@ -177,6 +178,8 @@ struct Attached {
 pub(super) struct Watch {
     pub(super) id: WatchId,
     pub(super) counts_only: bool,
+    /// Among its namespace's subscriptions, where that is counted.
+    pub(super) place: Option<WatchPlace>,
 }
 
 #[derive(Debug, Default)]

@@ -9,6 +9,7 @@
 //! moment on, so that word from elsewhere meets it; when two nodes welcome one session at the same time, the rounds of questions end
 //! with different epochs, and the lower one is ended.
 
+mod lingers;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +17,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::router::{SessionKnown, SessionMoved};
-use crate::types::{SessionId, Time};
+use crate::types::{Namespace, SessionId, Time};
+use lingers::Lingers;
 
 /// How long an older attachment goes on receiving beside its successor.
 pub(crate) const OVERLAP: Duration = Duration::from_secs(10);
@@ -28,7 +30,7 @@ const ROUNDS_MAX: u8 = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct AttachmentId(pub(crate) u64);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Input {
     Hello(Hello),
     /// What the peers know, after `Output::Ask`. `random` keeps two nodes that ask at once from choosing one epoch for ever.
@@ -50,15 +52,17 @@ pub(crate) enum Input {
     Kill {
         session: SessionId,
     },
-    /// Time has passed. More lingering sessions than `lingering_max` are ended, those first that would end first.
+    /// Time has passed. More lingering sessions than `lingering_max` are ended: of the namespace that has most of them, those first that
+    /// would end first.
     Tick {
         lingering_max: usize,
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub(crate) session: SessionId,
+    pub(crate) namespace: Namespace,
     pub(crate) attachment: AttachmentId,
     /// The last epoch that the client was welcomed with.
     pub(crate) epoch: u64,
@@ -118,14 +122,14 @@ pub(crate) enum CloseReason {
 pub(crate) struct Sessions {
     by_id: HashMap<SessionId, Entry>,
     attachments: HashMap<AttachmentId, SessionId>,
-    /// When lingering sessions end.
-    lingers: BTreeSet<(Time, SessionId)>,
+    lingers: Lingers,
     /// When older attachments end.
     overlaps: BTreeSet<(Time, SessionId)>,
 }
 
 #[derive(Debug)]
 struct Entry {
+    namespace: Namespace,
     epoch: u64,
     linger: Duration,
     current: Option<Current>,
@@ -175,7 +179,7 @@ impl Sessions {
 
     /// Sessions without a current attachment, and when they end.
     pub(crate) fn lingers(&self) -> impl Iterator<Item = (SessionId, Time)> {
-        self.lingers.iter().map(|(until, session)| (*session, *until))
+        self.lingers.iter().map(|(until, session)| (session, until))
     }
 
     pub(crate) fn view(&self, session: SessionId) -> Option<SessionView> {
@@ -215,7 +219,7 @@ impl Sessions {
     }
 
     fn hello(&mut self, hello: Hello, now: Time, out: &mut Vec<Output>) {
-        let Hello { session, attachment, linger, overlap, fresh, .. } = hello;
+        let Hello { session, namespace, attachment, linger, overlap, fresh, .. } = hello;
         let before = self.take(session);
         let known = before.as_ref().is_some_and(|entry| !entry.elsewhere);
         let mut epoch = hello.epoch;
@@ -229,8 +233,9 @@ impl Sessions {
         let epoch = epoch.saturating_add(1);
         let current = Current { attachment, known, overlap, beside, rounds: 0, welcomed: fresh };
         self.attachments.insert(attachment, session);
+        let current = Some(current);
         let entry =
-            Entry { epoch, linger, current: Some(current), older, expires: None, elsewhere: false };
+            Entry { namespace, epoch, linger, current, older, expires: None, elsewhere: false };
         out.push(if fresh {
             Output::Welcome { attachment, epoch, resumed: known, overlapping: beside }
         } else {
@@ -358,10 +363,10 @@ impl Sessions {
             }
             self.put_if_here(session, entry, out);
         }
-        while let Some(&(expires, session)) = self.lingers.first()
-            && (expires <= now || self.lingers.len() > lingering_max)
-        {
-            self.lingers.remove(&(expires, session));
+        while let Some(session) = self.lingers.over(now)
+            && self.end(session, CloseReason::SessionEnded, out).is_some()
+        {}
+        for session in self.lingers.excess(lingering_max) {
             self.end(session, CloseReason::SessionEnded, out);
         }
     }
@@ -417,7 +422,7 @@ impl Sessions {
     fn take(&mut self, session: SessionId) -> Option<Entry> {
         let entry = self.by_id.remove(&session)?;
         if let Some(expires) = entry.expires {
-            self.lingers.remove(&(expires, session));
+            self.lingers.remove(&entry.namespace, expires, session);
         }
         if let Some(older) = entry.older {
             self.overlaps.remove(&(older.until, session));
@@ -427,7 +432,7 @@ impl Sessions {
 
     fn put(&mut self, session: SessionId, entry: Entry) {
         if let Some(expires) = entry.expires {
-            self.lingers.insert((expires, session));
+            self.lingers.insert(&entry.namespace, expires, session);
         }
         if let Some(older) = entry.older {
             self.overlaps.insert((older.until, session));

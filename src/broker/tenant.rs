@@ -1,6 +1,6 @@
 //! A namespace behind a locked door, as this node keeps count of it: what it has, and what its quota leaves it.
 //!
-//! One without a quota is counted too, so that a quota holds for who is here the moment that it is said; its publishes cost a look at a
+//! One without a quota is counted too, so that a quota holds for who is here the moment that it is said, and has the default rate; one of an unlimited rate costs a look at a
 //! flag. Where nobody is asked for a key there is none of this.
 
 use std::collections::HashMap;
@@ -19,14 +19,24 @@ use crate::rights::{Access, Quota};
 use crate::supervise::Clock;
 use crate::types::{Namespace, Time, Topic};
 
-/// So many namespaces are kept in mind after their last client has gone, for the rates that they have used up.
+/// From so many on, namespaces that nobody is in and that owe nothing are forgotten.
 const IDLE_MAX: usize = 4_096;
 
 /// What is further over its rate is refused at once.
 const WORTH_WAITING: Duration = Duration::from_millis(250);
 
+/// From so many on, those that owe are forgotten too. Whoever can name as many has no less by a new name than by one that is forgotten.
+const OWING_MAX: usize = 65_536;
+
 #[derive(Default)]
-pub(super) struct Tenants(Mutex<HashMap<Namespace, Arc<Tenant>>>);
+pub(super) struct Tenants(Mutex<All>);
+
+#[derive(Default)]
+struct All {
+    by_name: HashMap<Namespace, Arc<Tenant>>,
+    /// It is looked for idle ones when there are so many: a look at all of them is not paid for by each that is new.
+    look_at: usize,
+}
 
 pub(super) struct Tenant {
     state: Mutex<State>,
@@ -38,6 +48,17 @@ pub(super) struct Tenant {
     subscriptions: AtomicU64,
     /// Topics that it is subscribed to here, each with how many times.
     topics: Mutex<HashMap<Topic, u64>>,
+    /// Whose turn it is to look at all that it has.
+    pub(super) look: tokio::sync::Mutex<()>,
+}
+
+/// What a namespace has on this node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Here {
+    pub sessions: u64,
+    /// By its quota.
+    pub sessions_max: Option<u64>,
+    pub topics: u64,
 }
 
 struct State {
@@ -48,12 +69,27 @@ struct State {
     limits: Option<(Arc<Limits>, Arc<Limits>)>,
 }
 
-/// One attachment of it. Dropping it gives the place back.
+/// One session of it. Dropping it gives the place back.
 pub(super) struct Place(Arc<Tenant>);
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One watch of it. Dropping it gives the place back.
+pub(super) struct WatchPlace(Arc<Tenant>);
+
+impl Drop for WatchPlace {
+    fn drop(&mut self) {
+        self.0.subscriptions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for WatchPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WatchPlace").finish_non_exhaustive()
     }
 }
 
@@ -70,24 +106,41 @@ impl fmt::Debug for Place {
 }
 
 impl Tenants {
-    pub(super) fn of(&self, namespace: &Namespace, access: &Access) -> Arc<Tenant> {
+    pub(super) fn of(&self, namespace: &Namespace, access: &Access, now: Time) -> Arc<Tenant> {
         let mut all = self.0.lock();
-        if let Some(tenant) = all.get(namespace) {
+        if let Some(tenant) = all.by_name.get(namespace) {
             return tenant.clone();
         }
-        if all.len() >= IDLE_MAX {
-            all.retain(|_, tenant| Arc::strong_count(tenant) > 1);
-        }
+        all.make_room(now);
         let tenant = Arc::new(Tenant::new(quota_of(namespace, access)));
-        all.insert(namespace.clone(), tenant.clone());
+        all.by_name.insert(namespace.clone(), tenant.clone());
         tenant
     }
 
     /// The file was read again. Who is over a smaller quota keeps what it has, and gets no more.
     pub(super) fn renew(&self, access: &Access) {
-        for (namespace, tenant) in self.0.lock().iter() {
-            tenant.set(quota_of(namespace, access));
+        // Those that are new by now came by this file, or a later one, which renews them after this.
+        let all: Vec<_> = {
+            let all = self.0.lock();
+            all.by_name.iter().map(|(name, tenant)| (name.clone(), tenant.clone())).collect()
+        };
+        for (namespace, tenant) in all {
+            tenant.set(quota_of(&namespace, access));
         }
+    }
+}
+
+impl All {
+    fn make_room(&mut self, now: Time) {
+        if self.by_name.len() < self.look_at.max(IDLE_MAX) {
+            return;
+        }
+        let is_here = |tenant: &Arc<Tenant>| Arc::strong_count(tenant) > 1;
+        self.by_name.retain(|_, tenant| is_here(tenant) || tenant.owes(now));
+        if self.by_name.len() >= OWING_MAX {
+            self.by_name.retain(|_, tenant| is_here(tenant));
+        }
+        self.look_at = self.by_name.len() + self.by_name.len() / 2;
     }
 }
 
@@ -106,6 +159,15 @@ impl Tenant {
             sessions: AtomicU64::new(0),
             subscriptions: AtomicU64::new(0),
             topics: Mutex::default(),
+            look: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) fn here(&self) -> Here {
+        Here {
+            sessions: self.sessions.load(Ordering::Relaxed),
+            sessions_max: self.quota().sessions,
+            topics: self.topics.lock().len() as u64,
         }
     }
 
@@ -154,15 +216,24 @@ impl Tenant {
         }
     }
 
+    /// Watching presence is among what it listens to.
+    pub(super) fn watch(self: &Arc<Self>) -> Result<WatchPlace, BrokerError> {
+        self.one_subscription_more(&self.quota())?;
+        Ok(WatchPlace(self.clone()))
+    }
+
+    fn one_subscription_more(&self, quota: &Quota) -> Result<(), BrokerError> {
+        let max = quota.subscriptions.unwrap_or(u64::MAX);
+        let one_more = |have: u64| (have < max).then(|| have + 1);
+        let more = self.subscriptions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        let full = |_| BrokerError::Quota { limit: "namespace_subscriptions", max };
+        more.map(drop).map_err(full)
+    }
+
     /// None: a pattern.
     pub(super) fn subscribe(&self, topic: Option<&Topic>) -> Result<(), BrokerError> {
         let quota = self.quota();
-        let max = quota.subscriptions.unwrap_or(u64::MAX);
-        let one_more = |have: u64| (have < max).then(|| have + 1);
-        if self.subscriptions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err()
-        {
-            return Err(BrokerError::Quota { limit: "namespace_subscriptions", max });
-        }
+        self.one_subscription_more(&quota)?;
         let Some(topic) = topic else { return Ok(()) };
         let mut topics = self.topics.lock();
         let max = quota.topics.unwrap_or(u64::MAX);
@@ -225,6 +296,19 @@ impl Tenant {
         Some(Duration::from_micros(left))
     }
 
+    /// Has it taken what it has not been given time for yet?
+    fn owes(&self, now: Time) -> bool {
+        let mut state = self.state.lock();
+        let State { quota, messages, bytes, .. } = &mut *state;
+        let now_us = now.as_micros();
+        [(quota.publish, messages), (quota.publish_bytes, bytes)].into_iter().any(
+            |(rate, bucket)| match (rate, bucket) {
+                (Some(rate), Some(bucket)) => !bucket.is_full(rate, now_us),
+                _ => false,
+            },
+        )
+    }
+
     /// All of them, or none. A run that is longer than what is left goes, and is paid for later: nothing of a client's reads is cut apart.
     pub(super) fn publish(&self, messages: &Messages, now: Time) -> Result<(), BrokerError> {
         if !self.has_rate.load(Ordering::Relaxed) {
@@ -273,8 +357,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::{Tenant, Tenants};
+    use crate::pubsub::Messages;
     use crate::rights::{Access, Quota};
-    use crate::types::{ClusterName, Namespace, TopicHasher};
+    use crate::types::{ClusterName, Namespace, Time, TopicHasher};
 
     #[test]
     fn what_is_given_back_is_counted_no_longer() {
@@ -293,12 +378,22 @@ mod tests {
             (chance % below as u64) as usize
         };
         // As the sessions know it; one of `None` is a pattern's.
-        let (mut places, mut held) = (Vec::new(), Vec::new());
+        let (mut places, mut held, mut watches) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..10_000 {
             let mut distinct: Vec<usize> = held.iter().copied().flatten().collect();
             distinct.sort_unstable();
             distinct.dedup();
-            match random(4) {
+            match random(5) {
+                4 => match tenant.watch() {
+                    Ok(watch) => {
+                        assert!(held.len() + watches.len() < 7);
+                        watches.push(watch);
+                    }
+                    Err(_) => {
+                        assert_eq!(held.len() + watches.len(), 7);
+                        watches.pop();
+                    }
+                },
                 0 => match tenant.enter() {
                     Ok(place) => places.push(place),
                     Err(_) => assert_eq!(places.len(), 3),
@@ -307,7 +402,7 @@ mod tests {
                 2 => {
                     let asked = Some(random(7)).filter(|i| *i < topics.len());
                     let is_new = asked.is_some_and(|i| !distinct.contains(&i));
-                    let fits = held.len() < 7 && (!is_new || distinct.len() < 4);
+                    let fits = held.len() + watches.len() < 7 && (!is_new || distinct.len() < 4);
                     assert_eq!(tenant.subscribe(asked.map(|i| &topics[i])).is_ok(), fits);
                     if fits {
                         held.push(asked);
@@ -323,22 +418,37 @@ mod tests {
         }
         let patterns = held.iter().filter(|one| one.is_none()).count();
         tenant.unsubscribe(held.iter().flatten().map(|i| &topics[*i]), patterns);
-        drop(places);
+        drop((places, watches));
         assert!(tenant.topics.lock().is_empty());
         assert_eq!(format!("{tenant:?}"), "Tenant { sessions: 0, .. }");
         assert!((0..7).all(|_| tenant.subscribe(None).is_ok()));
     }
 
     #[test]
-    fn namespaces_that_nobody_is_in_are_not_kept_for_ever() {
+    fn namespaces_that_nobody_is_in_are_kept_for_as_long_as_they_owe() {
         let tenants = Tenants::default();
-        let access = Access::default();
-        let of = |i: usize| tenants.of(&Namespace::parse(&format!("n{i}")).unwrap(), &access);
-        let here = of(0);
-        for i in 1..3 * super::IDLE_MAX {
-            of(i);
+        let file = "[[namespace]]\nname = \"n0\"\npublish_rate = 1\npublish_burst = 5\n[[namespace]]\nname = \"*\"\n";
+        let access = Access::parse(file, &|_, _| Err(String::new())).unwrap();
+        let of = |i: usize, s: u64| {
+            let name = Namespace::parse(&format!("n{i}")).unwrap();
+            tenants.of(&name, &access, Time::from_millis(s * 1_000))
+        };
+        let run = Messages::single("x".into());
+        let publish = |s: u64| of(0, s).publish(&run, Time::from_millis(s * 1_000));
+        let here = of(1, 0);
+        while publish(0).is_ok() {}
+        for i in 2..3 * super::IDLE_MAX {
+            of(i, 0);
         }
-        assert!(tenants.0.lock().len() <= super::IDLE_MAX);
-        assert!(Arc::ptr_eq(&here, &of(0)));
+        assert!(tenants.0.lock().by_name.len() <= super::IDLE_MAX + super::IDLE_MAX / 2);
+        assert!(Arc::ptr_eq(&here, &of(1, 0)));
+        // Nobody is in it, and it has to wait all the same.
+        assert!(publish(0).is_err());
+        for i in 2..3 * super::IDLE_MAX {
+            of(i, 100);
+        }
+        let name = Namespace::parse("n0").unwrap();
+        assert!(!tenants.0.lock().by_name.contains_key(&name), "it has paid, and is forgotten");
+        assert!(publish(100).is_ok());
     }
 }

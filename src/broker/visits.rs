@@ -60,6 +60,16 @@ impl Broker {
         let reference = answer.unwrap_or(Err(BrokerError::NotTracked));
         let reference = reference.inspect_err(BrokerError::count)?;
         shared.replicator.expire(session, ttl);
+        if pass.is_keyed() {
+            let until = shared.clock.now() + ttl;
+            let mut table = shared.table.lock();
+            if let Err(refused) = shared.check_again(pass) {
+                table.writers.forget(session);
+                shared.replicator.ended(session);
+                return Err(refused);
+            }
+            table.writers.put(session, pass.clone(), until, pass.ends(shared.clock));
+        }
         Ok(reference)
     }
 
@@ -79,7 +89,11 @@ impl Broker {
         };
         let (track, _) = self.presence_judged(pass, ask).inspect_err(BrokerError::count)?;
         let session = SessionId::of_writer(&track.topic, key, id);
-        self.shared.replicator.ended(session);
+        {
+            let mut table = self.shared.table.lock();
+            table.writers.forget(session);
+            self.shared.replicator.ended(session);
+        }
         let moved = SessionMoved { session, epoch: WRITER_EPOCH, overlap: false, ended: true };
         self.shared.router.session_moved(moved, true).await;
         Ok(())

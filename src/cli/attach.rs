@@ -35,6 +35,7 @@ pub(super) async fn attach_with(
 ) -> anyhow::Result<(Client, Events)> {
     let mut options = options(globals, command)?;
     change(&mut options);
+    globals.warn_of_plaintext(&options.addresses);
     let tried = options.addresses.clone();
     match tokio::time::timeout(globals.timeout, Client::connect(options)).await {
         Ok(Ok(attached)) => Ok(attached),

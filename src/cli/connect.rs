@@ -77,6 +77,7 @@ pub async fn connect(globals: &Globals) -> anyhow::Result<Connection> {
 /// Each address has the whole time: a dead first one must not cost the second its chance.
 pub async fn connect_any(addresses: &[String], globals: &Globals) -> anyhow::Result<Connection> {
     let tls = globals.tls()?;
+    globals.warn_of_plaintext(addresses);
     let mut tried = String::new();
     for address in addresses {
         match dial(address, tls.as_ref(), globals.timeout).await {

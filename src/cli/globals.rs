@@ -1,11 +1,13 @@
 //! The arguments that every command takes.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
 
+use super::output::talk;
 use crate::client::ClientTls;
 use crate::config::Secret;
 use crate::config::address;
@@ -111,6 +113,23 @@ impl Globals {
         let own = own.as_ref().map(|(cert, key)| (cert.as_str(), key.as_str()));
         let tls = ClientTls::new(&authority, own);
         tls.map(Some).map_err(|what| anyhow::anyhow!("read {}: it {what}", ca.display()))
+    }
+
+    /// Once, where a key is about to be sent so that others on the way can read it.
+    pub(super) fn warn_of_plaintext(&self, addresses: &[String]) {
+        static SAID: AtomicBool = AtomicBool::new(false);
+        let has_key = self.key_file.is_some() || std::env::var_os("WAXWING_KEY").is_some();
+        let far = addresses.iter().find(|address| !address::is_near(address));
+        if let Some(far) = far
+            && has_key
+            && self.tls_ca.is_none()
+            && !SAID.swap(true, Ordering::Relaxed)
+        {
+            let what = format!(
+                "warning: the key goes to {far} in the clear, and whoever is on the way can take it; say --tls-ca FILE"
+            );
+            talk(self, &what);
+        }
     }
 
     /// The key to be let in with. Never from the arguments, which others on the host can read.

@@ -3,9 +3,6 @@
 //! A key is shown once, when it is made; the file has its hash. Entries are put behind what the file holds, and cut out of it, as text:
 //! comments and order stay as they are.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,12 +12,15 @@ use serde::Serialize;
 use toml::Value as Toml;
 
 use super::Globals;
+use super::edit::Editing;
 use super::failure::Usage;
 use super::output::{Mark, Table, harmless, json, line, talk};
+use super::rights::RightsArgs;
 use crate::config::secrets::read_private_long;
 use crate::config::value::parse_duration;
 use crate::rights::access::{KeyRow, Wrong};
 use crate::rights::key::{self, KeyHash, RANDOM_LEN};
+use crate::rights::said::RightsSaid;
 use crate::rights::{Access, Right};
 use crate::supervise::Clock;
 
@@ -59,24 +59,8 @@ struct Place {
 
 #[derive(Debug, Args)]
 struct CreateArgs {
-    /// Topics that it may publish to; a pattern as of subscribers: '*', 'room:*'.
-    #[arg(long, value_name = "PATTERN", num_args = 1..)]
-    publish: Vec<String>,
-    /// Topics that it may subscribe to, and patterns within them.
-    #[arg(long, value_name = "PATTERN", num_args = 1..)]
-    subscribe: Vec<String>,
-    /// Topics whose presence it may see and take part in.
-    #[arg(long, value_name = "PATTERN", num_args = 1..)]
-    presence: Vec<String>,
-    /// Topics that it may not publish to, whatever else is said.
-    #[arg(long, value_name = "PATTERN", num_args = 1..)]
-    deny_publish: Vec<String>,
-    /// Topics that it may not subscribe to, by pattern or by watching neither.
-    #[arg(long, value_name = "PATTERN", num_args = 1..)]
-    deny_subscribe: Vec<String>,
-    /// Topics whose presence it may neither see nor take part in.
-    #[arg(long, value_name = "PATTERN", num_args = 1..)]
-    deny_presence: Vec<String>,
+    #[command(flatten)]
+    rights: RightsArgs,
     /// It may look at nodes: status, metrics, members, sessions, topics.
     #[arg(long)]
     observe: bool,
@@ -135,20 +119,12 @@ pub(super) fn run(args: KeyArgs, globals: &Globals) -> anyhow::Result<()> {
 
 fn create(args: &CreateArgs, globals: &Globals) -> anyhow::Result<()> {
     let path = &args.place.file;
-    let rights = [
-        ("publish", &args.publish),
-        ("subscribe", &args.subscribe),
-        ("presence", &args.presence),
-        ("deny_publish", &args.deny_publish),
-        ("deny_subscribe", &args.deny_subscribe),
-        ("deny_presence", &args.deny_presence),
-    ];
-    let allows =
-        args.observe || args.admin || rights[..3].iter().any(|(_, globs)| !globs.is_empty());
+    let allows = args.observe || args.admin || !args.rights.is_nothing();
     if !allows {
         let what = "a key that may do nothing opens nothing; say --publish, --subscribe, --presence, --observe or --admin";
         return Err(Usage(what.to_owned()).into());
     }
+    let editing = Editing::begin(path)?;
     let before = if path.exists() { read(path)? } else { BEGINNING.to_owned() };
     let mut random = [0; RANDOM_LEN];
     getrandom::fill(&mut random).context("find randomness")?;
@@ -164,18 +140,11 @@ fn create(args: &CreateArgs, globals: &Globals) -> anyhow::Result<()> {
     if let Some(lifetime) = args.expires {
         entry += &format!("expires = {}\n", humantime::format_rfc3339_seconds(now() + lifetime));
     }
-    for (name, globs) in rights.iter().filter(|(_, globs)| !globs.is_empty()) {
-        let globs = globs.iter().map(|glob| Toml::String(glob.clone())).collect();
-        entry += &format!("{name} = {}\n", Toml::Array(globs));
-    }
-    for (name, said) in [("observe", args.observe), ("admin", args.admin)] {
-        if said {
-            entry += &format!("{name} = true\n");
-        }
-    }
+    let said = RightsSaid { observe: args.observe, admin: args.admin, ..args.rights.said() };
+    entry += &toml::to_string(&said).context("write the rights")?;
     let after = before + &entry;
     judged(path, &after)?;
-    write(path, &after)?;
+    editing.write(&after)?;
     talk(globals, &format!("key {id} of namespace {namespace} added to {}", path.display()));
     talk(globals, "it is not shown again; nodes read the file at their start and on SIGHUP");
     Ok(line(&text)?)
@@ -253,6 +222,7 @@ fn listed(row: KeyRow) -> Listed {
 }
 
 fn remove(id: &str, path: &Path, globals: &Globals) -> anyhow::Result<()> {
+    let editing = Editing::begin(path)?;
     let before = read(path)?;
     let rows = judged(path, &before)?;
     let Some(row) = rows.iter().find(|row| row.id == id) else {
@@ -266,7 +236,7 @@ fn remove(id: &str, path: &Path, globals: &Globals) -> anyhow::Result<()> {
             path.display()
         );
     }
-    write(path, &after)?;
+    editing.write(&after)?;
     talk(
         globals,
         &format!(
@@ -316,31 +286,6 @@ pub(super) fn told(path: &Path, (line, what): &Wrong) -> String {
         0 => format!("{}: {what}", path.display()),
         line => format!("{}:{line}: {what}", path.display()),
     }
-}
-
-/// In one step: a node that reads it finds the one or the other.
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    // What the path leads to, so that a link stays one.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let temporary = path.with_extension("new");
-    let write = || {
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        // Whoever the nodes run as may own it, and not who makes keys.
-        if let Ok(found) = fs::metadata(&path) {
-            use std::os::unix::fs::MetadataExt as _;
-            std::os::unix::fs::chown(&temporary, Some(found.uid()), Some(found.gid()))?;
-            fs::set_permissions(&temporary, found.permissions())?;
-        }
-        fs::rename(&temporary, &path)
-    };
-    write().with_context(|| format!("write {}", path.display()))
 }
 
 const BEGINNING: &str = "# Who is let in. Nodes read this at their start (--access-file) and again on SIGHUP; `waxwing key` writes it.\n";

@@ -12,8 +12,8 @@ use clap::{Args, Subcommand};
 use super::Globals;
 use super::failure::Usage;
 use super::output::{harmless, json, line, talk};
+use super::rights::RightsArgs;
 use crate::config::secrets::{read_access, read_private};
-use crate::rights::said::RightsSaid;
 use crate::rights::token::{Audience, Claims, Signer, TOKEN_LEN_MAX, inspect};
 use crate::supervise::Clock;
 
@@ -55,24 +55,8 @@ struct MintArgs {
     /// How long it is good for.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = super::globals::duration)]
     expires: Duration,
-    /// Topics that it may publish to; a pattern as of subscribers.
-    #[arg(long, value_name = "PATTERN", num_args = 1..)]
-    publish: Vec<String>,
-    /// Topics that it may subscribe to, and patterns within them.
-    #[arg(long, value_name = "PATTERN", num_args = 1..)]
-    subscribe: Vec<String>,
-    /// Topics whose presence it may see and take part in.
-    #[arg(long, value_name = "PATTERN", num_args = 1..)]
-    presence: Vec<String>,
-    /// Topics that it may not publish to, whatever else is said.
-    #[arg(long, value_name = "PATTERN", num_args = 1..)]
-    deny_publish: Vec<String>,
-    /// Topics that it may not subscribe to, nor watch.
-    #[arg(long, value_name = "PATTERN", num_args = 1..)]
-    deny_subscribe: Vec<String>,
-    /// Topics whose presence it may neither see nor take part in.
-    #[arg(long, value_name = "PATTERN", num_args = 1..)]
-    deny_presence: Vec<String>,
+    #[command(flatten)]
+    rights: RightsArgs,
 }
 
 #[derive(Debug, Args)]
@@ -97,7 +81,7 @@ fn now_s() -> u64 {
 }
 
 fn mint(args: MintArgs, globals: &Globals) -> anyhow::Result<()> {
-    if args.publish.is_empty() && args.subscribe.is_empty() && args.presence.is_empty() {
+    if args.rights.is_nothing() {
         let what =
             "a token that may do nothing opens nothing; say --publish, --subscribe or --presence";
         return Err(Usage(what.to_owned()).into());
@@ -112,15 +96,7 @@ fn mint(args: MintArgs, globals: &Globals) -> anyhow::Result<()> {
         exp: now_s().saturating_add(args.expires.as_secs().max(1)),
         nbf: None,
         namespace: globals.namespace.as_ref().map(ToString::to_string),
-        rights: RightsSaid {
-            publish: args.publish,
-            subscribe: args.subscribe,
-            presence: args.presence,
-            deny_publish: args.deny_publish,
-            deny_subscribe: args.deny_subscribe,
-            deny_presence: args.deny_presence,
-            ..RightsSaid::default()
-        },
+        rights: args.rights.said(),
     };
     Ok(line(&signer.mint(&claims, &args.kid).map_err(anyhow::Error::msg)?)?)
 }

@@ -10,6 +10,7 @@ use super::message::{
 use super::presence::{PresenceCount, PresenceEntry, PresenceEvent, Track, Untrack};
 use super::scan::{Batch, Fields, Unusual, Value};
 use super::session::{GoAway, Reply, Request, Welcome};
+use crate::types::TokenBytes;
 use crate::wire::frames::{PREFIX_LEN, put_message, put_prefix};
 use crate::wire::v1;
 
@@ -108,7 +109,7 @@ fn converted(event: v1::Event) -> Result<Option<ServerEvent>, Malformed> {
         }
         Some(Kind::Gap(gap)) => ServerEvent::Gap(gap.into()),
         Some(Kind::Welcome(welcome)) => ServerEvent::Welcome(Welcome {
-            token: welcome.resume_token,
+            token: TokenBytes(welcome.resume_token),
             resumed: welcome.resumed,
             epoch: welcome.epoch,
             node: welcome.node,
@@ -229,7 +230,7 @@ pub(crate) fn put_request(out: &mut BytesMut, request: Request) {
     let (id, kind) = match request {
         Request::Hello { id, token, client, linger, epoch, overlap } => {
             let linger = linger.and_then(|linger| linger.try_into().ok());
-            let hello = v1::Hello { resume_token: token, client, linger, epoch, overlap };
+            let hello = v1::Hello { resume_token: token.0, client, linger, epoch, overlap };
             (id, Kind::Hello(hello))
         }
         Request::Subscribe { id, topics, patterns } => {

@@ -17,6 +17,7 @@ use super::message::Gap;
 use super::reader::{Reader, messages};
 use super::scan::{Fields, Value, payloads};
 use super::session::Request;
+use crate::types::TokenBytes;
 use crate::wire::frames::FrameSource;
 
 /// What a lean receiver tells.
@@ -50,7 +51,7 @@ impl Lean {
         let mut requests = BytesMut::new();
         let hello = Request::Hello {
             id: HELLO_ID,
-            token: Bytes::new(),
+            token: TokenBytes::default(),
             client: client.to_owned(),
             linger: Some(Duration::ZERO),
             epoch: 0,

@@ -18,6 +18,7 @@ use super::presence::Track;
 use super::reader::{Reader, messages};
 use super::scan::{Fields, Value};
 use super::session::Request;
+use crate::types::TokenBytes;
 use crate::wire::frames::FrameSource;
 
 /// What an attendee sees of a room; keys as they are on the wire.
@@ -55,7 +56,7 @@ impl Attendee {
         let mut requests = BytesMut::new();
         let hello = Request::Hello {
             id: HELLO_ID,
-            token: Bytes::new(),
+            token: TokenBytes::default(),
             client: client.to_owned(),
             linger: Some(Duration::ZERO),
             epoch: 0,

@@ -66,6 +66,33 @@ pub(super) fn advertise(text: &str) -> Result<String, Wrong> {
     dial(text)
 }
 
+/// Does what is dialed stay on this host? A name other than `localhost` may lead anywhere.
+pub(crate) fn is_near(dialed: &str) -> bool {
+    let host = dialed.rsplit_once(':').map_or(dialed, |(host, _)| host);
+    let ip = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || ip.parse().is_ok_and(is_loopback)
+}
+
 pub(super) fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_stays_on_this_host_is_known() {
+        for (dialed, is_near) in [
+            ("127.0.0.1:7400", true),
+            ("127.8.0.1:7400", true),
+            ("[::1]:7400", true),
+            ("[::ffff:127.0.0.1]:7400", true),
+            ("localhost:7400", true),
+            ("10.0.0.5:7400", false),
+            ("[fe80::1]:7400", false),
+            ("localhost.example.com:7400", false),
+            ("a:7400", false),
+        ] {
+            assert_eq!(super::is_near(dialed), is_near, "{dialed}");
+        }
+    }
 }

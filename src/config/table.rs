@@ -312,8 +312,8 @@ pub static KEYS: &[Key] = &[
     Key::limit(
         "sessions",
         "N",
-        "Attachments at once on this node.",
-        "the next one is refused with `too_many_sessions`.",
+        "Attachments at once on this node; beside them, sessions that linger.",
+        "the next one is refused with `too_many_sessions`; of the lingering ones, the namespace that has most loses the one that would end first.",
         |c, v| v.count(1..=10_000_000).map(|n| c.limits.sessions = to_usize(n)),
         |c| number(c.limits.sessions),
     ),

@@ -42,6 +42,17 @@ pub fn bind_tcp(at: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// The connection failed before it was accepted: its client has gone, and the next one has nothing to do with that.
+pub fn is_the_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
 /// The operating system's network.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Host;

@@ -2,8 +2,10 @@
 //!
 //! The language is Redis's: `*` any run, `?` any one byte, `[a-z]` one of a set, `[^a]` one not of it, `\` takes the next as it is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher as _;
+use std::ops::Bound;
+use std::sync::Arc;
 
 use crate::types::{Namespace, Pattern, Topic};
 
@@ -97,6 +99,8 @@ pub struct PatternMap<V> {
     hasher: foldhash::fast::RandomState,
     /// How many patterns have a beginning of each length.
     lengths: BTreeMap<usize, usize>,
+    /// Of each namespace, so that whoever asks for its own pays for no neighbour's.
+    of: HashMap<Namespace, BTreeSet<Arc<[u8]>>>,
     len: usize,
 }
 
@@ -106,6 +110,7 @@ impl<V> Default for PatternMap<V> {
             by_prefix: HashMap::new(),
             hasher: foldhash::fast::RandomState::default(),
             lengths: BTreeMap::new(),
+            of: HashMap::new(),
             len: 0,
         }
     }
@@ -144,6 +149,8 @@ impl<V> PatternMap<V> {
         if before.is_none() {
             self.len += 1;
             *self.lengths.entry(key.0).or_default() += 1;
+            let own = self.of.entry(pattern.namespace.clone()).or_default();
+            own.insert(pattern.glob.clone());
         }
         before
     }
@@ -156,6 +163,12 @@ impl<V> PatternMap<V> {
             self.by_prefix.remove(&key);
         }
         self.len -= 1;
+        if let Some(own) = self.of.get_mut(&pattern.namespace) {
+            own.remove(&pattern.glob);
+            if own.is_empty() {
+                self.of.remove(&pattern.namespace);
+            }
+        }
         if let Some(count) = self.lengths.get_mut(&key.0) {
             *count -= 1;
             if *count == 0 {
@@ -180,6 +193,18 @@ impl<V> PatternMap<V> {
 
     pub fn iter(&self) -> impl Iterator<Item = (&Pattern, &V)> {
         self.by_prefix.values().flatten()
+    }
+
+    /// Those of a namespace, in order, behind this one; at most so many.
+    pub fn globs(
+        &self,
+        namespace: &Namespace,
+        behind: Option<&[u8]>,
+        most: usize,
+    ) -> Vec<Arc<[u8]>> {
+        let Some(own) = self.of.get(namespace) else { return Vec::new() };
+        let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
+        own.range::<[u8], _>((from, Bound::Unbounded)).take(most).cloned().collect()
     }
 }
 
@@ -278,6 +303,14 @@ mod tests {
                 prop_assert_eq!(map.remove(&pattern(glob)).is_some(), globs.contains(glob));
             }
             prop_assert_eq!(map.len(), globs.difference(&removed).count());
+            let (mut listed, mut behind) = (Vec::new(), None);
+            while let Some(next) = map.globs(&namespace, behind.as_deref(), 1).pop() {
+                listed.push(String::from_utf8(next.to_vec()).unwrap());
+                behind = Some(next);
+            }
+            prop_assert!(listed.iter().eq(globs.difference(&removed)));
+            prop_assert!(map.globs(&namespace.sharded(), None, 1).is_empty());
+            prop_assert!(!map.is_empty() || map.of.is_empty());
             for name in topics {
                 let topic = hasher.topic(&namespace, &name, 100).unwrap();
                 let mut found: Vec<Vec<u8>> = map.matching(&topic).map(|(pattern, ())| pattern.glob.to_vec()).collect();

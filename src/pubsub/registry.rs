@@ -17,13 +17,18 @@ use super::pattern::{PatternMap, matches};
 use super::subscribers::{PatternSubscribers, Subscribers};
 use super::{Batch, Mailbox};
 use crate::types::{Namespace, Pattern, Time, Topic};
+use named::{Named, PARTS};
 use push::{Slices, push_outboxes};
 
+mod named;
 mod push;
 
 const STRIPES: usize = 1024;
 /// Up to so many subscribers are pushed to in one go.
 const SLICE: usize = 256;
+
+/// Bytes of names against bytes of a glob: so much of a look over them is done in one go.
+const LOOK_MAX: usize = 64 << 10;
 
 /// Who is to get a batch that starts here.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +77,8 @@ impl Delivery {
 #[derive(Debug)]
 pub struct Registry {
     stripes: Box<[Mutex<Stripe>]>,
+    /// Its locks come after the stripes'.
+    named: Named,
     patterns: RwLock<PatternMap<PatternSubscribers>>,
     /// Rises with every subscription to a pattern.
     pattern_clock: AtomicU64,
@@ -89,6 +96,7 @@ impl Default for Registry {
     fn default() -> Self {
         Self {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            named: Named::default(),
             patterns: RwLock::default(),
             pattern_clock: AtomicU64::new(0),
             numbers: AtomicU64::new(1),
@@ -130,6 +138,9 @@ impl Registry {
             Entry::default()
         });
         let added = entry.subscribers.add(mailbox);
+        if added && entry.subscribers.len() == 1 {
+            self.named.add(topic);
+        }
         self.subscriptions.fetch_add(u64::from(added), Ordering::Relaxed);
         added
     }
@@ -140,6 +151,9 @@ impl Registry {
         let Some(entry) = stripe.get_mut(topic) else { return false };
         let removed = entry.subscribers.remove(mailbox.id());
         self.subscriptions.fetch_sub(u64::from(removed), Ordering::Relaxed);
+        if removed && entry.subscribers.is_empty() {
+            self.named.remove(topic);
+        }
         if entry.subscribers.is_empty() && !entry.subscribers.in_slices() {
             stripe.remove(topic);
             self.topics.fetch_sub(1, Ordering::Relaxed);
@@ -327,39 +341,46 @@ impl Registry {
         self.stripe(topic).lock().get(topic).map_or(0, |entry| entry.subscribers.len() as u64)
     }
 
-    /// Names of a namespace's topics with local subscribers that the glob matches, in no order, about `bytes_max` of them; and
-    /// whether there are more.
-    pub fn names(
+    /// Puts names of a namespace's topics with local subscribers that the glob matches into `names`, in no order, about `bytes_max` of
+    /// them. True: there are more. It costs what the namespace has, and others who can go on go on in between; dropped before its end, it
+    /// has put in what it has found so far.
+    pub async fn names(
         &self,
         namespace: &Namespace,
         glob: Option<&[u8]>,
         bytes_max: usize,
-    ) -> (Vec<Box<[u8]>>, bool) {
-        let (mut names, mut bytes) = (Vec::new(), 0);
-        for stripe in &self.stripes {
-            for (topic, entry) in stripe.lock().iter() {
+        names: &mut Vec<Box<[u8]>>,
+    ) -> bool {
+        let (mut bytes, mut looked) = (0, 0);
+        for part in 0..PARTS {
+            for topic in self.named.of(namespace, part) {
                 let name = topic.name();
-                if entry.subscribers.is_empty()
-                    || topic.namespace() != namespace
-                    || glob.is_some_and(|glob| !matches(glob, name))
-                {
+                looked += 64 + (name.len() + 1) * glob.map_or(0, <[u8]>::len);
+                if looked > LOOK_MAX {
+                    looked = 0;
+                    tokio::task::yield_now().await;
+                }
+                if glob.is_some_and(|glob| !matches(glob, name)) {
                     continue;
                 }
                 if bytes + name.len() > bytes_max {
-                    return (names, true);
+                    return true;
                 }
                 bytes += name.len();
                 names.push(name.into());
             }
         }
-        (names, false)
+        false
     }
 
-    /// Every pattern of the namespace with local subscribers.
-    pub fn patterns(&self, namespace: &Namespace) -> Vec<Pattern> {
-        let patterns = self.patterns.read();
-        let of_namespace = patterns.iter().filter(|(pattern, _)| pattern.namespace == *namespace);
-        of_namespace.map(|(pattern, _)| pattern.clone()).collect()
+    /// Patterns of the namespace with local subscribers, in order, behind this one; at most so many.
+    pub fn globs(
+        &self,
+        namespace: &Namespace,
+        behind: Option<&[u8]>,
+        most: usize,
+    ) -> Vec<Arc<[u8]>> {
+        self.patterns.read().globs(namespace, behind, most)
     }
 
     /// Patterns with local subscribers that the topic matches, and how many each has.

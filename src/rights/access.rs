@@ -12,6 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::value::Datetime;
 
+use super::fault::{Lines, without_values};
 use super::key::{self, KeyHash};
 use super::quota::{QuotaSaid, Quotas};
 use super::rules::Rules;
@@ -36,7 +37,7 @@ struct KeyEntry {
 }
 
 /// What somebody who was let in may do, and until when.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Grant {
     pub who: Who,
     pub namespace: Namespace,
@@ -45,6 +46,17 @@ pub struct Grant {
     pub ends_s: Option<u64>,
     /// Of the entry that granted it.
     pub(super) by: [u8; 32],
+}
+
+impl std::fmt::Debug for Grant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not by which entry: that is a hash of what is secret.
+        f.debug_struct("Grant")
+            .field("who", &self.who)
+            .field("namespace", &self.namespace)
+            .field("ends_s", &self.ends_s)
+            .finish_non_exhaustive()
+    }
 }
 
 /// As whom. May be seen by anybody.
@@ -219,14 +231,10 @@ struct Read {
 
 /// Without `files` issuers are not looked at.
 fn read(text: &str, files: Option<ReadFile<'_>>) -> Result<Read, Vec<Wrong>> {
-    let line = |span: Range<usize>| {
-        text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
-    };
-    let file: File = toml::from_str(text).map_err(|error| {
-        // The first line says it; the rest would show the file's text.
-        let what = error.message().lines().next().unwrap_or("is no TOML").to_owned();
-        vec![(error.span().map_or(0, line), what)]
-    })?;
+    let lines = Lines::of(text);
+    let line = |span: Range<usize>| lines.at(&span);
+    let file: File = toml::from_str(text)
+        .map_err(|error| vec![(error.span().map_or(0, line), without_values(error.message()))])?;
     let (mut rows, mut wrong) = (Vec::new(), Vec::new());
     let (mut ids, mut names) = (HashSet::new(), HashSet::new());
     let mut quotas = Quotas::default();
@@ -363,6 +371,10 @@ mod tests {
         for shown in [&*wrong, "", "wx_x_y", &make(&[2; RANDOM_LEN]).1, &format!("{text} ")] {
             assert_eq!(access.admit(shown.as_bytes(), 0), Err(NotAdmitted::Unknown));
         }
+        let hash = KeyHash::of(text.as_bytes());
+        let shown = format!("{grant:?} {access:?}");
+        assert!(!shown.contains(&hash.to_string()[10..]) && !shown.contains(&text), "{shown}");
+        assert!(!shown.contains(&format!("{}, {}", hash.bytes()[3], hash.bytes()[4])), "{shown}");
         // Whatever is changed of a key, what it had granted holds no longer.
         assert!(parse(&format!("# new\n{file}")).unwrap().upholds(&grant));
         for changed in [
@@ -400,6 +412,12 @@ mod tests {
         check(&format!("{good}expires = 2027-01-01\n"), &[(1, "UTC")]);
         check(&format!("{good}expires = 2027-01-01T00:00:00+02:00\n"), &[(1, "UTC")]);
         check("[[kee]]\n", &[(1, "kee")]);
+        check(&good.replace("[\"*\"]", "\"canary, expected\""), &[(4, "sequence")]);
+        check(&good.replace("\"a\"", "[\"canary\"]"), &[(2, "string")]);
+        check(&format!("{good}\"wx_a_canary\" = 1\n"), &[(5, "unknown field (not shown)")]);
+        check(&format!("{good}\"canary\" = wx_a_canary\n"), &[(5, "")]);
+        check(&format!("{good}[[issuer]]\nname = 3\nsecret = \"canary\"\n"), &[(6, "")]);
+        check(&format!("{good}wx_a_canary\n"), &[(5, "")]);
         check("key = canary\n", &[(1, "")]);
         check(&format!("{good}[[namespace]]\nname = \"acme\"\n"), &[(1, "no [[namespace]]")]);
         check("[[namespace]]\nname = \"a b\"\n", &[(1, "name")]);

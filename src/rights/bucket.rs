@@ -45,6 +45,12 @@ impl Bucket {
         if self.filled >= PARTS { Ok(()) } else { Err(time_for(rate, PARTS - self.filled)) }
     }
 
+    /// Is nothing of what was taken still to come back?
+    pub fn is_full(&mut self, rate: Rate, now_us: u64) -> bool {
+        self.fill(rate, now_us);
+        self.filled >= i128::from(rate.burst) * PARTS
+    }
+
     /// Takes as many, whether they are there or not: what is missing is paid for before `has_any` says yes again.
     pub const fn charge(&mut self, tokens: u64) {
         self.filled = self.filled.saturating_sub(tokens as i128 * PARTS);
@@ -154,6 +160,9 @@ mod tests {
         let mut bucket = Bucket::full(rate, 0);
         for i in 0..100_000 {
             assert_eq!(bucket.take(rate, 1, i * 1_000), Ok(()));
+            assert!(
+                !bucket.is_full(rate, i * 1_000 + 999) && bucket.is_full(rate, i * 1_000 + 1_000)
+            );
         }
     }
 

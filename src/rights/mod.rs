@@ -3,6 +3,7 @@
 pub mod access;
 pub mod bucket;
 pub mod cover;
+mod fault;
 pub mod key;
 pub mod quota;
 pub mod rules;

@@ -2,6 +2,7 @@
 //!
 //! Quotas are each node's own, as limits are; only presences, which every node sees all of, are counted in the whole cluster.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,9 +15,9 @@ use crate::types::Namespace;
 /// `None`: whatever the node's own limits say; of a rate, that there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quota {
-    /// Attachments at once.
+    /// At once, those that linger among them.
     pub sessions: Option<u64>,
-    /// Subscriptions of all of them, patterns among them.
+    /// Subscriptions of all of them, patterns and watches of presence among them.
     pub subscriptions: Option<u64>,
     /// Topics with subscribers.
     pub topics: Option<u64>,
@@ -55,9 +56,13 @@ impl Quota {
     }
 }
 
-/// Which namespaces there are, in the order of the file.
+/// Which namespaces there are.
 #[derive(Debug, Clone, Default)]
-pub struct Quotas(Vec<(Box<str>, Arc<Quota>)>);
+pub struct Quotas {
+    by_name: HashMap<Box<str>, Arc<Quota>>,
+    /// In the order of the file.
+    templates: Vec<(Box<str>, Arc<Quota>)>,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -163,24 +168,25 @@ impl QuotaSaid {
 
 impl Quotas {
     pub(super) fn push(&mut self, name: Box<str>, quota: Quota) {
-        self.0.push((name, Arc::new(quota)));
+        let quota = Arc::new(quota);
+        if name.contains('*') {
+            self.templates.push((name, quota));
+        } else {
+            self.by_name.insert(name, quota);
+        }
     }
 
     /// None is told apart: every name is a namespace, and none has a quota.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| &**name)
+        self.by_name.is_empty() && self.templates.is_empty()
     }
 
     /// Its own entry, else the first template that takes its name.
     pub fn of(&self, namespace: &Namespace) -> Option<&Arc<Quota>> {
         let name = namespace.as_str();
-        let own = self.0.iter().find(|(said, _)| **said == *name);
-        let takes = |said: &str| said.contains('*') && matches(said.as_bytes(), name.as_bytes());
-        own.or_else(|| self.0.iter().find(|(said, _)| takes(said))).map(|(_, quota)| quota)
+        let takes = |said: &str| matches(said.as_bytes(), name.as_bytes());
+        let template = || self.templates.iter().find(|(said, _)| takes(said));
+        self.by_name.get(name).or_else(|| template().map(|(_, quota)| quota))
     }
 }
 

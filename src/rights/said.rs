@@ -34,6 +34,9 @@ const fn is_no(said: &bool) -> bool {
 }
 
 impl RightsSaid {
+    /// As files and tokens spell them.
+    pub const DENIALS: [&str; 3] = ["deny_publish", "deny_subscribe", "deny_presence"];
+
     pub fn rules(&self) -> Result<Rules, String> {
         let mut rules = Rules::default();
         let globs = [

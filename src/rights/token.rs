@@ -9,6 +9,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -24,7 +25,7 @@ pub const TOKEN_LEN_MAX: usize = 8 << 10;
 /// Clocks of those who mint may be fast by so much. Nobody's expiry is put off for it.
 const SKEW_S: u64 = 60;
 
-/// What a token says. Unknown claims are the application's own.
+/// What a token says. Unknown claims are the application's own; but none of them may look like a denial.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Claims {
     pub iss: String,
@@ -168,6 +169,9 @@ impl Issuers {
         let issuer = self.0.get(&place).ok_or(NotAdmitted::Unknown)?;
         // Only what was verified counts from here on.
         let claims = verify(shown, issuer).map_err(bad)?;
+        if has_unknown_denial(shown).map_err(bad)? {
+            return Err(NotAdmitted::BadToken);
+        }
         if claims.iss != *place.0 || !claims.aud.has(&issuer.audience) {
             return Err(NotAdmitted::BadToken);
         }
@@ -208,6 +212,16 @@ struct Told {
 fn peek(token: &[u8]) -> Result<(Header, Told), jsonwebtoken::errors::Error> {
     let header = jsonwebtoken::decode_header(token)?;
     Ok((header, jsonwebtoken::dangerous::insecure_decode_claims(token)?))
+}
+
+/// A denial that is misspelt would let through what it is to keep out; an allowance that is lets nothing through.
+fn has_unknown_denial(token: &[u8]) -> Result<bool, jsonwebtoken::errors::Error> {
+    let names: HashMap<String, IgnoredAny> =
+        jsonwebtoken::dangerous::insecure_decode_claims(token)?;
+    let is_denial = |name: &str| {
+        name.trim_start().get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case("deny"))
+    };
+    Ok(names.keys().any(|name| is_denial(name) && !RightsSaid::DENIALS.contains(&&**name)))
 }
 
 fn verify(token: &[u8], issuer: &Issuer) -> Result<Claims, jsonwebtoken::errors::Error> {
@@ -322,6 +336,24 @@ mod tests {
             }
             let is_same = changed == token.as_bytes();
             assert_eq!(access.admit(&changed, 999).is_ok(), is_same, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_denial_that_is_misspelt_lets_nobody_in() {
+        let access = access();
+        let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+        super::signing::install();
+        let with = |name: &str| {
+            let mut claims = serde_json::json!({ "iss": "app", "aud": "waxwing", "exp": 1_000, "publish": ["*"] });
+            claims[name] = serde_json::json!(["room:secret"]);
+            jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+        };
+        for name in ["deny_publish", "deny_subscribe", "deny_presence", "roles", "sub_deny"] {
+            assert!(access.admit(with(name).as_bytes(), 0).is_ok(), "{name}");
+        }
+        for name in ["deny_pubish", "deny_", "deny", "Deny_publish", "denySubscribe", " deny-x"] {
+            assert!(access.admit(with(name).as_bytes(), 0).is_err(), "{name}");
         }
     }
 

@@ -90,7 +90,7 @@ impl LinkHandler for Router {
                 self.names.answer(ticket, &link.peer, names, self.clock.now());
             }
             (Direction::In, Control::NamesWanted(wanted)) => {
-                self.answer(&lane, &self.names_for(&wanted));
+                self.tell_names(&lane, wanted);
             }
             (Direction::In, Control::Applied { version, published_before }) => {
                 self.confirmed_by(&lane, link, version, published_before);
@@ -195,9 +195,9 @@ impl Router {
         if link.past != Past::Kept || state.pair != pair {
             lane.give_up(&mut state, self.clock.now());
             state.pair = pair;
-            // A peer that has declared everything lost has told its subscribers, up to where this node has its interest again. One that
-            // expects to go on is told in its place.
-            state.introduced = link.past != Past::Unknown;
+            // What was published until this node has the peer's interest again is told then, since a peer that has declared everything
+            // lost can't have told its subscribers of that. One that expects to go on is told in its place.
+            state.introduced = link.past == Past::Kept;
             state.owes_gap = link.past == Past::Kept;
         }
         let outbox = state.outbox.get_or_insert_with(|| {
@@ -217,10 +217,11 @@ impl Router {
         let lost = replaced && !state.lost_told && !state.leaving;
         // A gap is final: what it covers must not come any more. One who was forgotten here was told as lost.
         let told = state.lost_told && !replaced || state.heard != Some(link.incarnation);
-        let source = Arc::new(Source::incoming(self.interest.clone(), link.had_epoch && told));
+        let all_lost = link.had_epoch && told;
+        let source = Arc::new(Source::incoming(self.interest.clone(), all_lost));
         state.applied = None;
         state.counting = None;
-        if link.past == Past::Unknown {
+        if link.past == Past::Unknown || all_lost {
             // Its first confirmation says whether any of this node's subscriptions missed something.
             state.unconfirmed.clear();
             state.unconfirmed_beyond = None;
@@ -324,7 +325,7 @@ impl Router {
         }
     }
 
-    fn answer(&self, lane: &Lane, answer: &Control) {
+    pub(super) fn answer(&self, lane: &Lane, answer: &Control) {
         if let Some(up) = &lane.state.lock().inward
             && !up.source.send(answer)
         {

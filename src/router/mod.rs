@@ -104,6 +104,9 @@ pub struct Router {
     syncs: Arc<Tickets<()>>,
     sync: SyncTurn,
     names: Arc<Tickets<Vec<bytes::Bytes>>>,
+    /// Whoever answers peers that ask for names has one.
+    telling: Arc<tokio::sync::Semaphore>,
+    supervisor: Supervisor,
     directory: OnceLock<Arc<dyn SessionDirectory>>,
     took_publish: AtomicBool,
     published: AtomicU64,
@@ -147,6 +150,8 @@ impl Router {
             syncs: Arc::default(),
             sync: SyncTurn::default(),
             names: Arc::default(),
+            telling: Arc::new(tokio::sync::Semaphore::new(names::TELLING_MAX)),
+            supervisor: supervisor.clone(),
             directory: OnceLock::new(),
             took_publish: AtomicBool::new(false),
             published: AtomicU64::new(0),

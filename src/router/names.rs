@@ -1,25 +1,54 @@
 //! What is subscribed to anywhere: counts from announced interest, names from the members themselves.
+//!
+//! It costs what the namespace asked for has, never what its neighbours have, and gives way to other tasks: neither a link's reader nor a
+//! lock that others need is held for long.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::codec::{Control, NamesWanted};
+use super::lane::Lane;
 use super::{Router, RouterHandle};
-use crate::types::{Namespace, Pattern, Topic};
+use crate::supervise::Task;
+use crate::types::{Namespace, Topic};
 
 /// How long members are waited for to tell their topics.
 const NAMES_WAIT: Duration = Duration::from_millis(500);
+/// How long a member looks for them: what it has found by then it tells.
+const LOOK_WAIT: Duration = Duration::from_millis(300);
 /// Of each member's names no more than about so many bytes are told.
 const NAMES_BYTES_MAX: usize = 256 << 10;
+/// So many peers' questions are answered at once; more are not, and whoever asked waits no longer for it than for a slow member.
+pub(super) const TELLING_MAX: usize = 64;
+/// So many patterns are looked at under one lock.
+const GLOBS_AT_ONCE: usize = 1_000;
 
 impl Router {
-    pub(super) fn names_for(&self, wanted: &NamesWanted) -> Control {
-        let glob = (!wanted.glob.is_empty()).then_some(&wanted.glob[..]);
-        let (names, _) = self.registry.names(&wanted.namespace, glob, NAMES_BYTES_MAX);
-        let names = names.into_iter().map(|name| Bytes::from(name.into_vec())).collect();
-        Control::Names { ticket: wanted.ticket, names }
+    /// Answers a peer, in a task of its own.
+    pub(super) fn tell_names(&self, lane: &Arc<Lane>, wanted: NamesWanted) {
+        let Ok(permit) = self.telling.clone().try_acquire_owned() else {
+            tracing::debug!(peer = %lane.name, "too many ask for topics at once");
+            return;
+        };
+        let (router, lane) = (self.me(), lane.clone());
+        self.supervisor.spawn_one_of_many(Task::NamesTold, async move {
+            let _permit = permit;
+            let names = router.own_names(&wanted.namespace, &wanted.glob).await;
+            let names = names.into_iter().map(|name| Bytes::from(name.into_vec())).collect();
+            router.answer(&lane, &Control::Names { ticket: wanted.ticket, names });
+        });
+    }
+
+    async fn own_names(&self, namespace: &Namespace, glob: &[u8]) -> Vec<Box<[u8]>> {
+        let glob = (!glob.is_empty()).then_some(glob);
+        let mut names = Vec::new();
+        let look = self.registry.names(namespace, glob, NAMES_BYTES_MAX, &mut names);
+        // What it has found so far is in `names`.
+        let _ = tokio::time::timeout(LOOK_WAIT, look).await;
+        names
     }
 }
 
@@ -34,15 +63,17 @@ impl RouterHandle {
     }
 
     /// How many different patterns of the namespace have subscriptions anywhere.
-    pub fn patterns(&self, namespace: &Namespace) -> u64 {
-        let mut patterns: HashSet<Pattern> =
-            self.0.registry.patterns(namespace).into_iter().collect();
+    pub async fn patterns(&self, namespace: &Namespace) -> u64 {
+        let mut globs = HashSet::new();
+        let own = |behind: Option<&[u8]>| self.0.registry.globs(namespace, behind, GLOBS_AT_ONCE);
+        gather(own, &mut globs).await;
         for lane in self.0.lanes().iter().filter(|lane| lane.is_linked()) {
-            let interest = lane.interest.read();
-            let of_namespace = interest.patterns().filter(|one| one.namespace == *namespace);
-            patterns.extend(of_namespace.cloned());
+            let of_peer = |behind: Option<&[u8]>| {
+                lane.interest.read().globs(namespace, behind, GLOBS_AT_ONCE)
+            };
+            gather(of_peer, &mut globs).await;
         }
-        patterns.len() as u64
+        globs.len() as u64
     }
 
     /// Topics of the namespace with subscribers anywhere, in order of name, those that the glob matches; empty: all. Asks the members,
@@ -59,14 +90,33 @@ impl RouterHandle {
                 asked.push(lane.name.clone());
             }
         }
-        let glob = (!wanted.glob.is_empty()).then_some(&wanted.glob[..]);
-        let (own, _) = self.0.registry.names(namespace, glob, NAMES_BYTES_MAX);
+        let own = self.0.own_names(namespace, &wanted.glob);
+        let (own, answers) = tokio::join!(own, ticket.answers(&asked, NAMES_WAIT));
         let mut names: BTreeSet<Box<[u8]>> = own.into_iter().collect();
-        for (_, answer) in ticket.answers(&asked, NAMES_WAIT).await {
+        for (_, answer) in answers {
             if let Some((told, _)) = answer {
                 names.extend(told.iter().map(|name| Box::from(&name[..])));
             }
         }
         names
+    }
+}
+
+/// All that `next` gives, part by part.
+async fn gather(
+    mut next: impl FnMut(Option<&[u8]>) -> Vec<Arc<[u8]>>,
+    into: &mut HashSet<Arc<[u8]>>,
+) {
+    let mut behind: Option<Arc<[u8]>> = None;
+    loop {
+        let part = next(behind.as_deref());
+        let Some(last) = part.last().cloned() else { return };
+        let is_last = part.len() < GLOBS_AT_ONCE;
+        into.extend(part);
+        if is_last {
+            return;
+        }
+        behind = Some(last);
+        tokio::task::yield_now().await;
     }
 }

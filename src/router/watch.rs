@@ -12,6 +12,9 @@ use crate::types::Replica;
 
 const COUNTS_EVERY: Duration = Duration::from_millis(100);
 const STALLED_EVERY_TICKS: u32 = 10;
+/// A sender gives up what it kept after one age, and then its first word on the next link is a gap, where the loss ends. Whoever waits for
+/// that link is told without it after so many ages.
+const AGES_UNTOLD_MAX: u32 = 2;
 
 impl Router {
     pub(super) async fn watch(self: Arc<Self>, shutdown: Shutdown) {
@@ -103,9 +106,10 @@ impl Router {
         }
     }
 
-    /// A member whose death is confirmed, or to which there has been no link for longer than anything waits for one, may have taken
-    /// messages with it that were not sent yet: everybody who could have got some is told, once after each of its links. One that left
-    /// had sent what it had; one that is merely silent may come back, and then its next link goes on where this one ended.
+    /// A member whose death is confirmed, or from which there has been no link for long after it has stopped to keep anything, may have
+    /// taken messages with it that were not sent yet: everybody who could have got some is told, once after each of its links. One that
+    /// left had sent what it had; one that is merely silent may come back, and then its next link goes on where this one ended. What one
+    /// that comes back has published since is told when it does.
     pub(super) fn tell_if_lost(&self, lane: &Lane) {
         let Some(heard) = lane.state.lock().heard else { return };
         let view = self.membership.members();
@@ -114,7 +118,7 @@ impl Router {
             || self.membership.confirmed_dead(&replica);
         let (now, age) = (self.clock.now(), self.limits.get().link_window_age);
         let mut state = lane.state.lock();
-        let gone = state.gone_since.is_some_and(|since| now - since >= age);
+        let gone = state.gone_since.is_some_and(|since| now - since >= age * AGES_UNTOLD_MAX);
         let told = state.lost_told || state.leaving || state.heard != Some(heard);
         if state.inward.is_some() || told || !(dead || gone) {
             return;

@@ -20,6 +20,8 @@ pub enum Task {
     /// What a link's far end sends, for one link in either direction.
     LinkReader(NodeName),
     InterestAnnouncer,
+    /// Looks for the topics that a peer asks for, and tells them.
+    NamesTold,
     /// Presence: ticks of watched topics, members, deadlines.
     Replicator,
     FrontGrpc,
@@ -84,6 +86,7 @@ impl Task {
             Self::LinkGreeting
             | Self::LinkConnection(_)
             | Self::LinkReader(_)
+            | Self::NamesTold
             | Self::Session(_)
             | Self::RedisClient(_)
             | Self::LogLevel
@@ -102,6 +105,7 @@ impl Task {
             Self::LinkConnection(_) => "link-connection",
             Self::LinkReader(_) => "link-reader",
             Self::InterestAnnouncer => "interest-announcer",
+            Self::NamesTold => "names-told",
             Self::Replicator => "replicator",
             Self::FrontGrpc => "front-grpc",
             Self::FrontHttp => "front-http",

@@ -11,6 +11,6 @@ pub mod topic;
 pub use epoch::LinkEpoch;
 pub use namespace::Namespace;
 pub use node::{ClusterName, Incarnation, NodeName, Replica};
-pub use session::{ResumeToken, SessionId};
+pub use session::{ResumeToken, SessionId, TokenBytes};
 pub use time::Time;
 pub use topic::{Pattern, Topic, TopicHasher};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::{Namespace, Topic};
@@ -35,6 +36,16 @@ impl ResumeToken {
 impl fmt::Debug for ResumeToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ResumeToken(secret)")
+    }
+}
+
+/// What may be a resume token, on its way between the wire and whoever judges it. Not shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct TokenBytes(pub Bytes);
+
+impl fmt::Debug for TokenBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenBytes({} bytes)", self.0.len())
     }
 }
 

@@ -2,6 +2,7 @@
 //! `convert.rs`, nowhere else.
 
 pub mod frames;
+mod shown;
 
 #[allow(
     clippy::all,

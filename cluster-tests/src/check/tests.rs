@@ -183,6 +183,41 @@ fn p5_what_a_gap_counted_and_came_after_all() {
 }
 
 #[test]
+fn p5_what_a_possible_gap_stood_for_and_came_after_all() {
+    let begin = "s sub t; p pub t 1; q pub t 1;";
+    // Somebody else's, and in one order at the origin.
+    check(&format!("{begin} s got t q 1; s maybe t; s got t p 1"), &[GapFinal]);
+    check(&format!("{begin} s got t q 1; s maybe *; s got t p 1"), &[GapFinal]);
+    // Of another topic or origin, or published at the same time: it may have been in flight.
+    check(&format!("{begin} s got t q 1; s maybe u; s got t p 1"), &[]);
+    check(&format!("{begin} s got t q 1; s maybe t m; s got t p 1"), &[]);
+    check("s sub t; p begin t 1; q pub t 1; p end t 1; s got t q 1; s maybe t; s got t p 1", &[]);
+    check("s sub *; p pub t 1; q pub u 1; s got u q 1; s maybe *; s got t p 1", &[]);
+    check("s sub t; p pub t 1; q@m pub t 1; s got t q@m 1; s maybe *; s got t p 1", &[]);
+    // At another attachment.
+    check(&format!("{begin} s.1 sub t; s got t q 1; s maybe t; s.1 got t q 1; s.1 got t p 1"), &[]);
+}
+
+#[test]
+fn p5_a_gap_does_not_stand_for_what_it_cannot_know_of() {
+    // What was published after it was told.
+    check("s sub t; s maybe t; p pub t 1; s end", &[]);
+    check("s sub t; s maybe t; p pub t 1; p pub t 2; s got t p 2", &[SubscribedMeansSubscribed]);
+    check(
+        "s sub t; p pub t 1; s got t p 1; s maybe *; p pub t 2; p pub t 3; s got t p 3",
+        &[LossExplained],
+    );
+    check(
+        "s sub t; p pub t 1; s got t p 1; s gap t 1; p pub t 2; p pub t 3; s got t p 3",
+        &[LossExplained, GapFinal],
+    );
+    // Told to an attachment that had never asked for the topic.
+    let moved = "s sub t; p pub t 1; s got t p 1; p pub t 2; p pub t 3; s.1 sub u;";
+    check(&format!("{moved} s.1 maybe *"), &[LossExplained]);
+    check(&format!("{moved} s.1 sub t; s.1 maybe *"), &[]);
+}
+
+#[test]
 fn what_failed_or_never_was_is_not_delivered() {
     check("s sub t; p fail t 1", &[]);
     check("s sub t; p fail t 1; s got t p 1", &[OnlyWhatWasPublished]);

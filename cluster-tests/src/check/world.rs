@@ -92,8 +92,12 @@ impl Seen {
 
 impl Gap {
     pub(super) fn covers(&self, published: &Published) -> bool {
-        (self.topics.is_empty() || self.topics.contains(&published.message.topic))
-            && (self.origin.is_empty() || self.origin == published.origin)
+        self.is_about(&published.message.topic, &published.origin)
+    }
+
+    pub(super) fn is_about(&self, topic: &str, origin: &str) -> bool {
+        (self.topics.is_empty() || self.topics.iter().any(|one| one == topic))
+            && (self.origin.is_empty() || self.origin == origin)
     }
 }
 
@@ -226,6 +230,15 @@ impl Subscriber {
                 cut_off: None,
             });
         }
+    }
+
+    /// The attachment that this gap was told to had asked for the topic of that message before.
+    pub(super) fn had_asked_for(&self, published: &Published, gap: &Gap) -> bool {
+        self.subscriptions.iter().any(|one| {
+            one.attachment == gap.attachment
+                && one.asked < gap.told
+                && one.matches(&published.message.topic)
+        })
     }
 
     fn each(

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{AttachmentId, CloseReason, Hello, Input, OVERLAP, Output, Sessions};
 use crate::router::{SessionKnown, SessionMoved};
-use crate::types::{SessionId, Time};
+use crate::types::{Namespace, SessionId, Time};
 use std::time::Duration;
 
 fn session(n: u8) -> SessionId {
@@ -180,6 +180,7 @@ fn check(steps: &[Step]) {
                 shell.open.push(AttachmentId(next));
                 Input::Hello(Hello {
                     session: session(id),
+                    namespace: Namespace::default(),
                     attachment: AttachmentId(next),
                     epoch,
                     linger: Duration::from_millis(ms),
@@ -361,6 +362,7 @@ proptest! {
         for (n, (node, epoch, overlap, deliveries)) in hellos.into_iter().enumerate() {
             world.handle(node, Input::Hello(Hello {
                 session: session(1),
+                namespace: Namespace::default(),
                 attachment: AttachmentId(n as u64 + 1),
                 epoch,
                 linger: Duration::from_secs(5),
@@ -388,6 +390,7 @@ fn a_forgotten_epoch_is_learnt_from_a_peer() {
     let attachment = AttachmentId(1);
     let hello = Hello {
         session: session(1),
+        namespace: Namespace::default(),
         attachment,
         epoch: 0,
         linger: Duration::ZERO,
@@ -415,10 +418,12 @@ fn a_forgotten_epoch_is_learnt_from_a_peer() {
 #[test]
 fn lingering_sessions_are_bounded() {
     let mut table = Sessions::default();
+    let other = Namespace::parse("other").unwrap();
     for n in 1..=10_u8 {
         let attachment = AttachmentId(u64::from(n));
         let hello = Hello {
             session: session(n),
+            namespace: if n == 1 { other.clone() } else { Namespace::default() },
             attachment,
             epoch: 0,
             linger: Duration::from_secs(u64::from(n)),
@@ -430,9 +435,12 @@ fn lingering_sessions_are_bounded() {
     }
     let gone = table.handle(Input::Tick { lingering_max: 4 }, Time::ZERO);
     let gone_and_ended = |n| [Output::Gone(session(n)), Output::Ended(session(n))];
-    let first: Vec<_> = (1..=6).flat_map(gone_and_ended).collect();
+    // The first one would end before all of them, and is of a namespace that has no other.
+    let first: Vec<_> = (2..=7).flat_map(gone_and_ended).collect();
     assert_eq!(gone, first);
     assert_eq!(table.lingering(), 4);
+    let gone = table.handle(Input::Tick { lingering_max: 4 }, Time::from_millis(1_000));
+    assert_eq!(gone, gone_and_ended(1));
 }
 
 #[test]
@@ -442,6 +450,7 @@ fn a_kill_closes_both_attachments_and_tells_the_peers() {
         let _ = table.handle(
             Input::Hello(Hello {
                 session: session(1),
+                namespace: Namespace::default(),
                 attachment: AttachmentId(n),
                 epoch: 0,
                 linger: Duration::ZERO,
@@ -475,6 +484,7 @@ fn what_moved_away_is_not_over() {
     let mut table = Sessions::default();
     let hello = Hello {
         session: session(1),
+        namespace: Namespace::default(),
         attachment: AttachmentId(1),
         epoch: 0,
         linger: Duration::from_secs(5),

@@ -19,10 +19,8 @@ mod words;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::message::{Event, Gap};
-use crate::types::Time;
+use crate::types::{Time, TokenBytes};
 pub(crate) use dial::CONNECT_MAX;
 use dial::{Attempt, Dial, Stage};
 use presences::Presences;
@@ -51,7 +49,7 @@ struct Attachment {
 #[derive(Debug)]
 pub(crate) struct Session {
     settings: Settings,
-    token: Bytes,
+    token: TokenBytes,
     epoch: u64,
     session_id: String,
     endpoints: Vec<String>,
@@ -84,7 +82,7 @@ impl Session {
     pub(crate) fn new(settings: Settings, seed: u64) -> Self {
         Self {
             settings,
-            token: Bytes::new(),
+            token: TokenBytes::default(),
             epoch: 0,
             session_id: String::new(),
             endpoints: Vec::new(),

@@ -57,7 +57,7 @@ impl Session {
         let Some(Attempt { address, .. }) = self.dial.take().and_then(|dial| dial.attempt) else {
             return;
         };
-        if !welcome.token.is_empty() {
+        if !welcome.token.0.is_empty() {
             self.token = welcome.token;
         }
         self.epoch = welcome.epoch;

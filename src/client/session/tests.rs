@@ -1,5 +1,7 @@
 //! What the client decides, as scripts: a line is an input, and what comes of it.
 
+use bytes::Bytes;
+
 use super::*;
 use crate::client::message::{ServerError, TopicResult};
 
@@ -56,7 +58,7 @@ fn words(output: &Output) -> String {
                 format!(
                     "{} hello token {} epoch {epoch} overlap {overlap}",
                     attachment.0,
-                    token.len()
+                    token.0.len()
                 )
             }
             Request::Subscribe { id, topics, patterns } => {
@@ -117,7 +119,7 @@ fn id(number: u32) -> AttachmentId {
 
 fn welcomed(attachment: u32, node: &str, resumed: bool, endpoints: &[&str]) -> Input {
     let welcome = Welcome {
-        token: Bytes::from_static(&[1; 16]),
+        token: TokenBytes(Bytes::from_static(&[1; 16])),
         resumed,
         epoch: attachment.into(),
         node: node.to_owned(),

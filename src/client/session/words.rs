@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::presences::{PresenceAnswers, PresenceAsk};
 use crate::client::message::{Event, Published, ServerError, TopicResult};
 use crate::client::presence::{Track, Untrack};
+use crate::types::TokenBytes;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct AttachmentId(pub(crate) u32);
@@ -24,7 +23,7 @@ pub(crate) struct Settings {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Welcome {
-    pub(crate) token: Bytes,
+    pub(crate) token: TokenBytes,
     pub(crate) resumed: bool,
     pub(crate) epoch: u64,
     pub(crate) node: String,
@@ -53,7 +52,7 @@ pub(crate) struct GoAway {
 pub(crate) enum Request {
     Hello {
         id: u64,
-        token: Bytes,
+        token: TokenBytes,
         client: String,
         linger: Option<Duration>,
         epoch: u64,

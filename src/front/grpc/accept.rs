@@ -114,7 +114,7 @@ async fn accept(
                     _descriptor: descriptor,
                 };
             }
-            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) if net::is_the_clients(&error) => {}
             Err(error) => {
                 // Too many open files, no memory: who is connected goes on, and who waits is taken as soon as there is room.
                 let wait = backoff.next(getrandom::u64().unwrap_or(0));
@@ -138,17 +138,6 @@ fn turn_away(tcp: net::Stream, address: SocketAddr, descriptors: &Descriptors) {
              (ulimit -n, LimitNOFILE)"
         );
     }
-}
-
-/// The client has gone before it was accepted; the next one has nothing to do with that.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
 }
 
 impl Connection {

@@ -12,6 +12,7 @@ use crate::broker::{BrokerError, GoAway, TrackAnswer, TrackAsk, UntrackAsk, Verb
 use crate::pubsub::{Messages, MessagesBuilder};
 use crate::replicator::Update;
 use crate::router::{Confirm, Confirmed, MemberTrace, Published};
+use crate::types::TokenBytes;
 use crate::wire::frames::{PREFIX_LEN, message_bytes};
 use crate::wire::v1;
 use v1::event::Kind as EventKind;
@@ -49,7 +50,7 @@ pub(super) enum Ask {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Hello {
-    pub(super) token: Bytes,
+    pub(super) token: TokenBytes,
     pub(super) client: String,
     pub(super) linger: Option<Duration>,
     pub(super) epoch: u64,
@@ -126,7 +127,7 @@ pub(super) fn request(bytes: Bytes) -> Result<(u64, Result<Decoded, BrokerError>
 fn hello(asked: v1::Hello) -> Result<Ask, BrokerError> {
     let v1::Hello { resume_token, client, linger, epoch, overlap } = asked;
     let linger = duration(linger)?;
-    Ok(Ask::Hello(Hello { token: resume_token, client, linger, epoch, overlap }))
+    Ok(Ask::Hello(Hello { token: TokenBytes(resume_token), client, linger, epoch, overlap }))
 }
 
 pub(super) fn names(asked: v1::SubscribeRequest) -> Names {

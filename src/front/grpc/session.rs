@@ -128,7 +128,7 @@ async fn greet(
         }
     };
     let Hello { token, client, linger, epoch, overlap } = hello;
-    let token = token.to_vec();
+    let token = token.0.to_vec();
     let opening =
         Opening { pass, front: super::FRONT, client, address, token, epoch, linger, overlap };
     let attachment = deps

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use super::backend::Backend;
 use super::error::ApiError;
-use crate::broker::Pass;
+use crate::broker::{Pass, bearer};
 
 type Shared = State<Arc<dyn Backend>>;
 
@@ -19,7 +19,7 @@ This is a waxwing node: pub/sub and presence without a broker in the middle.
 GET  /status                        everything about this node and its cluster, as JSON
 GET  /metrics                       for Prometheus
 GET  /healthz                       200 while the process lives
-GET  /readyz                        200 while this node takes clients; 503 with the reason otherwise
+GET  /readyz                        200 while this node takes clients; 503 otherwise, with the reason for those who may observe
 POST /v1/topics/{topic}/publish     the body is the payload; header Waxwing-Event; ?confirm=none|node|cluster
 POST /v1/publish                    [{\"topic\",\"payload\"|\"payload_base64\",\"event\",\"headers\"}, ...]
 GET  /v1/topics/{topic}/presence    who is there; ?key=&limit=&page=
@@ -66,9 +66,19 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-pub(super) async fn readyz(State(backend): Shared) -> Result<&'static str, ApiError> {
+/// Everybody is told whether; why not, who may look at the node.
+pub(super) async fn readyz(
+    State(backend): Shared,
+    headers: HeaderMap,
+) -> Result<&'static str, ApiError> {
     backend.ready().map(|()| "ready\n").map_err(|reason| {
-        let hint = "see: waxwing status";
+        let shown = headers.get(header::AUTHORIZATION).and_then(|it| bearer(it.as_bytes()));
+        let (reason, hint) = if backend.door().lets_observe(shown) {
+            (reason, "see: waxwing status")
+        } else {
+            let reason = "this node takes no clients now".to_owned();
+            (reason, "a key that may observe is told why: waxwing status")
+        };
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason, hint)
     })
 }

@@ -1,6 +1,5 @@
 //! The accept loop and one task a connection.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +57,7 @@ pub(super) async fn run(
         };
         let (stream, from) = match accepted {
             Ok(accepted) => accepted,
-            Err(error) if is_the_clients(&error) => continue,
+            Err(error) if net::is_the_clients(&error) => continue,
             // Out of descriptors or memory: those who are connected go on; the others wait in the kernel's queue.
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
@@ -97,17 +96,6 @@ pub(super) async fn run(
     drop(listener);
     open.close();
     let _ = tokio::time::timeout(STOP_WITHIN, open.wait()).await;
-}
-
-/// The connection failed before it was accepted; the next one may not.
-fn is_the_clients(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
 }
 
 /// Says why in one write without waiting; who does not get it sees a closed connection. So does who would have to be greeted first.

@@ -21,6 +21,8 @@ use crate::config::limits::LimitsHandle;
 use crate::presence::Count;
 use crate::pubsub::Messages;
 use crate::replicator::{Page, PageToken, Query};
+use crate::rights::Access;
+use crate::rights::key::{KeyHash, RANDOM_LEN, make};
 use crate::router::Confirm;
 use crate::status::StatusReport;
 use crate::supervise::{Clock, Shutdown, Supervisor, Task};
@@ -249,6 +251,30 @@ async fn observers_read_their_pages() {
     answer.is_error(503, "not_ready", "");
     assert!(answer.body.contains("not linked yet with b"), "{answer:?}");
     assert_eq!(server.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn strangers_are_not_told_why_a_node_takes_no_clients() {
+    let (observer, plain) = (make(&[1; RANDOM_LEN]), make(&[2; RANDOM_LEN]));
+    let entry = |(id, text): &(String, String), right: &str| {
+        let hash = KeyHash::of(text.as_bytes());
+        format!("[[key]]\nid = \"{id}\"\nhash = \"{hash}\"\n{right}\n")
+    };
+    let file = entry(&observer, "observe = true") + &entry(&plain, "publish = [\"*\"]");
+    let access = Access::parse(&file, &|_, _| Err(String::new())).unwrap();
+    let door = Door::new(Some(access.into()), Clock::new());
+    let server = serve(FakeNode { door, ..FakeNode::default() }).await;
+    assert_eq!(server.get("/readyz").await.status, 200);
+    *server.node.not_ready.lock() = Some("not linked yet with b".into());
+    for (key, is_told) in [("", false), (&*plain.1, false), ("wx_x_y", false), (&observer.1, true)]
+    {
+        let header = format!("authorization: Bearer {key}\r\n");
+        let answer = server.ask("GET", "/readyz", &header, b"").await;
+        answer.is_error(503, "not_ready", "");
+        assert_eq!(answer.body.contains("linked"), is_told, "{answer:?}");
+    }
+    let answer = server.get("/readyz").await;
+    assert!(!answer.body.contains("linked"), "{answer:?}");
 }
 
 #[tokio::test]

@@ -23,9 +23,19 @@ pub(super) struct NodeAbout {
     pub(super) port: u16,
     pub(super) uptime_s: u64,
     pub(super) is_ready: bool,
+}
+
+/// What is going on, as far as it is the asker's business: on the node, or in its namespace there.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Figures {
     pub(super) clients: u64,
     pub(super) clients_max: u64,
     pub(super) channels: u64,
+    pub(super) of_node: Option<OfNode>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct OfNode {
     pub(super) patterns: u64,
     pub(super) published: u64,
     pub(super) delivered: u64,
@@ -59,7 +69,19 @@ pub(super) fn time(printer: &mut Printer<'_>, unix_us: u64) {
     printer.bulk((unix_us % 1_000_000).to_string().as_bytes());
 }
 
-pub(super) fn info(printer: &mut Printer<'_>, command: Command<'_>, node: &NodeAbout) {
+pub(super) fn info(
+    printer: &mut Printer<'_>,
+    command: Command<'_>,
+    node: &NodeAbout,
+    figures: &Figures,
+) {
+    let mut stats = format!("pubsub_channels:{}\r\n", figures.channels);
+    if let Some(OfNode { patterns, published, delivered }) = &figures.of_node {
+        let _ = write!(
+            stats,
+            "pubsub_patterns:{patterns}\r\nwaxwing_messages_published:{published}\r\nwaxwing_messages_delivered:{delivered}\r\n"
+        );
+    }
     let sections: [(&str, &str, String); 6] = [
         (
             "server",
@@ -82,7 +104,10 @@ pub(super) fn info(printer: &mut Printer<'_>, command: Command<'_>, node: &NodeA
         (
             "clients",
             "Clients",
-            format!("connected_clients:{}\r\nmaxclients:{}\r\n", node.clients, node.clients_max),
+            format!(
+                "connected_clients:{}\r\nmaxclients:{}\r\n",
+                figures.clients, figures.clients_max
+            ),
         ),
         (
             "persistence",
@@ -90,14 +115,7 @@ pub(super) fn info(printer: &mut Printer<'_>, command: Command<'_>, node: &NodeA
             // Clients wait for 0 before they send anything; a node that is not ready yet is what they mean by loading.
             format!("loading:{}\r\n", u8::from(!node.is_ready)),
         ),
-        (
-            "stats",
-            "Stats",
-            format!(
-                "pubsub_channels:{}\r\npubsub_patterns:{}\r\nwaxwing_messages_published:{}\r\nwaxwing_messages_delivered:{}\r\n",
-                node.channels, node.patterns, node.published, node.delivered
-            ),
-        ),
+        ("stats", "Stats", stats),
         (
             "replication",
             "Replication",

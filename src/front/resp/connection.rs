@@ -160,6 +160,11 @@ impl Connection {
 
     /// Opens the broker's door. Refused: the client has been told why.
     pub(super) async fn enter(&mut self, pass: Pass) -> Result<(), Ending> {
+        if self.seat.is_some() {
+            // It comes again, after a RESET. Who it was goes first: its place is free then, and it is shown as who it is.
+            self.settle_protocol();
+            self.seat = None;
+        }
         let opening = Opening {
             pass: pass.clone(),
             front: FRONT,

@@ -4,6 +4,7 @@
 //! nothing behind it can be trusted. Lengths are judged before anything is set aside for them.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::Range;
 
 use smallvec::SmallVec;
@@ -74,17 +75,30 @@ fn shown(byte: u8) -> char {
 }
 
 /// Where each argument stands in the buffer; of a typed line, its own bytes.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Arguments {
     spans: SmallVec<[Range<u32>; 8]>,
     typed: Vec<u8>,
 }
 
 /// A command's arguments, its name the first.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Command<'a> {
     bytes: &'a [u8],
     spans: &'a [Range<u32>],
+}
+
+/// Both without what they hold: a key may be among it.
+impl fmt::Debug for Arguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arguments").field("count", &self.spans.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Command<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command").field("arguments", &self.spans.len()).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Command<'a> {

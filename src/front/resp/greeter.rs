@@ -21,6 +21,7 @@ use super::io::Io;
 use super::line::shut;
 use super::server::Place;
 use crate::metrics::names;
+use crate::net;
 use crate::supervise::backoff::Backoff;
 use crate::supervise::{Shutdown, Task};
 use crate::tls::count_failure;
@@ -86,7 +87,7 @@ impl Greeter {
                     backoff.reset();
                     self.admit(io, from);
                 }
-                Err(error) if is_the_clients(&error) => {}
+                Err(error) if net::is_the_clients(&error) => {}
                 // Out of descriptors or memory: those who are connected go on; the others wait in the kernel's queue.
                 Err(error) => {
                     if !std::mem::replace(&mut is_failing, true) {
@@ -214,17 +215,6 @@ async fn part(newcomer: Newcomer, why: &str) {
     let said = format!("-ERR {why}\r\n");
     let _ = newcomer.io.write(&[io::IoSlice::new(said.as_bytes())]);
     let _ = tokio::time::timeout(FAREWELL_MAX, shut(&newcomer.io)).await;
-}
-
-/// The connection failed before it was accepted; the next one may not.
-fn is_the_clients(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
 }
 
 /// Closed at once, as the socket is dropped: the last descriptors are not for clients. They go to another node.

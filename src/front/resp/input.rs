@@ -2,6 +2,7 @@
 //! than the beginning of a command.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io;
 
 use super::io::Io;
@@ -14,12 +15,19 @@ thread_local! {
 }
 
 /// Bytes of a connection, from the first that hasn't been dealt with.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Input {
     /// All of it is initialized; what counts is `at..filled`.
     bytes: Vec<u8>,
     filled: usize,
     at: usize,
+}
+
+/// Without what it holds: keys are among it.
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Input").field("unread", &self.unread().len()).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use subtle::ConstantTimeEq as _;
 
-use super::about::NodeAbout;
+use super::about::{Figures, NodeAbout, OfNode};
+use super::clients::Card;
 use super::command;
 use super::connection::{Connection, Seat, limits_of};
 use super::frame::{Arguments, Command, Parsed};
@@ -194,9 +195,9 @@ impl Talk<'_> {
             if !(matches!(self.group, Group::Subscribes { .. }) && is_subscribe(command)) {
                 self.settle().await?;
             }
-            let Connection { session, shared, card, .. } = &mut *self.connection;
+            let Connection { session, shared, card, seat, .. } = &mut *self.connection;
             let before = (session.resp(), self.answers.len());
-            let around = Surroundings { shared, local: card.local() };
+            let around = Surroundings::of(shared, card, seat.as_deref());
             let act = session.handle(command, &around, &mut self.answers);
             if session.resp() != before.0 {
                 // What waits was pushed before the answer.
@@ -223,10 +224,7 @@ impl Talk<'_> {
             Act::Reset => self.reset()?,
             Act::Channels { sharded } => self.channels(sharded, command).await?,
             Act::Subscribers { sharded } => self.subscribers(sharded, command),
-            Act::Patterns => {
-                let patterns = self.connection.shared.deps.router.patterns(self.namespace(false));
-                self.say(|printer| printer.integer(patterns));
-            }
+            Act::Patterns => self.patterns().await?,
             Act::ClientInfo => {
                 let card = self.connection.card.clone();
                 card.seen.lock().shown = self.connection.session.shown().clone();
@@ -508,9 +506,9 @@ impl Talk<'_> {
                 return Ok(());
             }
         }
-        let Connection { session, shared, card, .. } = &mut *self.connection;
+        let Connection { session, shared, card, seat, .. } = &mut *self.connection;
         let resp = session.resp();
-        let around = Surroundings { shared, local: card.local() };
+        let around = Surroundings::of(shared, card, seat.as_deref());
         let mut answer = Vec::new();
         session.is_reset(&around, &mut answer);
         if resp != Resp::Two {
@@ -534,9 +532,13 @@ impl Talk<'_> {
             self.refuse(&error.into());
             return Ok(());
         }
-        let shared = self.connection.shared.clone();
-        let namespace = self.namespace(sharded).clone();
-        let names = shared.deps.router.names(&namespace, glob);
+        let Some(seat) = &self.connection.seat else { return Ok(()) };
+        let (router, pass) = (self.connection.shared.deps.router.clone(), seat.pass.clone());
+        let namespace = seat.namespace(sharded).clone();
+        let names = async {
+            let _turn = pass.turn_to_look().await;
+            router.names(&namespace, glob).await
+        };
         let mut names = self.connection.wait(names).await?;
         names.retain(|name| self.may_know(name));
         if command.len() > 2 && command.get(2).is_empty() {
@@ -547,6 +549,19 @@ impl Talk<'_> {
             printer.array(names.len());
             names.iter().for_each(|name| printer.bulk(name));
         });
+        Ok(())
+    }
+
+    async fn patterns(&mut self) -> Result<(), Ending> {
+        let Some(seat) = &self.connection.seat else { return Ok(()) };
+        let (router, pass) = (self.connection.shared.deps.router.clone(), seat.pass.clone());
+        let namespace = seat.namespace(false).clone();
+        let patterns = async {
+            let _turn = pass.turn_to_look().await;
+            router.patterns(&namespace).await
+        };
+        let patterns = self.connection.wait(patterns).await?;
+        self.say(|printer| printer.integer(patterns));
         Ok(())
     }
 
@@ -640,6 +655,13 @@ fn error_text(error: &BrokerError) -> String {
 struct Surroundings<'a> {
     shared: &'a Shared,
     local: SocketAddr,
+    pass: Option<&'a Pass>,
+}
+
+impl<'a> Surroundings<'a> {
+    fn of(shared: &'a Shared, card: &Card, seat: Option<&'a Seat>) -> Self {
+        Self { shared, local: card.local(), pass: seat.map(|seat| &seat.pass) }
+    }
 }
 
 impl Around for Surroundings<'_> {
@@ -678,19 +700,37 @@ impl Around for Surroundings<'_> {
 
     fn node(&self) -> NodeAbout {
         let deps = &self.shared.deps;
-        let router = deps.router.report();
         NodeAbout {
             name: deps.broker.node().to_string(),
             id: self.shared.id.clone(),
             port: self.local.port(),
             uptime_s: (deps.clock.now() - self.shared.started).as_secs(),
             is_ready: deps.broker.is_ready(),
+        }
+    }
+
+    /// What the whole node does is told to those who may observe it; to others what is their namespace's own.
+    fn figures(&self) -> Figures {
+        let deps = &self.shared.deps;
+        let clients_max = deps.limits.get().sessions as u64;
+        if let Some(here) = self.pass.filter(|it| it.may_observe().is_err()).map(Pass::here) {
+            return Figures {
+                clients: here.sessions,
+                clients_max: here.sessions_max.map_or(clients_max, |most| most.min(clients_max)),
+                channels: here.topics,
+                of_node: None,
+            };
+        }
+        let router = deps.router.report();
+        Figures {
             clients: deps.broker.session_counts().redis,
-            clients_max: deps.limits.get().sessions as u64,
+            clients_max,
             channels: router.topics,
-            patterns: router.patterns,
-            published: router.published,
-            delivered: router.delivered,
+            of_node: Some(OfNode {
+                patterns: router.patterns,
+                published: router.published,
+                delivered: router.delivered,
+            }),
         }
     }
 

@@ -290,20 +290,50 @@ fn copies_and_gaps(mailbox: &Mailbox) -> usize {
     all
 }
 
-#[test]
-fn names_are_bounded_in_bytes() {
+#[tokio::test]
+async fn names_are_a_namespaces_own_and_bounded_in_bytes() {
     let registry = Registry::default();
-    let one = mailbox(1);
-    for name in ["aa", "ab", "bb"] {
-        registry.subscribe(&one, &topic(name));
+    let (one, other) = (mailbox(1), Namespace::parse("other").unwrap());
+    let of_other = hasher().topic(&other, "theirs", 100).unwrap();
+    for topic in [topic("aa"), topic("ab"), topic("bb"), of_other.clone()] {
+        registry.subscribe(&one, &topic);
+        registry.subscribe(&mailbox(2), &topic);
     }
-    let names = |glob: Option<&[u8]>, most| {
-        let (mut names, more) = registry.names(&Namespace::default(), glob, most);
-        names.sort();
+    let names = async |namespace: &Namespace, glob: Option<&[u8]>, most| {
+        let mut names = Vec::new();
+        let more = registry.names(namespace, glob, most, &mut names).await;
         (names.len(), more)
     };
-    assert_eq!(names(None, 100), (3, false));
-    assert_eq!(names(Some(b"a*"), 100), (2, false));
-    assert_eq!(names(None, 4), (2, true));
-    assert_eq!(registry.names(&Namespace::default().sharded(), None, 100), (vec![], false));
+    let own = Namespace::default();
+    assert_eq!(names(&own, None, 100).await, (3, false));
+    assert_eq!(names(&own, Some(b"a*"), 100).await, (2, false));
+    assert_eq!(names(&own, None, 4).await, (2, true));
+    assert_eq!(names(&own.sharded(), None, 100).await, (0, false));
+    assert_eq!(names(&other, None, 100).await, (1, false));
+    for id in [1, 1, 2] {
+        registry.unsubscribe(&mailbox(id), &topic("aa"));
+        registry.unsubscribe(&mailbox(id), &of_other);
+    }
+    assert_eq!(names(&own, None, 100).await, (2, false));
+    assert_eq!(names(&other, None, 100).await, (0, false));
+}
+
+#[tokio::test]
+async fn a_look_over_many_names_lets_others_go_on() {
+    let registry = Registry::default();
+    let one = mailbox(1);
+    for i in 0..2_000 {
+        registry.subscribe(&one, &topic(&format!("t{i}")));
+    }
+    let mut names = Vec::new();
+    let namespace = Namespace::default();
+    let look = registry.names(&namespace, Some(b"*[ab]"), 1 << 20, &mut names);
+    let mut turns = 0;
+    let mut look = std::pin::pin!(look);
+    std::future::poll_fn(|cx| {
+        turns += 1;
+        look.as_mut().poll(cx)
+    })
+    .await;
+    assert!(turns > 2, "{turns}");
 }

@@ -290,10 +290,11 @@ impl Session {
         }
     }
 
-    pub(crate) async fn bye(self) {
+    pub(crate) async fn bye(mut self) {
         let kind = Some(Kind::Bye(v1::Bye { keep_session: false }));
         let frame = v1::ClientFrame { requests: vec![v1::Request { id: 0, kind }] };
         self.requests.send(frame).await.unwrap();
+        self.end().await;
     }
 
     /// How the stream ends, whatever comes before.

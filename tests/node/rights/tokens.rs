@@ -172,3 +172,26 @@ async fn a_tokens_end_ends_its_streams_and_so_does_its_issuers() {
     assert!(clock.now() - began < Duration::from_secs(1));
     assert_eq!(stays.ask(Ask::Publish("room:1")).await, Ok(()));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_that_is_taken_out_of_the_file_takes_its_tokens_along() {
+    let mut keys = keys();
+    for name in ["acme-2", "acme-1"] {
+        keys.entries.push(format!("[[namespace]]\nname = \"{name}\"\n"));
+    }
+    let node = start(keys.config("a")).await;
+    let node = node.handle();
+    let of = |namespace: &str| {
+        let claims = claims(|it| it.namespace = Some(namespace.to_owned()));
+        Who::of(&mint(SECRET, "1", &claims))
+    };
+    let mut goes = Session::open(&of("acme-1"), &node, v1::Hello::default()).await.unwrap();
+    let mut stays = Session::open(&of("acme-2"), &node, v1::Hello::default()).await.unwrap();
+    keys.entries.pop();
+    assert_eq!(node.broker().set_access(&keys.access()), Some(1));
+    let status = goes.end().await;
+    assert_eq!((status.code(), code(&status)), (Code::Unauthenticated, "revoked".to_owned()));
+    assert_eq!(stays.ask(Ask::Publish("room:1")).await, Ok(()));
+    let verdict = of("acme-1").ask_calls(&node, Ask::Publish("room:1")).await.unwrap();
+    assert_eq!(verdict, [Err("unauthenticated".to_owned())]);
+}

@@ -73,6 +73,7 @@ pub(super) trait Around {
     /// A line that a client wants in the node's log.
     fn log(&self, line: &str);
     fn node(&self) -> about::NodeAbout;
+    fn figures(&self) -> about::Figures;
     /// Where this client has reached the node.
     fn endpoint(&self) -> (String, u16);
 }
@@ -342,7 +343,8 @@ impl Session {
             }),
             Verb::Time => self.say(out, |printer| about::time(printer, around.unix_us())),
             Verb::Info => {
-                self.say(out, |printer| about::info(printer, command, &around.node()));
+                let (node, figures) = (around.node(), around.figures());
+                self.say(out, |printer| about::info(printer, command, &node, &figures));
             }
             Verb::Command => self.say(out, |printer| about::command(printer, word, command)),
             Verb::Config => self.say(out, |printer| about::config(printer, word, command)),

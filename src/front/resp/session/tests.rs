@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{Act, Around, Kind, Session};
 use crate::broker::Pass;
-use crate::front::resp::about::NodeAbout;
+use crate::front::resp::about::{Figures, NodeAbout, OfNode};
 use crate::front::resp::frame::{Arguments, FrameLimits, Parsed};
 use crate::front::resp::replies::{Reply, replies, wire};
 use crate::types::Namespace;
@@ -39,6 +39,10 @@ impl Around for Node {
 
     fn node(&self) -> NodeAbout {
         NodeAbout { id: "0123456789".repeat(4), is_ready: true, ..NodeAbout::default() }
+    }
+
+    fn figures(&self) -> Figures {
+        Figures { of_node: Some(OfNode::default()), ..Figures::default() }
     }
 
     fn endpoint(&self) -> (String, u16) {

@@ -1,0 +1,46 @@
+//! What a key or a token may do, as options of the commands that make them.
+
+use clap::Args;
+
+use crate::rights::said::RightsSaid;
+
+#[derive(Debug, Args)]
+pub(super) struct RightsArgs {
+    /// Topics that it may publish to; a pattern as of subscribers: '*', 'room:*'.
+    #[arg(long, value_name = "PATTERN", num_args = 1..)]
+    publish: Vec<String>,
+    /// Topics that it may subscribe to, and patterns within them.
+    #[arg(long, value_name = "PATTERN", num_args = 1..)]
+    subscribe: Vec<String>,
+    /// Topics whose presence it may see and take part in.
+    #[arg(long, value_name = "PATTERN", num_args = 1..)]
+    presence: Vec<String>,
+    /// Topics that it may not publish to, whatever else is said.
+    #[arg(long, value_name = "PATTERN", num_args = 1..)]
+    deny_publish: Vec<String>,
+    /// Topics that it may not subscribe to, by pattern or by watching neither.
+    #[arg(long, value_name = "PATTERN", num_args = 1..)]
+    deny_subscribe: Vec<String>,
+    /// Topics whose presence it may neither see nor take part in.
+    #[arg(long, value_name = "PATTERN", num_args = 1..)]
+    deny_presence: Vec<String>,
+}
+
+impl RightsArgs {
+    /// It opens nothing of topics.
+    pub(super) const fn is_nothing(&self) -> bool {
+        self.publish.is_empty() && self.subscribe.is_empty() && self.presence.is_empty()
+    }
+
+    pub(super) fn said(&self) -> RightsSaid {
+        RightsSaid {
+            publish: self.publish.clone(),
+            subscribe: self.subscribe.clone(),
+            presence: self.presence.clone(),
+            deny_publish: self.deny_publish.clone(),
+            deny_subscribe: self.deny_subscribe.clone(),
+            deny_presence: self.deny_presence.clone(),
+            ..RightsSaid::default()
+        }
+    }
+}
