@@ -138,7 +138,7 @@ fn floods() -> Vec<Flood> {
         ),
         (
             "streams without end",
-            settings.clone(),
+            settings,
             Box::new(move |number| frame(HEADERS, END_HEADERS, stream(number), &call(open))),
             false,
         ),
