@@ -28,9 +28,12 @@ use crate::membership::{LinkEvidence, MemberState, SharedMembers};
 use crate::net::Stream;
 use crate::supervise::backoff::Backoff;
 use crate::supervise::{Shutdown, Supervisor, Task, TaskHandle};
-use crate::types::{Incarnation, NodeName};
+use crate::types::{Incarnation, NodeName, Time};
 use crate::wire::frames::FrameBody;
 
+/// A link that broke is tried for so long at the first pause, before the pauses grow: what is published meanwhile waits in a window that
+/// may not last much longer, and whatever cut the link often lets it through again at once.
+const EAGER: Duration = Duration::from_secs(1);
 /// For a refusal to reach the acceptor before the connection closes.
 const GOODBYE: Duration = Duration::from_millis(500);
 
@@ -60,6 +63,7 @@ pub(super) async fn keep_link(shared: Arc<Shared>, peer: NodeName) {
     let limits = &shared.config.limits;
     let mut backoff = Backoff::new(limits.backoff_first, limits.backoff_most);
     let mut up = false;
+    let mut broke: Option<Time> = None;
     loop {
         let members = view.borrow_and_update().clone();
         let Some(target) = Target::look(&shared, &members, &peer) else {
@@ -76,8 +80,10 @@ pub(super) async fn keep_link(shared: Arc<Shared>, peer: NodeName) {
         let now = shared.clock.now();
         shared.board.problem(Some(&peer), Direction::Out, &error, now);
         // A link that was up and broke is wanted back soon. One that was ended for what was said on it would only be ended again.
-        let was_up = std::mem::take(&mut up);
-        if was_up && error.reason().is_none()
+        if std::mem::take(&mut up) && error.reason().is_none() {
+            broke = Some(now);
+        }
+        if broke.is_some_and(|broke| now.since(broke) < EAGER)
             || now.since(began) > limits.backoff_most + limits.handshake
         {
             backoff.reset();

@@ -117,7 +117,7 @@ impl Default for LinkLimits {
             handshake_bytes: 16 << 10,
             silence: Duration::from_secs(3),
             ping_every: Duration::from_secs(1),
-            backoff_first: Duration::from_millis(50),
+            backoff_first: Duration::from_millis(25),
             backoff_most: Duration::from_millis(500),
             ack_every: Duration::from_millis(10),
             ack_bytes: 256 << 10,

@@ -217,7 +217,10 @@ impl Router {
         let lost = replaced && !state.lost_told && !state.leaving;
         // A gap is final: what it covers must not come any more. One who was forgotten here was told as lost.
         let told = state.lost_told && !replaced || state.heard != Some(link.incarnation);
-        let all_lost = link.had_epoch && told;
+        // What it has kept for so long is no longer whole; nobody has been told, and its first confirmation does it where the loss ends.
+        let (now, age) = (self.clock.now(), self.limits.get().link_window_age);
+        let too_late = state.gone_since.is_some_and(|since| now - since >= age);
+        let all_lost = link.had_epoch && (told || too_late);
         let source = Arc::new(Source::incoming(self.interest.clone(), all_lost));
         state.applied = None;
         state.counting = None;

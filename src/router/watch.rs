@@ -12,8 +12,8 @@ use crate::types::Replica;
 
 const COUNTS_EVERY: Duration = Duration::from_millis(100);
 const STALLED_EVERY_TICKS: u32 = 10;
-/// A sender gives up what it kept after one age, and then its first word on the next link is a gap, where the loss ends. Whoever waits for
-/// that link is told without it after so many ages.
+/// What a sender has kept for one age is lost, and told once it is linked again, where the loss ends. Whoever waits for that link is told
+/// without it after so many ages.
 const AGES_UNTOLD_MAX: u32 = 2;
 
 impl Router {

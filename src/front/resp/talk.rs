@@ -1,5 +1,7 @@
 //! What a client asks, command by command. Runs of publishes to one channel are one batch, and runs of subscribes share one wait.
 
+mod looks;
+
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -7,7 +9,6 @@ use subtle::ConstantTimeEq as _;
 
 use super::about::{Figures, NodeAbout, OfNode};
 use super::clients::Card;
-use super::command;
 use super::connection::{Connection, Seat, limits_of};
 use super::frame::{Arguments, Command, Parsed};
 use super::input::Input;
@@ -223,7 +224,7 @@ impl Talk<'_> {
             Act::Unsubscribe(kind) => self.unsubscribe(kind, command)?,
             Act::Reset => self.reset()?,
             Act::Channels { sharded } => self.channels(sharded, command).await?,
-            Act::Subscribers { sharded } => self.subscribers(sharded, command),
+            Act::Subscribers { sharded } => self.subscribers(sharded, command).await?,
             Act::Patterns => self.patterns().await?,
             Act::ClientInfo => {
                 let card = self.connection.card.clone();
@@ -403,10 +404,6 @@ impl Talk<'_> {
         seat.as_ref().map_or(of_nobody, |seat| seat.namespace(sharded))
     }
 
-    fn may_know(&self, name: &[u8]) -> bool {
-        self.connection.seat.as_ref().is_some_and(|seat| seat.pass.may_know(name))
-    }
-
     fn topic(&self, sharded: bool, name: &[u8]) -> Result<Topic, BadTopic> {
         let shared = &self.connection.shared;
         let namespace = self.namespace(sharded);
@@ -518,69 +515,6 @@ impl Talk<'_> {
         }
         self.answers.extend_from_slice(&answer);
         Ok(())
-    }
-
-    async fn channels(&mut self, sharded: bool, command: Command<'_>) -> Result<(), Ending> {
-        if command.len() > 3 {
-            let error = command::wrong_subcommand("PUBSUB", command);
-            self.connection.session.say_error(&mut self.answers, &error);
-            return Ok(());
-        }
-        let glob = Bytes::copy_from_slice(command.get(2));
-        if glob.len() > self.limits.topic {
-            let error = BadTopic::TooLong { len: glob.len(), max: self.limits.topic };
-            self.refuse(&error.into());
-            return Ok(());
-        }
-        let Some(seat) = &self.connection.seat else { return Ok(()) };
-        let (router, pass) = (self.connection.shared.deps.router.clone(), seat.pass.clone());
-        let namespace = seat.namespace(sharded).clone();
-        let names = async {
-            let _turn = pass.turn_to_look().await;
-            router.names(&namespace, glob).await
-        };
-        let mut names = self.connection.wait(names).await?;
-        names.retain(|name| self.may_know(name));
-        if command.len() > 2 && command.get(2).is_empty() {
-            // To the router no pattern means all names.
-            names.retain(|name| name.is_empty());
-        }
-        self.say(|printer| {
-            printer.array(names.len());
-            names.iter().for_each(|name| printer.bulk(name));
-        });
-        Ok(())
-    }
-
-    async fn patterns(&mut self) -> Result<(), Ending> {
-        let Some(seat) = &self.connection.seat else { return Ok(()) };
-        let (router, pass) = (self.connection.shared.deps.router.clone(), seat.pass.clone());
-        let namespace = seat.namespace(false).clone();
-        let patterns = async {
-            let _turn = pass.turn_to_look().await;
-            router.patterns(&namespace).await
-        };
-        let patterns = self.connection.wait(patterns).await?;
-        self.say(|printer| printer.integer(patterns));
-        Ok(())
-    }
-
-    fn subscribers(&mut self, sharded: bool, command: Command<'_>) {
-        let counts: Vec<u64> = command
-            .from(2)
-            .map(|name| {
-                let topic = self.topic(sharded, name);
-                let topic = topic.ok().filter(|_| self.may_know(name));
-                topic.map_or(0, |topic| self.connection.shared.deps.router.subscriptions(&topic))
-            })
-            .collect();
-        self.say(|printer| {
-            printer.array(2 * counts.len());
-            for (name, count) in command.from(2).zip(&counts) {
-                printer.bulk(name);
-                printer.integer(*count);
-            }
-        });
     }
 
     async fn kill(&mut self, asked: KillAsked) -> Result<(), Ending> {
