@@ -189,6 +189,33 @@ fn certificates_are_made_shown_and_kept() {
     assert!(matches!(shown[0]["days_left"].as_i64(), Some(364 | 365)));
     assert!(run(&["certs", "show", &file("a.key")]).err.contains("holds no certificate"));
 
+    // A renewal is for what the one before was for, but for what is said.
+    let hosts_of = |name: &str| {
+        let shown = run(&["certs", "show", &file(name), "-o", "json"]);
+        let shown: serde_json::Value = serde_json::from_str(&shown.out).expect("JSON");
+        (shown[0]["node"].clone(), shown[0]["hosts"].to_string(), shown[0]["days_left"].clone())
+    };
+    let before = hosts_of("a.pem");
+    let renewed = certs(&["node", "a", "--replace"]);
+    assert_eq!(renewed.code, 0, "{}", renewed.err);
+    assert!(renewed.err.contains("for a.example.com, 10.0.0.5, as the one"), "{}", renewed.err);
+    assert!(renewed.err.contains("of the cluster prod, as the one"), "{}", renewed.err);
+    assert_eq!(hosts_of("a.pem"), before);
+    assert_eq!(certs(&["node", "b", "--host", "b.example.com", "c", "--days", "9"]).code, 0);
+    let moved = certs(&["node", "b", "--replace", "--host", "c", "d", "--cluster", "test"]);
+    assert!(moved.err.contains("no longer for b.example.com\n"), "{}", moved.err);
+    assert!(moved.err.contains("of the cluster test, no longer of waxwing"), "{}", moved.err);
+    assert!(moved.err.contains("valid for 9 days"), "{}", moved.err);
+    let (node, hosts, left) = hosts_of("b.pem");
+    assert_eq!(
+        (node, hosts),
+        ("test/b".into(), r#"["localhost","127.0.0.1","::1","c","d"]"#.to_owned())
+    );
+    assert!(matches!(left.as_i64(), Some(8 | 9)), "{left}");
+    std::fs::write(file("b.pem"), "nothing").expect("write");
+    let lost = certs(&["node", "b", "--replace"]);
+    assert!(lost.code == 1 && lost.err.contains("can't be taken over"), "{}", lost.err);
+
     // What they are for: a node on every address, with nothing waived but keys.
     let start = |more: &[&str]| {
         let (cert, key, ca, secret) =

@@ -236,7 +236,7 @@ pub(super) async fn is_serving(connection: Connection, timeout: Duration) -> any
     }
 }
 
-pub(super) const OTHER_PORT: &str = "is this the gRPC port? it is 7400 by default; 7401 is for peers, 7402 for HTTP. Does it speak TLS? then: --tls-ca FILE";
+pub(super) const OTHER_PORT: &str = "is this the gRPC port? it is 7400 by default; 7401 is for peers, 7402 for HTTP, 7403 for Redis clients. Does it speak TLS? then: --tls-ca FILE";
 
 pub(super) const GIVE_KEY: &str = "give a key: --key-file FILE, or WAXWING_KEY";
 
