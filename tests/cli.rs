@@ -67,6 +67,7 @@ fn wrong_usage_is_64_and_talk() {
         (vec!["drain", "b", "--self"], "cannot be used with"),
         (vec!["members", "--node", "a:b"], "the port must be 1 to 65535"),
         (vec!["start", "--threads", "0"], "must be 1 to 1024"),
+        (vec!["subscribe", "room:1", "--count", "0"], "0 is not in 1.."),
         (vec!["log-level", "inof"], "did you mean info?"),
         (vec![], "Usage: waxwing"),
     ] {
