@@ -462,7 +462,7 @@ fn an_access_file_that_lets_nobody_in_is_not_taken_by_a_reload() {
     let hash = crate::rights::key::KeyHash::of(b"one");
     let text = format!("# who\n[[key]]\nid = \"a\"\nhash = \"{hash}\"\nsubscribe = [\"*\"]\n");
     let file = secret_file(dir.path(), &text, 0o600);
-    let said = [("WAXWING_SECURITY_ACCESS_FILE".to_owned(), file.clone().into())];
+    let said = [("WAXWING_SECURITY_ACCESS_FILE".to_owned(), file.clone().into_os_string())];
     let sources = Sources { env: said.to_vec(), ..Sources::default() };
     let config = Config::load(sources.clone()).expect("lawful").config;
     assert!(config.reload().expect("lawful").access.is_some());
