@@ -1,12 +1,13 @@
 //! A namespace behind a locked door, as this node keeps count of it: what it has, and what its quota leaves it.
 //!
-//! One without a quota is counted too, so that a quota holds for who is here the moment that it is said; its publishes cost a look at a
+//! One without a quota is counted too, so that a quota holds for who is here the moment that it is said, and has the default rate; one of an unlimited rate costs a look at a
 //! flag. Where nobody is asked for a key there is none of this.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -15,10 +16,14 @@ use crate::config::Limits;
 use crate::pubsub::Messages;
 use crate::rights::bucket::Bucket;
 use crate::rights::{Access, Quota};
+use crate::supervise::Clock;
 use crate::types::{Namespace, Time, Topic};
 
 /// From so many on, namespaces that nobody is in and that owe nothing are forgotten.
 const IDLE_MAX: usize = 4_096;
+
+/// What is further over its rate is refused at once.
+const WORTH_WAITING: Duration = Duration::from_millis(250);
 
 /// From so many on, those that owe are forgotten too. Whoever can name as many has no less by a new name than by one that is forgotten.
 const OWING_MAX: usize = 65_536;
@@ -35,6 +40,8 @@ struct All {
 
 pub(super) struct Tenant {
     state: Mutex<State>,
+    /// Of those that wait until it is under its rate.
+    turn: tokio::sync::Mutex<()>,
     /// Its quota says a rate.
     has_rate: AtomicBool,
     sessions: AtomicU64,
@@ -144,7 +151,7 @@ impl All {
 }
 
 fn quota_of(namespace: &Namespace, access: &Access) -> Arc<Quota> {
-    access.quotas().of(namespace).cloned().unwrap_or_else(|| Arc::new(Quota::NONE))
+    access.quotas().of(namespace).cloned().unwrap_or_else(|| Arc::new(Quota::DEFAULT))
 }
 
 impl Tenant {
@@ -153,6 +160,7 @@ impl Tenant {
         let state = State { quota, messages: None, bytes: None, limits: None };
         Self {
             state: Mutex::new(state),
+            turn: tokio::sync::Mutex::default(),
             has_rate,
             sessions: AtomicU64::new(0),
             redis: AtomicU64::new(0),
@@ -271,6 +279,40 @@ impl Tenant {
         }
         drop(topics);
         self.subscriptions.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Whether whoever is about to publish should await `under_rate` first. Not where that would take long.
+    pub(super) fn is_over_rate(&self, now: Time) -> bool {
+        if !self.has_rate.load(Ordering::Relaxed) {
+            return false;
+        }
+        match self.over_rate(now) {
+            Some(left) => left < WORTH_WAITING,
+            // Who comes last must not go before those who wait.
+            None => self.turn.try_lock().is_err(),
+        }
+    }
+
+    /// Ends when it is under its rate; for one after another.
+    pub(super) async fn under_rate(&self, clock: Clock) {
+        let _turn = self.turn.lock().await;
+        while let Some(left) = self.over_rate(clock.now()) {
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    /// So long until it may publish again. `None`: now.
+    fn over_rate(&self, now: Time) -> Option<Duration> {
+        if !self.has_rate.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut state = self.state.lock();
+        let State { quota, messages, bytes, .. } = &mut *state;
+        let left = [(quota.publish, messages), (quota.publish_bytes, bytes)]
+            .into_iter()
+            .filter_map(|(rate, bucket)| bucket.as_mut()?.has_any(rate?, now.as_micros()).err())
+            .max()?;
+        Some(Duration::from_micros(left))
     }
 
     /// Has it taken what it has not been given time for yet?
