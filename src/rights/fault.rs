@@ -85,7 +85,7 @@ mod tests {
                 "unknown variant `correcthorsebattery`, expected `HS256` or `EdDSA`",
                 "unknown variant (not shown), expected `HS256` or `EdDSA`",
             ),
-            ("unknown variant `a, expected secret`", "unknown variant (not shown)"),
+            ("unknown variant `a, expected secret`", "(not shown)"),
             ("string \"unknown field `secret`\"", "string (not shown)"),
             (
                 "invalid type: string \"a \\\"secret\\\", expected so\", expected a sequence",
