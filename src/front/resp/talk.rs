@@ -649,7 +649,7 @@ impl Around for Surroundings<'_> {
         let clients_max = deps.limits.get().sessions as u64;
         if let Some(here) = self.pass.filter(|it| it.may_observe().is_err()).map(Pass::here) {
             return Figures {
-                clients: here.sessions,
+                clients: here.redis,
                 clients_max: here.sessions_max.map_or(clients_max, |most| most.min(clients_max)),
                 channels: here.topics,
                 of_node: None,
