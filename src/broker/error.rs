@@ -151,7 +151,9 @@ impl BrokerError {
                 "metadata go to every watcher: keep them small, or raise limits.metadata"
             }
             Self::TooManyPresences { .. } => "use a second session, or raise limits.presences",
-            Self::NamespaceFull { .. } => "raise limits.namespace_presences",
+            Self::NamespaceFull { .. } => {
+                "raise limits.namespace_presences, or the presences of its [[namespace]]"
+            }
             Self::TooManyWatches { .. } => "use a second session, or raise limits.watches",
             Self::NotTracked => "track it first",
             Self::NotOwner => "track it to take it back",

@@ -45,6 +45,8 @@ pub(super) struct Tenant {
     /// Its quota says a rate.
     has_rate: AtomicBool,
     sessions: AtomicU64,
+    /// Attachments of Redis clients.
+    redis: AtomicU64,
     subscriptions: AtomicU64,
     /// Topics that it is subscribed to here, each with how many times.
     topics: Mutex<HashMap<Topic, u64>>,
@@ -56,6 +58,8 @@ pub(super) struct Tenant {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Here {
     pub sessions: u64,
+    /// Connections of Redis clients.
+    pub redis: u64,
     /// By its quota.
     pub sessions_max: Option<u64>,
     pub topics: u64,
@@ -140,7 +144,9 @@ impl All {
         if self.by_name.len() >= OWING_MAX {
             self.by_name.retain(|_, tenant| is_here(tenant));
         }
-        self.look_at = self.by_name.len() + self.by_name.len() / 2;
+        let len = self.by_name.len();
+        // Half as many again, but not far beyond the most that may owe.
+        self.look_at = (len + len / 2).min(OWING_MAX.max(len + IDLE_MAX));
     }
 }
 
@@ -157,6 +163,7 @@ impl Tenant {
             turn: tokio::sync::Mutex::default(),
             has_rate,
             sessions: AtomicU64::new(0),
+            redis: AtomicU64::new(0),
             subscriptions: AtomicU64::new(0),
             topics: Mutex::default(),
             look: tokio::sync::Mutex::default(),
@@ -166,8 +173,20 @@ impl Tenant {
     pub(super) fn here(&self) -> Here {
         Here {
             sessions: self.sessions.load(Ordering::Relaxed),
+            redis: self.redis.load(Ordering::Relaxed),
             sessions_max: self.quota().sessions,
             topics: self.topics.lock().len() as u64,
+        }
+    }
+
+    /// Somebody is attached to it by this front, or was.
+    pub(super) fn count_attached(&self, front: &str, is_there: bool) {
+        if front == "redis" {
+            if is_there {
+                self.redis.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.redis.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     }
 

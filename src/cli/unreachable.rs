@@ -1,6 +1,6 @@
 //! ● No node took this command in: what was answered, if anything was, and what to do about it.
 
-use super::codec::{GIVE_KEY, OTHER_PORT};
+use super::codec::{CHECK_TOKEN, GIVE_KEY, OTHER_PORT};
 use super::failure::Hinted;
 use crate::rights::NotAdmitted;
 
@@ -48,6 +48,7 @@ const ANSWERS: &[(&str, &str, &str)] = &[
     ("not implemented", OTHERWISE, OTHER_PORT),
     ("frame with invalid size", OTHERWISE, OTHER_PORT),
     ("http2 error", OTHERWISE, OTHER_PORT),
+    ("connection reset", OTHERWISE, OTHER_PORT),
     ("connection closed", OTHERWISE, OTHER_PORT),
 ];
 
@@ -64,7 +65,7 @@ pub(super) fn judge(tried: &str) -> (&'static str, &'static str) {
         return (CLOSED, GIVE_KEY);
     }
     if says(NotAdmitted::BadToken) {
-        return (CLOSED, "see what it says: waxwing token inspect TOKEN_FILE --file access.toml");
+        return (CLOSED, CHECK_TOKEN);
     }
     let found = ANSWERS.iter().find(|(words, ..)| tried.contains(words));
     found.map_or((SILENT, "is it running? try: waxwing dev"), |(_, matter, hint)| (matter, hint))
