@@ -67,6 +67,7 @@ fn wrong_usage_is_64_and_talk() {
         (vec!["drain", "b", "--self"], "cannot be used with"),
         (vec!["members", "--node", "a:b"], "the port must be 1 to 65535"),
         (vec!["start", "--threads", "0"], "must be 1 to 1024"),
+        (vec!["subscribe", "room:1", "--count", "0"], "0 is not in 1.."),
         (vec!["log-level", "inof"], "did you mean info?"),
         (vec![], "Usage: waxwing"),
     ] {
@@ -188,6 +189,35 @@ fn certificates_are_made_shown_and_kept() {
     // The last day is whole until the second after it was made.
     assert!(matches!(shown[0]["days_left"].as_i64(), Some(364 | 365)));
     assert!(run(&["certs", "show", &file("a.key")]).err.contains("holds no certificate"));
+
+    // A renewal is for what the one before was for, but for what is said.
+    let hosts_of = |name: &str| {
+        let shown = run(&["certs", "show", &file(name), "-o", "json"]);
+        let shown: serde_json::Value = serde_json::from_str(&shown.out).expect("JSON");
+        (shown[0]["node"].clone(), shown[0]["hosts"].to_string(), shown[0]["days_left"].clone())
+    };
+    let before = hosts_of("a.pem");
+    let renewed = certs(&["node", "a", "--replace"]);
+    assert_eq!(renewed.code, 0, "{}", renewed.err);
+    assert!(renewed.err.contains("for a.example.com, 10.0.0.5, as the one"), "{}", renewed.err);
+    assert!(renewed.err.contains("of the cluster prod, as the one"), "{}", renewed.err);
+    // Days are counted from the second at which one looks.
+    let after = hosts_of("a.pem");
+    assert_eq!((after.0, after.1), (before.0, before.1));
+    assert_eq!(certs(&["node", "b", "--host", "b.example.com", "c", "--days", "9"]).code, 0);
+    let moved = certs(&["node", "b", "--replace", "--host", "c", "d", "--cluster", "test"]);
+    assert!(moved.err.contains("no longer for b.example.com\n"), "{}", moved.err);
+    assert!(moved.err.contains("of the cluster test, no longer of waxwing"), "{}", moved.err);
+    assert!(moved.err.contains("valid for 9 days"), "{}", moved.err);
+    let (node, hosts, left) = hosts_of("b.pem");
+    assert_eq!(
+        (node, hosts),
+        ("test/b".into(), r#"["localhost","127.0.0.1","::1","c","d"]"#.to_owned())
+    );
+    assert!(matches!(left.as_i64(), Some(8 | 9)), "{left}");
+    std::fs::write(file("b.pem"), "nothing").expect("write");
+    let lost = certs(&["node", "b", "--replace"]);
+    assert!(lost.code == 1 && lost.err.contains("can't be taken over"), "{}", lost.err);
 
     // What they are for: a node on every address, with nothing waived but keys.
     let start = |more: &[&str]| {

@@ -79,13 +79,20 @@ fn take_access(
     let (keys, issuers) = (access.keys(), access.issuers());
     match parts.broker.set_access(&access) {
         Some(put_out) => Some(format!(
-            "{keys} keys, {issuers} issuers; {put_out} sessions ended whose keys are gone or changed"
+            "{}, {}; {} ended whose keys are gone or changed",
+            counted(keys, "key"),
+            counted(issuers, "issuer"),
+            counted(put_out, "session")
         )),
         None => {
             waiting.push("security.access_file".to_owned());
             None
         }
     }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The certificates' files have changed; nobody has said that anything else has.
