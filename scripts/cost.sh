@@ -50,7 +50,7 @@ start() { # PROGRAM NAME BASE [ARGUMENT..]
 }
 
 measure() { # WHICH PROGRAM WHERE(across|here) [tls]
-    local base=$((20000 + RANDOM % 1000 * 20)) ask=("$2") a=() b=() across=()
+    local base=$((20000 + RANDOM % 600 * 20)) ask=("$2") a=() b=() across=()
     if [ "${4:-}" = tls ]; then
         ask+=(--tls-ca "$work/ca.pem")
         a=(--tls-cert "$work/a.pem" --tls-key "$work/a.key" --tls-peer-ca "$work/ca.pem")
