@@ -9,19 +9,23 @@ use crate::tls::certificate::date;
 use std::sync::Arc;
 
 /// `current`: the settings in force.
-pub(super) fn reload(parts: &Parts, log: &LogLevels, current: &mut Config) {
+pub(super) fn reload(parts: &Parts, log: &LogLevels, current: &mut Config) -> bool {
     match read(parts, log, current) {
-        Ok(changed) if changed.is_empty() => tracing::info!("settings read again; nothing changed"),
         Ok(changed) => {
+            if changed.is_empty() {
+                tracing::info!("settings read again; nothing changed");
+            }
             for change in changed {
                 tracing::info!("settings read again: {change}");
             }
+            true
         }
         Err(faults) => {
             tracing::error!("settings read again are wrong; nothing changed");
             for fault in faults.iter() {
                 tracing::error!("{fault}");
             }
+            false
         }
     }
 }
