@@ -267,6 +267,7 @@ impl LaneState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pubsub::mailbox::Entry;
     use crate::types::{ClusterName, Namespace, SessionId, TopicHasher};
 
     fn topic(name: &str) -> Topic {
@@ -284,6 +285,32 @@ mod tests {
 
     fn mailbox() -> Arc<Mailbox> {
         Arc::new(Mailbox::new(1, SessionId([1; 16]), 1 << 20))
+    }
+
+    /// As content, so that a link which breaks just then does not take the only word of it.
+    #[test]
+    fn what_was_published_before_is_owed_as_the_first_content() {
+        let name = NodeName::parse("b").unwrap();
+        for (owed, took_publish, gaps) in [
+            (Owed::Nothing, true, 0),
+            (Owed::IfPublished, false, 0),
+            (Owed::IfPublished, true, 1),
+            (Owed::Gap, false, 1),
+        ] {
+            let lane = Lane::new(&name, &Arc::default());
+            let outbox = Arc::new(Mailbox::outbox(1, 1 << 20));
+            let mut state =
+                LaneState { owed, outbox: Some(outbox.clone()), ..LaneState::default() };
+            for _ in 0..2 {
+                lane.open_outbox(&mut state, || took_publish);
+            }
+            assert!(lane.outbox.read().is_some());
+            let mut content = Vec::new();
+            outbox.take_entries(usize::MAX, &mut |entry| content.push(entry));
+            let possible = Gap::possible(None, GapReason::Link);
+            let is_it = |entry: &Entry| matches!(entry, Entry::Gap(gap) if *gap == possible);
+            assert!(content.len() == gaps && content.iter().all(is_it), "{owed:?}: {content:?}");
+        }
     }
 
     #[test]
