@@ -3,16 +3,13 @@
 //! Keys are written for their owner alone. What is there already is left as it is, unless --replace is said; then the new file takes its
 //! place in one step, so that a node which reads it gets the one or the other.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::Globals;
+use super::edit::replace;
 use super::failure::Usage;
 use super::output::{harmless, harmless_line, json, line, talk};
 use crate::config::secrets::{read_private, read_public};
@@ -266,28 +263,11 @@ impl Place {
                 return Err(Usage(what).into());
             }
         }
-        write_file(&key, &issued.key, 0o600)?;
-        write_file(&cert, &issued.cert, 0o644)?;
+        replace(&key, &issued.key, 0o600, |_| Ok(()))?;
+        replace(&cert, &issued.cert, 0o644, |_| Ok(()))?;
         talk(globals, &format!("made {} and {}", cert.display(), key.display()));
         Ok(())
     }
-}
-
-fn write_file(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    let temporary = path.with_extension("new");
-    let write = || {
-        // What an interrupted run has left may have another mode.
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().with_context(|| format!("write {}", path.display()))
 }
 
 fn show(files: &[PathBuf], globals: &Globals) -> anyhow::Result<()> {

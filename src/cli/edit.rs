@@ -1,7 +1,7 @@
-//! A file that nodes read, changed by commands: one at a time, and in one step.
+//! Files that nodes read, changed by commands: one at a time, and in one step.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -56,28 +56,41 @@ impl Editing {
         }
     }
 
-    /// In one step: a node that reads it finds the one or the other.
     pub(super) fn write(self, text: &str) -> anyhow::Result<()> {
-        let path = &self.path;
-        let temporary = path.with_extension("new");
-        let write = || {
-            match fs::remove_file(&temporary) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        // Whoever the nodes run as may own it, and not who makes keys.
+        let as_before = |temporary: &Path| match fs::metadata(&self.path) {
+            Ok(found) => {
+                std::os::unix::fs::chown(temporary, Some(found.uid()), Some(found.gid()))?;
+                fs::set_permissions(temporary, found.permissions())
             }
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            // Whoever the nodes run as may own it, and not who makes keys.
-            if let Ok(found) = fs::metadata(path) {
-                std::os::unix::fs::chown(&temporary, Some(found.uid()), Some(found.gid()))?;
-                fs::set_permissions(&temporary, found.permissions())?;
-            }
-            fs::rename(&temporary, path)
+            Err(_) => Ok(()),
         };
-        write().with_context(|| format!("write {}", path.display()))
+        replace(&self.path, text, 0o600, as_before)
     }
+}
+
+/// In one step: a node that reads the file finds the one or the other. `finish` may change the new one before it takes the old one's place.
+pub(super) fn replace(
+    path: &Path,
+    text: &str,
+    mode: u32,
+    finish: impl FnOnce(&Path) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let temporary = path.with_extension("new");
+    let write = || {
+        // What an interrupted run has left may have another mode.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        finish(&temporary)?;
+        fs::rename(&temporary, path)
+    };
+    write().with_context(|| format!("write {}", path.display()))
 }
 
 #[expect(
