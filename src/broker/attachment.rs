@@ -322,6 +322,13 @@ impl Attachment {
         *self.seat.card.client.lock() = super::open::presentable(client);
     }
 
+    /// Ends when the namespace may publish again, as far as its rate goes. `None`: it may.
+    pub fn under_rate(&self, now: Time) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let tenant = self.seat.card.pass.tenant().filter(|tenant| tenant.is_over_rate(now))?;
+        let (tenant, clock) = (tenant.clone(), self.shared.clock);
+        Some(async move { tenant.under_rate(clock).await })
+    }
+
     /// Messages whose sizes have been judged already. When it ends, what is published next comes behind them, even while members are
     /// still waited for to confirm.
     pub fn publish(

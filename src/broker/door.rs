@@ -101,19 +101,21 @@ impl Door {
                 }
             });
         admitted.map_err(|(reason, error)| {
-            metrics::counter!(names::AUTH_FAILURES, "front" => front, "reason" => reason)
-                .increment(1);
+            count_failure(front, reason);
             error
         })
     }
 }
 
 impl Door {
-    /// May whoever shows this look at the node? Counted nowhere.
-    pub fn lets_observe(&self, shown: Option<&[u8]>) -> bool {
+    /// May whoever shows this look at the node? A key that is none is counted, as where somebody asks to be let in; none at all is not.
+    pub fn lets_observe(&self, front: &'static str, shown: Option<&[u8]>) -> bool {
         let (Some(access), Some(shown)) = (&self.0.access, shown) else { return !self.is_locked() };
         let now_s = self.0.clock.unix_ms() / 1_000;
-        access.read().admit(shown, now_s).is_ok_and(|grant| grant.rules.may(Ask::Observe))
+        let grant = access.read().admit(shown, now_s);
+        grant
+            .map_err(|why| count_failure(front, why.reason()))
+            .is_ok_and(|grant| grant.rules.may(Ask::Observe))
     }
 
     /// Would it be let in? Counted nowhere.
@@ -238,6 +240,10 @@ impl Pass {
     fn is_upheld_by(&self, access: &Access) -> bool {
         self.grant.as_ref().is_none_or(|grant| access.upholds(grant))
     }
+}
+
+fn count_failure(front: &'static str, reason: &'static str) {
+    metrics::counter!(names::AUTH_FAILURES, "front" => front, "reason" => reason).increment(1);
 }
 
 /// Ten years: nothing here runs for longer.

@@ -22,6 +22,11 @@ pub enum BadKey {
     IdControl(u32),
 }
 
+/// One of them has no `s`.
+fn of(count: u64, things: &str) -> &str {
+    things.strip_suffix('s').filter(|_| count == 1).unwrap_or(things)
+}
+
 /// Nothing happened: no part of what was asked has been done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
@@ -35,7 +40,7 @@ pub enum BrokerError {
     TooManySubscriptions { max: usize },
     #[error("a session may have {max} patterns")]
     TooManyPatterns { max: usize },
-    #[error("this node has its {max} sessions")]
+    #[error("this node has its {max} {}", of(*.max as u64, "sessions"))]
     TooManySessions { max: usize },
     #[error("this node has its {max} topics")]
     TooManyTopics { max: usize },
@@ -45,7 +50,7 @@ pub enum BrokerError {
     MetadataTooLarge { size: usize, max: usize },
     #[error("a session may track {max} presences")]
     TooManyPresences { max: usize },
-    #[error("the namespace has its {max} presences")]
+    #[error("the namespace has its {max} {}", of(*.max as u64, "presences"))]
     NamespaceFull { max: usize },
     #[error("a session may watch {max} topics")]
     TooManyWatches { max: usize },
@@ -63,7 +68,7 @@ pub enum BrokerError {
     #[error("no session has the id {0}")]
     UnknownSession(String),
     /// The namespace has as much as its quota says, on this node.
-    #[error("the namespace has its {max} {}", .limit.trim_start_matches("namespace_"))]
+    #[error("the namespace has its {max} {}", of(*.max, .limit.trim_start_matches("namespace_")))]
     Quota { limit: &'static str, max: u64 },
     #[error("the namespace publishes faster than its quota says; again in {retry_ms} ms")]
     Rate { limit: &'static str, retry_ms: u64 },
@@ -127,12 +132,17 @@ impl BrokerError {
         match self {
             Self::Topic(BadTopic::TooLong { .. }) => "the limit is limits.topic",
             Self::PayloadTooLarge { .. } => {
-                "send a reference instead, or raise limits.payload on every node"
+                "send a reference instead, or raise limits.payload, or the payload of its [[namespace]], on every node"
             }
             Self::HeadersTooLarge { .. } => "put it into the payload, or raise limits.headers",
             Self::TooManySubscriptions { .. } => {
                 "use a pattern, a second session, or raise limits.subscriptions"
             }
+            // A quota without patterns is such a limit.
+            Self::TooManyPatterns { max: 0 } => {
+                "subscribe to topics by name; or let its [[namespace]] have patterns, and limits.patterns be more than 0"
+            }
+            Self::TooManyPatterns { .. } => "use wider ones, or raise limits.patterns",
             Self::TooManySessions { .. } => "connect to another node, or raise limits.sessions",
             Self::Key(BadKey::KeyTooLong { .. } | BadKey::IdTooLong { .. }) => {
                 "the limit is limits.key"
@@ -141,7 +151,9 @@ impl BrokerError {
                 "metadata go to every watcher: keep them small, or raise limits.metadata"
             }
             Self::TooManyPresences { .. } => "use a second session, or raise limits.presences",
-            Self::NamespaceFull { .. } => "raise limits.namespace_presences",
+            Self::NamespaceFull { .. } => {
+                "raise limits.namespace_presences, or the presences of its [[namespace]]"
+            }
             Self::TooManyWatches { .. } => "use a second session, or raise limits.watches",
             Self::NotTracked => "track it first",
             Self::NotOwner => "track it to take it back",

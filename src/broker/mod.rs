@@ -381,10 +381,10 @@ impl Table {
                     self.cards.remove(session);
                     self.places.remove(session);
                 }
+                Output::Ended(session) => self.writers.forget(*session),
                 Output::Ask { .. }
                 | Output::Announce(_)
                 | Output::Welcome { .. }
-                | Output::Ended(_)
                 | Output::Elsewhere { .. }
                 | Output::Known(_) => {}
             }

@@ -190,6 +190,9 @@ impl Broker {
         table.seats.insert(attachment, seat.clone());
         table.expiries.extend(ends.map(|ends| (ends, attachment)));
         *table.by_front.entry(opening.front).or_default() += 1;
+        if let Some(tenant) = opening.pass.tenant() {
+            tenant.count_attached(opening.front, true);
+        }
         table.cards.insert(session, card);
         let outputs = table.sessions.handle(Input::Hello(hello), now);
         let affected = table.affected(&outputs);
@@ -271,6 +274,9 @@ impl Drop for Attachment {
             }
             if let Some(count) = table.by_front.get_mut(front) {
                 *count -= 1;
+            }
+            if let Some(tenant) = self.seat.card.pass.tenant() {
+                tenant.count_attached(front, false);
             }
         }
         shared.decide(Input::Lost { attachment: self.seat.id });

@@ -1,12 +1,13 @@
 //! A namespace behind a locked door, as this node keeps count of it: what it has, and what its quota leaves it.
 //!
-//! One without a quota is counted too, so that a quota holds for who is here the moment that it is said; its publishes cost a look at a
+//! One without a quota is counted too, so that a quota holds for who is here the moment that it is said, and has the default rate; one of an unlimited rate costs a look at a
 //! flag. Where nobody is asked for a key there is none of this.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -15,10 +16,14 @@ use crate::config::Limits;
 use crate::pubsub::Messages;
 use crate::rights::bucket::Bucket;
 use crate::rights::{Access, Quota};
+use crate::supervise::Clock;
 use crate::types::{Namespace, Time, Topic};
 
 /// From so many on, namespaces that nobody is in and that owe nothing are forgotten.
 const IDLE_MAX: usize = 4_096;
+
+/// What is further over its rate is refused at once.
+const WORTH_WAITING: Duration = Duration::from_millis(250);
 
 /// From so many on, those that owe are forgotten too. Whoever can name as many has no less by a new name than by one that is forgotten.
 const OWING_MAX: usize = 65_536;
@@ -35,9 +40,13 @@ struct All {
 
 pub(super) struct Tenant {
     state: Mutex<State>,
+    /// Of those that wait until it is under its rate.
+    turn: tokio::sync::Mutex<()>,
     /// Its quota says a rate.
     has_rate: AtomicBool,
     sessions: AtomicU64,
+    /// Attachments of Redis clients.
+    redis: AtomicU64,
     subscriptions: AtomicU64,
     /// Topics that it is subscribed to here, each with how many times.
     topics: Mutex<HashMap<Topic, u64>>,
@@ -49,6 +58,8 @@ pub(super) struct Tenant {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Here {
     pub sessions: u64,
+    /// Connections of Redis clients.
+    pub redis: u64,
     /// By its quota.
     pub sessions_max: Option<u64>,
     pub topics: u64,
@@ -133,12 +144,14 @@ impl All {
         if self.by_name.len() >= OWING_MAX {
             self.by_name.retain(|_, tenant| is_here(tenant));
         }
-        self.look_at = self.by_name.len() + self.by_name.len() / 2;
+        let len = self.by_name.len();
+        // Half as many again, but not far beyond the most that may owe.
+        self.look_at = (len + len / 2).min(OWING_MAX.max(len + IDLE_MAX));
     }
 }
 
 fn quota_of(namespace: &Namespace, access: &Access) -> Arc<Quota> {
-    access.quotas().of(namespace).cloned().unwrap_or_else(|| Arc::new(Quota::NONE))
+    access.quotas().of(namespace).cloned().unwrap_or_else(|| Arc::new(Quota::DEFAULT))
 }
 
 impl Tenant {
@@ -147,8 +160,10 @@ impl Tenant {
         let state = State { quota, messages: None, bytes: None, limits: None };
         Self {
             state: Mutex::new(state),
+            turn: tokio::sync::Mutex::default(),
             has_rate,
             sessions: AtomicU64::new(0),
+            redis: AtomicU64::new(0),
             subscriptions: AtomicU64::new(0),
             topics: Mutex::default(),
             look: tokio::sync::Mutex::default(),
@@ -158,8 +173,20 @@ impl Tenant {
     pub(super) fn here(&self) -> Here {
         Here {
             sessions: self.sessions.load(Ordering::Relaxed),
+            redis: self.redis.load(Ordering::Relaxed),
             sessions_max: self.quota().sessions,
             topics: self.topics.lock().len() as u64,
+        }
+    }
+
+    /// Somebody is attached to it by this front, or was.
+    pub(super) fn count_attached(&self, front: &str, is_there: bool) {
+        if front == "redis" {
+            if is_there {
+                self.redis.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.redis.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -252,6 +279,40 @@ impl Tenant {
         }
         drop(topics);
         self.subscriptions.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Whether whoever is about to publish should await `under_rate` first. Not where that would take long.
+    pub(super) fn is_over_rate(&self, now: Time) -> bool {
+        if !self.has_rate.load(Ordering::Relaxed) {
+            return false;
+        }
+        match self.over_rate(now) {
+            Some(left) => left < WORTH_WAITING,
+            // Who comes last must not go before those who wait.
+            None => self.turn.try_lock().is_err(),
+        }
+    }
+
+    /// Ends when it is under its rate; for one after another.
+    pub(super) async fn under_rate(&self, clock: Clock) {
+        let _turn = self.turn.lock().await;
+        while let Some(left) = self.over_rate(clock.now()) {
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    /// So long until it may publish again. `None`: now.
+    fn over_rate(&self, now: Time) -> Option<Duration> {
+        if !self.has_rate.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut state = self.state.lock();
+        let State { quota, messages, bytes, .. } = &mut *state;
+        let left = [(quota.publish, messages), (quota.publish_bytes, bytes)]
+            .into_iter()
+            .filter_map(|(rate, bucket)| bucket.as_mut()?.has_any(rate?, now.as_micros()).err())
+            .max()?;
+        Some(Duration::from_micros(left))
     }
 
     /// Has it taken what it has not been given time for yet?

@@ -7,17 +7,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::presence::{TrackAsk, Verb};
+use super::writers::Put;
 use super::{BadKey, Broker, BrokerError, Pass};
 use crate::config::Limits;
-use crate::presence::{Count, Owner, Track};
+use crate::presence::{Count, Owner, Track, shard_of};
 use crate::replicator::{Listed, Page, PageToken, Query};
 use crate::router::SessionMoved;
 use crate::types::{SessionId, Topic};
 
 const PAGE_BYTES_MAX: usize = 3 << 20;
-
-/// Writers without a session have no attachments that could be newer than others.
-const WRITER_EPOCH: u64 = 1;
 
 impl Broker {
     /// Who is there, page by page.
@@ -55,7 +53,9 @@ impl Broker {
         let id = track.id.as_deref().unwrap_or_default();
         let session = SessionId::of_writer(&track.topic, &track.key, id);
         let linger = ttl.min(limits.linger_max);
-        let owner = Owner { session, epoch: WRITER_EPOCH, linger };
+        // What it had put elsewhere ends there without being missed: it is this node's from now on.
+        let epoch = shared.replicator.epoch_here(session, &track.topic);
+        let (owner, shard) = (Owner { session, epoch, linger }, shard_of(&track.topic));
         let answer = shared.track_judged(&owner, Verb::Track, &[track], &limits).pop();
         let reference = answer.unwrap_or(Err(BrokerError::NotTracked));
         let reference = reference.inspect_err(BrokerError::count)?;
@@ -63,12 +63,14 @@ impl Broker {
         if pass.is_keyed() {
             let until = shared.clock.now() + ttl;
             let mut table = shared.table.lock();
-            if let Err(refused) = shared.check_again(pass) {
+            if let Err(refused) = shared.check_again(pass).inspect_err(BrokerError::count) {
                 table.writers.forget(session);
                 shared.replicator.ended(session);
                 return Err(refused);
             }
-            table.writers.put(session, pass.clone(), until, pass.ends(shared.clock));
+            let pass_ends = pass.ends(shared.clock);
+            table.writers.put(session, Put { shard, pass: pass.clone(), until, pass_ends });
+            table.writers.look(|session, shard| shared.replicator.is_tracking(session, shard));
         }
         Ok(reference)
     }
@@ -94,7 +96,8 @@ impl Broker {
             table.writers.forget(session);
             self.shared.replicator.ended(session);
         }
-        let moved = SessionMoved { session, epoch: WRITER_EPOCH, overlap: false, ended: true };
+        // Whichever epoch it has there: no node's table has such a session.
+        let moved = SessionMoved { session, epoch: 0, overlap: false, ended: true };
         self.shared.router.session_moved(moved, true).await;
         Ok(())
     }

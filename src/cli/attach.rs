@@ -4,8 +4,8 @@ use anyhow::Context as _;
 
 use super::Globals;
 use super::failure::Hinted;
+use super::unreachable::unreachable;
 use crate::client::{Client, ClientError, Events, Options};
-use crate::rights::NotAdmitted;
 
 /// What a client of this command line is to be.
 pub(super) fn options(globals: &Globals, command: &str) -> anyhow::Result<Options> {
@@ -50,23 +50,6 @@ pub(super) async fn attach_with(
             Err(unreachable(&tried.collect::<String>()))
         }
     }
-}
-
-fn unreachable(tried: &str) -> anyhow::Error {
-    let closed = [NotAdmitted::Missing, NotAdmitted::Unknown, NotAdmitted::Expired];
-    if closed.iter().any(|why| tried.contains(&why.to_string())) {
-        let what = format!("no node lets you in{tried}");
-        return Hinted { what, hint: super::codec::GIVE_KEY.to_owned() }.into();
-    }
-    let what = format!("no node answers{tried}");
-    // What tonic makes of the HTTP port, and of the peers'.
-    let speaks_otherwise = ["is this a gRPC port?", "stream closed", "not implemented"];
-    let hint = if speaks_otherwise.iter().any(|words| tried.contains(words)) {
-        super::codec::OTHER_PORT
-    } else {
-        "is it running? try: waxwing dev"
-    };
-    Hinted { what, hint: hint.to_owned() }.into()
 }
 
 /// A refusal with its hint, which is said apart.

@@ -3,22 +3,19 @@
 //! Keys are written for their owner alone. What is there already is left as it is, unless --replace is said; then the new file takes its
 //! place in one step, so that a node which reads it gets the one or the other.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::Globals;
+use super::edit::replace;
 use super::failure::Usage;
-use super::output::{harmless, json, line, talk};
+use super::output::{harmless, harmless_line, json, line, talk};
 use crate::config::secrets::{read_private, read_public};
 use crate::supervise::Clock;
 use crate::tls::certificate::{Certificate, date};
-use crate::tls::issue::{Authority, Issued, Validity, authority};
+use crate::tls::issue::{Authority, Issued, LOCAL, Validity, authority};
 use crate::types::{ClusterName, NodeName};
 
 #[derive(Debug, Args)]
@@ -69,15 +66,16 @@ struct NodeArgs {
     /// The node's name, as in node.name.
     #[arg(value_name = "NAME", value_parser = node_name)]
     name: NodeName,
-    /// The cluster's name, as in cluster.name.
-    #[arg(long = "cluster", value_name = "NAME", default_value = "waxwing", value_parser = cluster_name)]
-    cluster: ClusterName,
-    /// Names and addresses under which clients reach it; localhost, 127.0.0.1 and ::1 are always among them.
+    /// The cluster's name, as in cluster.name. [default: that of the certificate replaced, or waxwing]
+    #[arg(long = "cluster", value_name = "NAME", value_parser = cluster_name)]
+    cluster: Option<ClusterName>,
+    /// Names and addresses under which clients reach it; localhost, 127.0.0.1 and ::1 are always among them. [default: those of the
+    /// certificate replaced]
     #[arg(long, value_name = "HOST", num_args = 1.., value_parser = host)]
-    host: Vec<String>,
-    /// How long it is valid.
-    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
-    days: u32,
+    host: Option<Vec<String>>,
+    /// How long it is valid. [default: as long as the certificate replaced, or 365]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    days: Option<u32>,
     #[command(flatten)]
     place: Place,
 }
@@ -87,9 +85,9 @@ struct ClientArgs {
     /// Whose it is.
     #[arg(value_name = "NAME", value_parser = node_name)]
     name: NodeName,
-    /// How long it is valid.
-    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
-    days: u32,
+    /// How long it is valid. [default: as long as the certificate replaced, or 365]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    days: Option<u32>,
     #[command(flatten)]
     place: Place,
 }
@@ -122,17 +120,33 @@ pub(super) fn run(args: CertsArgs, globals: &Globals) -> anyhow::Result<()> {
         }
         CertsCommand::Node(args) => {
             let signer = args.place.authority()?;
-            let made = signer.node(&args.cluster, &args.name, &args.host, validity(args.days));
-            args.place.write(args.name.as_str(), &made.map_err(anyhow::Error::msg)?, globals)
+            let replaced = args.place.replaced(args.name.as_str())?;
+            let Renewed { cluster, hosts, days, said } = Renewed::of(replaced.as_ref(), &args);
+            let cluster = match cluster {
+                Some(cluster) => cluster,
+                None => cluster_name(CLUSTER).map_err(anyhow::Error::msg)?,
+            };
+            let made = signer.node(&cluster, &args.name, &hosts, validity(days));
+            args.place.write(args.name.as_str(), &made.map_err(anyhow::Error::msg)?, globals)?;
+            for line in said {
+                talk(globals, &harmless_line(&line));
+            }
+            Ok(())
         }
         CertsCommand::Client(args) => {
             let signer = args.place.authority()?;
-            let made = signer.client(args.name.as_str(), validity(args.days));
+            let replaced = args.place.replaced(args.name.as_str())?;
+            let days = args.days.or_else(|| replaced.as_ref().map(days_of)).unwrap_or(DAYS);
+            let made = signer.client(args.name.as_str(), validity(days));
             args.place.write(args.name.as_str(), &made.map_err(anyhow::Error::msg)?, globals)
         }
         CertsCommand::Show(args) => show(&args.files, globals),
     }
 }
+
+/// Of a certificate of which nothing else is said.
+const CLUSTER: &str = "waxwing";
+const DAYS: u32 = 365;
 
 fn now() -> i64 {
     i64::try_from(Clock::new().unix_ms() / 1_000).unwrap_or(i64::MAX)
@@ -142,7 +156,86 @@ fn validity(days: u32) -> Validity {
     Validity { unix_s: now(), days }
 }
 
+/// What a node's new certificate says, where the command does not.
+struct Renewed {
+    cluster: Option<ClusterName>,
+    hosts: Vec<String>,
+    days: u32,
+    /// What was taken over from the one replaced, and what of it goes.
+    said: Vec<String>,
+}
+
+impl Renewed {
+    fn of(replaced: Option<&Certificate>, args: &NodeArgs) -> Self {
+        let before = replaced.iter().flat_map(|one| &one.hosts);
+        let before: Vec<String> =
+            before.filter(|host| !LOCAL.contains(&host.as_str())).cloned().collect();
+        let mut said = Vec::new();
+        let hosts = match &args.host {
+            Some(hosts) => {
+                let gone: Vec<&str> =
+                    before.iter().map(String::as_str).filter(|host| !holds(hosts, host)).collect();
+                if !gone.is_empty() {
+                    said.push(format!("no longer for {}", gone.join(", ")));
+                }
+                hosts.clone()
+            }
+            None => {
+                if !before.is_empty() {
+                    said.push(format!("for {}, as the one replaced", before.join(", ")));
+                }
+                before
+            }
+        };
+        let was_in = replaced.and_then(Certificate::node).map(|(cluster, _)| cluster);
+        match (&args.cluster, &was_in) {
+            (Some(cluster), Some(was_in)) if cluster != was_in => {
+                said.push(format!("of the cluster {cluster}, no longer of {was_in}"));
+            }
+            (None, Some(was_in)) if was_in.as_str() != CLUSTER => {
+                said.push(format!("of the cluster {was_in}, as the one replaced"));
+            }
+            _ => {}
+        }
+        let was_for = replaced.map_or(DAYS, days_of);
+        if args.days.is_none() && was_for != DAYS {
+            said.push(format!("valid for {was_for} days, as the one replaced"));
+        }
+        let cluster = args.cluster.clone().or(was_in);
+        Self { cluster, hosts, days: args.days.unwrap_or(was_for), said }
+    }
+}
+
+fn holds(hosts: &[String], host: &str) -> bool {
+    hosts.iter().any(|one| one == host)
+}
+
+/// Whole ones: what it is backdated by is less than one.
+fn days_of(one: &Certificate) -> u32 {
+    let days = one.not_after.saturating_sub(one.not_before) / 86_400;
+    u32::try_from(days).unwrap_or(DAYS).clamp(1, 36_500)
+}
+
 impl Place {
+    /// What is there already, if it is to be replaced.
+    fn replaced(&self, name: &str) -> anyhow::Result<Option<Certificate>> {
+        let path = self.dir.join(format!("{name}.pem"));
+        if !self.replace || !path.exists() {
+            return Ok(None);
+        }
+        let read = read_public(&path).and_then(|text| Certificate::read_pem(&text));
+        match read.map(|all| all.into_iter().next()) {
+            Ok(found) => Ok(found),
+            // Its hosts would be lost without a word.
+            Err(what) => {
+                let path = path.display();
+                anyhow::bail!(
+                    "{path} {what}: what it was for can't be taken over; move it away and make a new one"
+                )
+            }
+        }
+    }
+
     fn authority(&self) -> anyhow::Result<Authority> {
         let (cert, key) = (self.dir.join("ca.pem"), self.dir.join("ca.key"));
         if !cert.exists() {
@@ -170,28 +263,11 @@ impl Place {
                 return Err(Usage(what).into());
             }
         }
-        write_file(&key, &issued.key, 0o600)?;
-        write_file(&cert, &issued.cert, 0o644)?;
+        replace(&key, &issued.key, 0o600, |_| Ok(()))?;
+        replace(&cert, &issued.cert, 0o644, |_| Ok(()))?;
         talk(globals, &format!("made {} and {}", cert.display(), key.display()));
         Ok(())
     }
-}
-
-fn write_file(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    let temporary = path.with_extension("new");
-    let write = || {
-        // What an interrupted run has left may have another mode.
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().with_context(|| format!("write {}", path.display()))
 }
 
 fn show(files: &[PathBuf], globals: &Globals) -> anyhow::Result<()> {

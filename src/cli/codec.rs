@@ -14,6 +14,7 @@ use tonic_health::pb::health_client::HealthClient;
 use super::Globals;
 use super::connect::{Connection, Credentials, connect, connect_any, timed_out};
 use super::failure::Hinted;
+use crate::rights::NotAdmitted;
 use crate::status::StatusReport;
 use crate::wire::v1;
 use crate::wire::v1::admin_client::AdminClient;
@@ -236,9 +237,12 @@ pub(super) async fn is_serving(connection: Connection, timeout: Duration) -> any
     }
 }
 
-pub(super) const OTHER_PORT: &str = "is this the gRPC port? it is 7400 by default; 7401 is for peers, 7402 for HTTP. Does it speak TLS? then: --tls-ca FILE";
+pub(super) const OTHER_PORT: &str = "is this the gRPC port? it is 7400 by default; 7401 is for peers, 7402 for HTTP, 7403 for Redis clients. Does it speak TLS? then: --tls-ca FILE";
 
 pub(super) const GIVE_KEY: &str = "give a key: --key-file FILE, or WAXWING_KEY";
+
+pub(super) const CHECK_TOKEN: &str =
+    "see what it says: waxwing token inspect TOKEN_FILE --file access.toml";
 
 /// Made here, not by a node: the connection broke, or spoke no gRPC.
 fn is_of_transport(status: &Status) -> bool {
@@ -253,6 +257,7 @@ pub(super) fn plain(status: Status) -> anyhow::Error {
         message => message.to_owned(),
     };
     let hint = match status.code() {
+        Code::Unauthenticated if words.contains(&NotAdmitted::BadToken.to_string()) => CHECK_TOKEN,
         Code::Unauthenticated => GIVE_KEY,
         // What stands behind HTTP's port and the peers' has other words, which tonic can't read.
         Code::Unimplemented if status.message().is_empty() => OTHER_PORT,

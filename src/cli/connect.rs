@@ -7,7 +7,7 @@ use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint};
 
 use super::Globals;
-use super::failure::Hinted;
+use super::unreachable::unreachable;
 use crate::client::ClientTls;
 use crate::client::connect::channel;
 use crate::config::secrets::reason;
@@ -85,8 +85,7 @@ pub async fn connect_any(addresses: &[String], globals: &Globals) -> anyhow::Res
             Err(why) => tried += &format!("\n  {address}: {why}"),
         }
     }
-    let what = format!("no node answers{tried}");
-    Err(Hinted { what, hint: "is it running? try: waxwing dev".to_owned() }.into())
+    Err(unreachable(&tried))
 }
 
 async fn dial(

@@ -3,6 +3,7 @@
 //! A key is shown once, when it is made; the file has its hash. Entries are put behind what the file holds, and cut out of it, as text:
 //! comments and order stay as they are.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -244,6 +245,12 @@ fn remove(id: &str, path: &Path, globals: &Globals) -> anyhow::Result<()> {
             path.display()
         ),
     );
+    if left.is_empty() {
+        // Issuers may be left, which are not looked at here.
+        let what = "no key is left in it: if there is no [[issuer]] either, nodes refuse the file at SIGHUP, and their sessions stay; \
+                    make another key first, or start the nodes anew to let nobody in";
+        let _ = writeln!(anstream::stderr().lock(), "{what}");
+    }
     Ok(())
 }
 

@@ -25,6 +25,7 @@ mod status;
 mod subscribe;
 mod tokens;
 mod topics;
+mod unreachable;
 mod wait;
 mod watch;
 

@@ -129,6 +129,11 @@ pub fn harmless_line(text: &str) -> String {
     harmless(text).replace('\n', "\\u{a}")
 }
 
+/// `1 presence`, `1,204 presences`
+pub fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
+}
+
 /// `1,204`
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Stdin};
 
 use super::attach::{attach, pair, refused};
-use super::output::{harmless_line, json, line, talk, thousands};
+use super::output::{counted, harmless_line, json, line, talk, thousands};
 use super::{Globals, Usage};
 use crate::client::{Client, Confirm, Confirmation, Event, Events, Outcome, Publish, Published};
 use crate::supervise::Clock;
@@ -293,25 +293,22 @@ fn ms(time: Duration) -> f64 {
 
 /// `published 01J9...  2 of 3 members, 14 subscriptions, 0.8 ms    a: 2 subs 0.1 ms, b: no interest`
 fn sentence(published: &Published, confirm: Confirm, took: Duration) -> String {
-    let noun = |count: u64, noun: &str| {
-        format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
-    };
     let mut parts = Vec::new();
     let unknown = u64::from(published.unknown);
     if confirm == Confirm::Cluster {
         parts.push(match published.trace.len() {
-            0 => noun(published.members.into(), "member"),
-            all => format!("{} of {}", published.members, noun(all as u64, "member")),
+            0 => counted(published.members.into(), "member"),
+            all => format!("{} of {}", published.members, counted(all as u64, "member")),
         });
     }
-    parts.push(noun(published.subscriptions, "subscription"));
+    parts.push(counted(published.subscriptions, "subscription"));
     if confirm == Confirm::Cluster && unknown > 0 {
         parts.push(format!("{} did not answer", thousands(unknown)));
     }
     let mut parts = parts.join(", ");
     // Nobody waits for these; their part of the subscriptions is what they last announced.
     if confirm != Confirm::Cluster && unknown > 0 {
-        parts += &format!("; on its way to {}", noun(unknown, "other member"));
+        parts += &format!("; on its way to {}", counted(unknown, "other member"));
     }
     let mut text = format!("published {}  {parts}, {:.1} ms", published.id, ms(took));
     for (i, member) in published.trace.iter().enumerate() {
@@ -320,7 +317,12 @@ fn sentence(published: &Published, confirm: Confirm, took: Duration) -> String {
             (false, _) => format!("{}: no interest", member.node),
             (true, None) => format!("{}: no answer", member.node),
             (true, Some(took)) => {
-                format!("{}: {} {:.1} ms", member.node, noun(member.subscriptions, "sub"), ms(took))
+                format!(
+                    "{}: {} {:.1} ms",
+                    member.node,
+                    counted(member.subscriptions, "sub"),
+                    ms(took)
+                )
             }
         };
     }

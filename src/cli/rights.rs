@@ -6,7 +6,7 @@ use crate::rights::said::RightsSaid;
 
 #[derive(Debug, Args)]
 pub(super) struct RightsArgs {
-    /// Topics that it may publish to; a pattern as of subscribers: '*', 'room:*'.
+    /// Topics that it may publish to, by patterns such as '*' or 'room:*'.
     #[arg(long, value_name = "PATTERN", num_args = 1..)]
     publish: Vec<String>,
     /// Topics that it may subscribe to, and patterns within them.
@@ -18,7 +18,7 @@ pub(super) struct RightsArgs {
     /// Topics that it may not publish to, whatever else is said.
     #[arg(long, value_name = "PATTERN", num_args = 1..)]
     deny_publish: Vec<String>,
-    /// Topics that it may not subscribe to, by pattern or by watching neither.
+    /// Topics that it may not subscribe to: neither by name, nor by pattern, nor by watching them.
     #[arg(long, value_name = "PATTERN", num_args = 1..)]
     deny_subscribe: Vec<String>,
     /// Topics whose presence it may neither see nor take part in.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::Globals;
 use super::codec::Admin;
 use super::members::{self, or_none, seconds};
-use super::output::{Mark, Table, age, harmless, json, line, thousands};
+use super::output::{Mark, Table, age, counted, harmless, json, line, thousands};
 use super::watch::watch;
 use crate::status::{LimitStatus, StatusReport, TaskStatus};
 
@@ -120,9 +120,9 @@ fn head(out: &mut String, report: &StatusReport) -> std::fmt::Result {
     )?;
     write!(
         out,
-        "presence  {} presences, {} keys",
-        thousands(presence.presences),
-        thousands(presence.keys)
+        "presence  {}, {}",
+        counted(presence.presences, "presence"),
+        counted(presence.keys, "key")
     )?;
     if presence.orphaned > 0 {
         write!(out, ", {} orphaned", thousands(presence.orphaned))?;

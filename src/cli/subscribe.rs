@@ -1,19 +1,21 @@
-//! `waxwing subscribe`: messages to stdout, everything about them to stderr.
+//! `waxwing subscribe`: messages to stdout, everything about them to stderr; with `-o json` that, too, to stdout, in its place.
 
 use std::io::{self, BufWriter, Write};
 
 use serde_json::{Map, Value, json};
 
 use super::attach::{attach, refused};
+use super::failure::Hinted;
 use super::output::{harmless, harmless_line, talk, thousands};
 use super::{Globals, Usage};
-use crate::client::{Batch, Event, Events, Gap, Message, TopicResult};
+use crate::client::{Batch, Event, Events, Gap, GapReason, Message, TopicResult};
 
 #[derive(Debug, clap::Args)]
 #[command(
     visible_alias = "sub",
     after_help = "Ends with Ctrl-C, or after --count messages.\n\nExamples:\n  waxwing subscribe room:1 room:2\n  \
-                  waxwing subscribe --pattern 'room:*' --with-meta\n  waxwing subscribe room:1 -o json | jq .payload"
+                  waxwing subscribe --pattern 'room:*' --with-meta\n  waxwing subscribe room:1 -o json | jq 'select(.topic).payload'\n\n\
+                  With -o json a line without \"topic\" is about messages: {\"gap\":{..}}, {\"disconnected\":..}, {\"reconnected\":..}, {\"moved\":..}, {\"refused\":..}."
 )]
 pub struct SubscribeArgs {
     #[arg(value_name = "TOPIC")]
@@ -22,7 +24,7 @@ pub struct SubscribeArgs {
     #[arg(long = "pattern", value_name = "GLOB")]
     patterns: Vec<String>,
     /// End after so many messages.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Nothing but the payload, as it came, and a line end.
     #[arg(long, conflicts_with = "with_meta")]
@@ -35,9 +37,6 @@ pub struct SubscribeArgs {
 pub(super) async fn run(args: SubscribeArgs, globals: &Globals) -> anyhow::Result<()> {
     if args.topics.is_empty() && args.patterns.is_empty() {
         return Err(Usage("subscribe to what? TOPIC.. or --pattern GLOB".to_owned()).into());
-    }
-    if args.count == Some(0) {
-        return Ok(());
     }
     let (client, events) = attach(globals, "subscribe").await?;
     let subscribing = client.subscribe(args.topics.clone(), args.patterns.clone());
@@ -128,8 +127,14 @@ impl Listener<'_> {
             let mut next = Some(event);
             // Flushed when nothing more is there: in time for people, and in large writes for programs.
             while let Some(event) = next {
+                let over = expired(&event);
                 if self.tell(event, &mut out)? {
                     return Ok(out.flush()?);
+                }
+                if over {
+                    out.flush()?;
+                    let what = "no node lets it in again: its key or token has expired".to_owned();
+                    return Err(Hinted { what, hint: super::codec::GIVE_KEY.to_owned() }.into());
                 }
                 next = self.events.try_next();
             }
@@ -150,13 +155,17 @@ impl Listener<'_> {
                     }
                 }
             }
+            // Nothing is watched.
+            Event::Presence(_) => {}
+            about if matches!(self.form, Form::Json { .. }) => {
+                serde_json::to_writer(&mut *out, &about_messages(&about))?;
+                out.write_all(b"\n")?;
+            }
             // What came before it is said before it; and it is no talk that --quiet could stop.
             Event::Gap(gap) => {
                 out.flush()?;
                 let _ = writeln!(anstream::stderr().lock(), "{}", harmless(&gap_sentence(&gap)));
             }
-            // Nothing is watched.
-            Event::Presence(_) => {}
             Event::Disconnected { reason } => {
                 out.flush()?;
                 talk(self.globals, &format!("disconnected: {reason}"));
@@ -179,6 +188,44 @@ impl Listener<'_> {
             }
         }
         Ok(false)
+    }
+}
+
+/// The node says so as it ends the stream, and no node takes this key again.
+fn expired(event: &Event) -> bool {
+    matches!(event, Event::Disconnected { reason } if reason.contains("the key that let it in has expired"))
+}
+
+/// What is said between messages, each under its name.
+fn about_messages(event: &Event) -> Value {
+    match event {
+        Event::Gap(gap) => json!({"gap": {
+            "topics": gap.topics, "origin": gap.origin, "missing": gap.missing, "certain": gap.certain,
+            "reason": gap_reason(gap.reason),
+        }}),
+        Event::Disconnected { reason } => json!({"disconnected": {"reason": reason}}),
+        Event::Reconnected { node, resumed } => {
+            json!({"reconnected": {"node": node, "resumed": resumed}})
+        }
+        Event::Moved { from, to, reason } => {
+            json!({"moved": {"from": from, "to": to, "reason": reason}})
+        }
+        Event::Refused { topic, error } => json!({"refused": {
+            "topic": topic, "code": error.code, "message": error.message, "hint": error.hint,
+        }}),
+        // They are written otherwise.
+        Event::Messages(_) | Event::Presence(_) => Value::Null,
+    }
+}
+
+/// As frames.proto calls it.
+const fn gap_reason(reason: GapReason) -> &'static str {
+    match reason {
+        GapReason::Unspecified => "unspecified",
+        GapReason::SlowSubscriber => "slow_subscriber",
+        GapReason::Link => "link",
+        GapReason::MemberLost => "member_lost",
+        GapReason::Reconnected => "reconnected",
     }
 }
 
@@ -269,7 +316,6 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::GapReason;
 
     #[test]
     fn many_names_are_told_of_in_one_line() {
@@ -302,6 +348,35 @@ mod tests {
             gap_sentence(&possible),
             "gap: messages of any topic perhaps lost (reconnected)"
         );
+    }
+
+    #[test]
+    fn what_is_said_between_messages_is_json_where_they_are() {
+        let gap = Gap {
+            topics: vec!["room:1".to_owned()],
+            origin: Some("b".to_owned()),
+            missing: Some(4),
+            reason: GapReason::SlowSubscriber,
+            certain: true,
+        };
+        let (from, to, reason) = ("a".to_owned(), "b".to_owned(), "draining".to_owned());
+        let node = to.clone();
+        for (event, text) in [
+            (
+                Event::Gap(gap),
+                r#"{"gap":{"certain":true,"missing":4,"origin":"b","reason":"slow_subscriber","topics":["room:1"]}}"#,
+            ),
+            (
+                Event::Moved { from, to, reason },
+                r#"{"moved":{"from":"a","reason":"draining","to":"b"}}"#,
+            ),
+            (
+                Event::Reconnected { node, resumed: true },
+                r#"{"reconnected":{"node":"b","resumed":true}}"#,
+            ),
+        ] {
+            assert_eq!(about_messages(&event).to_string(), text);
+        }
     }
 
     #[test]

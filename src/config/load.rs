@@ -101,6 +101,8 @@ impl Host {
     }
 }
 
+const EMPTY: &str = "has no key and no issuer, as a file that was cut; to let nobody in, start the node anew with it; to let somebody in: waxwing key create";
+
 /// Lawful characters stay, others become `-`.
 fn sanitised(host: &str) -> NodeName {
     let lawful = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -141,7 +143,13 @@ impl Config {
 
     /// Hears the same sources again, the file as it is now.
     pub fn reload(&self) -> Result<Reloaded, Faults> {
-        let Loaded { config: new, .. } = Self::load(self.sources.clone())?;
+        let Loaded { config: new, origins } = Self::load(self.sources.clone())?;
+        // As a file looks that was cut, or is being written: all sessions would end.
+        if new.security.access.as_ref().is_some_and(|access| access.is_empty()) {
+            let mut faults = Faults::default();
+            faults.add(origins.of("security", "access_file"), "security.access_file", EMPTY);
+            return Err(faults);
+        }
         let waiting = KEYS
             .iter()
             .filter(|key| !key.live && (key.get)(self) != (key.get)(&new))

@@ -457,6 +457,22 @@ fn a_reload_takes_limits_level_and_secrets_and_says_what_waits() {
 }
 
 #[test]
+fn an_access_file_that_lets_nobody_in_is_not_taken_by_a_reload() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let hash = crate::rights::key::KeyHash::of(b"one");
+    let text = format!("# who\n[[key]]\nid = \"a\"\nhash = \"{hash}\"\nsubscribe = [\"*\"]\n");
+    let file = secret_file(dir.path(), &text, 0o600);
+    let said = [("WAXWING_SECURITY_ACCESS_FILE".to_owned(), file.clone().into_os_string())];
+    let sources = Sources { env: said.to_vec(), ..Sources::default() };
+    let config = Config::load(sources.clone()).expect("lawful").config;
+    assert!(config.reload().expect("lawful").access.is_some());
+    std::fs::write(&file, "# who\n").expect("write");
+    let faults = config.reload().expect_err("nobody is let in");
+    assert!(faults.iter().all(|fault| fault.to_string().contains("waxwing key create")));
+    assert!(Config::load(sources).is_ok(), "a start may begin so");
+}
+
+#[test]
 fn a_dial_override_is_a_name_and_an_address() {
     let dial = |text: &str| {
         let sources = Sources { dial: vec![text.to_owned()], ..Sources::default() };

@@ -85,7 +85,10 @@ pub(super) async fn keep_link(shared: Arc<Shared>, peer: NodeName) {
         let now = shared.clock.now();
         shared.board.problem(Some(&peer), Direction::Out, &error, now);
         // A link that was up and broke is wanted back soon. One that was ended for what was said on it would only be ended again.
-        if std::mem::take(&mut up) && error.reason().is_none() {
+        let was_up = std::mem::take(&mut up);
+        if error.reason().is_some() {
+            broke = None;
+        } else if was_up {
             broke = Some(now);
         }
         if broke.is_some_and(|broke| now.since(broke) < EAGER)

@@ -115,8 +115,8 @@ impl Claim {
         }
     }
 
-    /// Where this epoch goes on, and the words that tell the dialer. `all_lost`: subscribers were told, since the last epoch, that
-    /// whatever the peer might still send may be lost. Only once older epochs have ended.
+    /// Where this epoch goes on, and the words that tell the dialer. `all_lost`: since the last epoch, whatever the peer might still
+    /// send was declared lost. Only once older epochs have ended.
     pub(super) fn resume(&self, all_lost: bool) -> (Received, Accepted) {
         debug_assert!(self.older.iter().all(Shutdown::is_cancelled), "an older epoch still reads");
         let mut memory = self.memory.lock();

@@ -177,6 +177,19 @@ impl GuardedStream {
         }
     }
 
+    /// A TLS handshake may happen within a write, and that has the same time.
+    fn checked<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let stage = self.guard.0.stage.load(Ordering::Acquire);
+        if written.is_pending() && matches!(stage, STRANGER | GREETING) {
+            self.poll_deadline(cx)?;
+        }
+        written
+    }
+
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match self.deadline.as_mut().poll(cx) {
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
@@ -221,7 +234,8 @@ impl AsyncWrite for GuardedStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.checked(cx, written)
     }
 
     fn poll_write_vectored(
@@ -229,7 +243,8 @@ impl AsyncWrite for GuardedStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.checked(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -237,7 +252,8 @@ impl AsyncWrite for GuardedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        let written = Pin::new(&mut self.tcp).poll_flush(cx);
+        self.checked(cx, written)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

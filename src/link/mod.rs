@@ -167,7 +167,7 @@ pub enum Past {
     Unknown,
     /// It goes on: what has not arrived comes first.
     Kept,
-    /// `Direction::Out`: the peer has told its subscribers that it may be lost, so it was dropped.
+    /// `Direction::Out`: the peer has declared it lost, so it was dropped. Not all of its subscribers need have been told.
     Declared,
 }
 
@@ -191,8 +191,7 @@ pub trait LinkSource: Send + Sync + 'static {
     fn summary(&self, item: &Bytes) -> Bytes {
         item.clone()
     }
-    /// `Direction::In`: since the last link, subscribers were told that whatever the peer might still send may be lost. It is not to be
-    /// sent any more.
+    /// `Direction::In`: since the last link, whatever the peer might still send was declared lost. It is not to be sent any more.
     fn all_lost(&self) -> bool {
         false
     }

@@ -48,7 +48,7 @@ impl Received {
         Some(Taken { items, jumped: false })
     }
 
-    /// Subscribers have been told that everything up to here may be lost. The peer goes on at a number of its own.
+    /// Everything up to here is lost. The peer goes on at a number of its own.
     pub(super) const fn declare_lost(&mut self) {
         self.open = true;
     }

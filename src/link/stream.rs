@@ -22,7 +22,7 @@ use super::session::{Input, Output, Session, Up, Violation};
 use super::window::{BadAck, Resumed};
 use super::{Direction, LinkInfo, LinkSource, Pace, Past, Pause, Shared};
 use crate::membership::LinkEvidence;
-use crate::supervise::Shutdown;
+use crate::supervise::{Shutdown, Turn};
 use crate::types::Time;
 
 pub(super) struct Life {
@@ -131,11 +131,12 @@ impl Life {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = end.cancelled();
         tokio::pin!(end);
+        let mut turn = Turn::new(self.shared.clock);
         loop {
             let message = tokio::select! {
                 biased;
                 () = &mut end => return LinkError::Outdated,
-                message = frames.next() => message,
+                message = turn.next(frames.next()) => message,
                 _ = look.tick() => {
                     if silence.look(self.shared.clock.now()) {
                         return LinkError::Silent(most);

@@ -22,6 +22,8 @@ struct Stamp {
     inode: u64,
     len: u64,
     modified: (i64, i64),
+    /// Of its owner and mode too: one that could not be read may be readable now.
+    changed: (i64, i64),
 }
 
 impl Certificates {
@@ -64,6 +66,7 @@ fn stamp(file: &Path) -> Option<Stamp> {
         inode: found.ino(),
         len: found.len(),
         modified: (found.mtime(), found.mtime_nsec()),
+        changed: (found.ctime(), found.ctime_nsec()),
     })
 }
 

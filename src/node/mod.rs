@@ -145,8 +145,10 @@ impl Node {
             };
             match signal {
                 Signal::Reload => {
-                    reload::reload(&parts, &self.log, &mut settings);
-                    certificates = Certificates::of(&settings);
+                    // What was not taken is still to be noticed.
+                    if reload::reload(&parts, &self.log, &mut settings) {
+                        certificates = Certificates::of(&settings);
+                    }
                 }
                 Signal::Stop if asked_to_stop => {
                     anyhow::bail!("a second signal ended the node before it had drained");

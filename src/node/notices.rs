@@ -32,6 +32,11 @@ pub(super) fn started(parts: &Parts) {
         Some(listen) => tracing::info!(%listen, "Redis clients' pub/sub"),
         None => tracing::info!("the Redis port is off"),
     }
+    if config.security.access.as_ref().is_some_and(|access| access.is_empty()) {
+        tracing::warn!(
+            "nobody is let in: the access file has no key and no issuer; make one with: waxwing key create"
+        );
+    }
     if config.node.data_dir.is_none() {
         tracing::info!("no data directory: the incarnation is kept in memory only");
     }

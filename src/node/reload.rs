@@ -9,19 +9,23 @@ use crate::tls::certificate::date;
 use std::sync::Arc;
 
 /// `current`: the settings in force.
-pub(super) fn reload(parts: &Parts, log: &LogLevels, current: &mut Config) {
+pub(super) fn reload(parts: &Parts, log: &LogLevels, current: &mut Config) -> bool {
     match read(parts, log, current) {
-        Ok(changed) if changed.is_empty() => tracing::info!("settings read again; nothing changed"),
         Ok(changed) => {
+            if changed.is_empty() {
+                tracing::info!("settings read again; nothing changed");
+            }
             for change in changed {
                 tracing::info!("settings read again: {change}");
             }
+            true
         }
         Err(faults) => {
             tracing::error!("settings read again are wrong; nothing changed");
             for fault in faults.iter() {
                 tracing::error!("{fault}");
             }
+            false
         }
     }
 }
@@ -79,13 +83,20 @@ fn take_access(
     let (keys, issuers) = (access.keys(), access.issuers());
     match parts.broker.set_access(&access) {
         Some(put_out) => Some(format!(
-            "{keys} keys, {issuers} issuers; {put_out} sessions ended whose keys are gone or changed"
+            "{}, {}; {} ended whose keys are gone or changed",
+            counted(keys, "key"),
+            counted(issuers, "issuer"),
+            counted(put_out, "session")
         )),
         None => {
             waiting.push("security.access_file".to_owned());
             None
         }
     }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The certificates' files have changed; nobody has said that anything else has.

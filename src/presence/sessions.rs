@@ -102,6 +102,11 @@ impl Sessions {
     }
 
     #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    #[cfg(test)]
     pub(super) fn fingerprint(&self, hash: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
         for (id, session) in self.sorted() {

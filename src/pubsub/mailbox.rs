@@ -22,6 +22,7 @@ use crate::types::{SessionId, Time};
 use queue::{Awaited, State, Strict};
 
 mod queue;
+mod turns;
 
 const GAP_COST: usize = 256;
 const PLACE_COST: usize = 128;
@@ -141,10 +142,11 @@ impl Mailbox {
         }
     }
 
-    /// For the links to a peer. What is taken counts until it is settled.
+    /// For the links to a peer. What is taken counts until it is settled. Tenants that share it take turns, and what one of them has too
+    /// much of is not the others' loss.
     pub fn outbox(id: u64, limit: usize) -> Self {
         let mut mailbox = Self::with_reason(id, SessionId([0; 16]), limit, GapReason::Link);
-        mailbox.state.get_mut().keeps = true;
+        mailbox.state.get_mut().shared = Some(Box::default());
         mailbox
     }
 
@@ -445,7 +447,7 @@ impl Mailbox {
     pub fn expire(&self, now: Time, age: Duration) {
         let mut state = self.state.lock();
         let idle = state.progress(now);
-        if state.queue.is_empty() {
+        if state.is_empty() {
             state.seen.1 = now;
         } else if idle >= age {
             state.give_up();

@@ -30,6 +30,9 @@ const SLICE: usize = 256;
 /// Bytes of names against bytes of a glob: so much of a look over them is done in one go.
 const LOOK_MAX: usize = 64 << 10;
 
+/// So many topics are taken under one lock, which who subscribes waits for.
+const NAMES_AT_ONCE: usize = 1_000;
+
 /// Who is to get a batch that starts here.
 #[derive(Debug, Clone, Copy)]
 pub struct Targets<'a> {
@@ -342,35 +345,42 @@ impl Registry {
     }
 
     /// Puts names of a namespace's topics with local subscribers that the glob matches into `names`, in no order, about `bytes_max` of
-    /// them. True: there are more. It costs what the namespace has, and others who can go on go on in between; dropped before its end, it
-    /// has put in what it has found so far.
+    /// them. It costs what the namespace has, and others who can go on go on in between; dropped before its end, it has put in what it has
+    /// found so far.
     pub async fn names(
         &self,
         namespace: &Namespace,
         glob: Option<&[u8]>,
         bytes_max: usize,
         names: &mut Vec<Box<[u8]>>,
-    ) -> bool {
+    ) {
         let (mut bytes, mut looked) = (0, 0);
         for part in 0..PARTS {
-            for topic in self.named.of(namespace, part) {
-                let name = topic.name();
-                looked += 64 + (name.len() + 1) * glob.map_or(0, <[u8]>::len);
-                if looked > LOOK_MAX {
-                    looked = 0;
-                    tokio::task::yield_now().await;
+            let mut behind = None;
+            loop {
+                let some = self.named.of(namespace, part, behind.take(), NAMES_AT_ONCE);
+                for topic in &some {
+                    let name = topic.name();
+                    looked += 64 + (name.len() + 1) * glob.map_or(0, <[u8]>::len);
+                    if looked > LOOK_MAX {
+                        looked = 0;
+                        tokio::task::yield_now().await;
+                    }
+                    if glob.is_some_and(|glob| !matches(glob, name)) {
+                        continue;
+                    }
+                    if bytes + name.len() > bytes_max {
+                        return;
+                    }
+                    bytes += name.len();
+                    names.push(name.into());
                 }
-                if glob.is_some_and(|glob| !matches(glob, name)) {
-                    continue;
+                if some.len() < NAMES_AT_ONCE {
+                    break;
                 }
-                if bytes + name.len() > bytes_max {
-                    return true;
-                }
-                bytes += name.len();
-                names.push(name.into());
+                behind = some.last().cloned();
             }
         }
-        false
     }
 
     /// Patterns of the namespace with local subscribers, in order, behind this one; at most so many.

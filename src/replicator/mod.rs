@@ -270,6 +270,16 @@ impl ReplicatorHandle {
         self.0.change_all(|tracker, _, now| tracker.expire(session, now + after));
     }
 
+    /// The epoch under which somebody who has no attachments asks for something of that topic here.
+    pub fn epoch_here(&self, session: SessionId, topic: &Topic) -> u64 {
+        self.0.shards.lock(shard_of(topic)).tracker.epoch_here(session)
+    }
+
+    /// Does the session hold anything on this node, in that shard?
+    pub fn is_tracking(&self, session: SessionId, shard: usize) -> bool {
+        self.0.shards.lock(shard).tracker.tracked_by(session) > 0
+    }
+
     /// How many presences the session holds on this node.
     pub fn tracked_by(&self, session: SessionId) -> usize {
         (0..SHARDS).map(|shard| self.0.shards.lock(shard).tracker.tracked_by(session)).sum()

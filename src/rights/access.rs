@@ -193,6 +193,11 @@ impl Access {
         self.keys.len()
     }
 
+    /// Nobody can be let in by it.
+    pub fn is_empty(&self) -> bool {
+        self.keys() == 0 && self.issuers() == 0
+    }
+
     pub fn issuers(&self) -> usize {
         self.issuers.len()
     }

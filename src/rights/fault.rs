@@ -22,6 +22,9 @@ impl Lines {
 /// Names of settings are shown where they look like one: whoever misspelt it has to find it.
 const NAME_LEN_MAX: usize = 24;
 
+/// What a name of a setting stands behind, in backticks.
+const NAMED: [&str; 3] = ["unknown field ", "missing field ", "duplicate field "];
+
 /// The first line of a message of serde's or of the TOML parser's, without the values that it quotes.
 pub(super) fn without_values(message: &str) -> String {
     let line = message.lines().next().unwrap_or("is no TOML");
@@ -38,11 +41,15 @@ pub(super) fn without_values(message: &str) -> String {
         // Up to the last one: a value may have quotes in it.
         let Some(end) = inner.rfind(quote) else { break };
         said += &rest[..at];
-        said += if is_name(&inner[..end]) { &rest[at..at + end + 2] } else { "(not shown)" };
+        let is_named = quote == "`" && NAMED.contains(&&*said);
+        let is_shown = is_named && is_name(&inner[..end]);
+        said += if is_shown { &rest[at..at + end + 2] } else { "(not shown)" };
         rest = &inner[end + 1..];
     }
-    said += if rest.contains(['`', '"']) { "(not shown)" } else { rest };
-    if let Some(expected) = expected {
+    // A quote that nothing ends: what seemed to be expected may be of a value.
+    let is_open = rest.contains(['`', '"']);
+    said += if is_open { "(not shown)" } else { rest };
+    if let Some(expected) = expected.filter(|it| !is_open && !it.contains('"')) {
         said += ", expected ";
         said += expected;
     }
@@ -70,6 +77,16 @@ mod tests {
                 "unknown field `wx_k7m2qd9xwp_Zm9v`, expected `id`",
                 "unknown field (not shown), expected `id`",
             ),
+            (
+                "invalid type: string \"correcthorsebattery\", expected a sequence",
+                "invalid type: string (not shown), expected a sequence",
+            ),
+            (
+                "unknown variant `correcthorsebattery`, expected `HS256` or `EdDSA`",
+                "unknown variant (not shown), expected `HS256` or `EdDSA`",
+            ),
+            ("unknown variant `a, expected secret`", "(not shown)"),
+            ("string \"unknown field `secret`\"", "string (not shown)"),
             (
                 "invalid type: string \"a \\\"secret\\\", expected so\", expected a sequence",
                 "invalid type: string (not shown), expected a sequence",

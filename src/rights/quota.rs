@@ -3,15 +3,16 @@
 //! Quotas are each node's own, as limits are; only presences, which every node sees all of, are counted in the whole cluster.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 use super::bucket::Rate;
 use crate::pubsub::pattern::matches;
 use crate::types::Namespace;
 
-/// `None`: whatever the node's own limits say.
+/// `None`: whatever the node's own limits say; of a rate, that there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quota {
     /// At once, those that linger among them.
@@ -30,7 +31,15 @@ pub struct Quota {
     pub patterns: bool,
 }
 
+/// Where nothing is said: far more than a tenant needs, far less than a node can do, so that one that floods leaves the node to others.
+const PUBLISH: Rate = Rate { per_second: 100_000, burst: 100_000 };
+const PUBLISH_BYTES: Rate = Rate { per_second: 64 << 20, burst: 64 << 20 };
+
 impl Quota {
+    /// Of a namespace that a key or token names, and nobody has said more about.
+    pub const DEFAULT: Self =
+        Self { publish: Some(PUBLISH), publish_bytes: Some(PUBLISH_BYTES), ..Self::NONE };
+
     pub const NONE: Self = Self {
         sessions: None,
         subscriptions: None,
@@ -63,9 +72,11 @@ pub(super) struct QuotaSaid {
     subscriptions: Option<u64>,
     topics: Option<u64>,
     presences: Option<usize>,
-    publish_rate: Option<u64>,
+    #[serde(default)]
+    publish_rate: Said,
     publish_burst: Option<u64>,
-    publish_bytes: Option<u64>,
+    #[serde(default)]
+    publish_bytes: Said,
     publish_bytes_burst: Option<u64>,
     payload: Option<usize>,
     #[serde(default = "yes")]
@@ -74,6 +85,47 @@ pub(super) struct QuotaSaid {
 
 const fn yes() -> bool {
     true
+}
+
+/// A rate as it is written.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Said {
+    #[default]
+    Nothing,
+    Unlimited,
+    PerSecond(u64),
+}
+
+impl<'de> Deserialize<'de> for Said {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Said;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number a second, or \"unlimited\"")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Said, E> {
+                u64::try_from(number)
+                    .map(Said::PerSecond)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Said, E> {
+                Ok(Said::PerSecond(number))
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Said, E> {
+                match word {
+                    "unlimited" => Ok(Said::Unlimited),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(word), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 impl QuotaSaid {
@@ -86,23 +138,27 @@ impl QuotaSaid {
         } else {
             Namespace::parse(&self.name).map_err(|bad| of(&bad.to_string()))?;
         }
-        let rate = |rate: Option<u64>, burst: Option<u64>| match (rate, burst) {
-            (None, None) => Ok(None),
-            (None, Some(_)) => Err(of("a burst is of no use without its rate")),
-            (Some(0), _) | (_, Some(0)) => Err(of(
+        let rate = |said: &Said, burst: Option<u64>, default: Option<Rate>| match (said, burst) {
+            (Said::Nothing, None) => Ok(default),
+            (Said::Unlimited, None) => Ok(None),
+            (Said::Nothing | Said::Unlimited, Some(_)) => {
+                Err(of("a burst is of no use without its rate"))
+            }
+            (Said::PerSecond(0), _) | (_, Some(0)) => Err(of(
                 "a rate, and its burst, must be more than nothing; take the right away instead",
             )),
-            (Some(per_second), burst) => {
-                Ok(Some(Rate { per_second, burst: burst.unwrap_or(per_second) }))
+            (Said::PerSecond(per_second), burst) => {
+                Ok(Some(Rate { per_second: *per_second, burst: burst.unwrap_or(*per_second) }))
             }
         };
+        let Quota { publish, publish_bytes, .. } = Quota::DEFAULT;
         let quota = Quota {
             sessions: self.sessions,
             subscriptions: self.subscriptions,
             topics: self.topics,
             presences: self.presences,
-            publish: rate(self.publish_rate, self.publish_burst)?,
-            publish_bytes: rate(self.publish_bytes, self.publish_bytes_burst)?,
+            publish: rate(&self.publish_rate, self.publish_burst, publish)?,
+            publish_bytes: rate(&self.publish_bytes, self.publish_bytes_burst, publish_bytes)?,
             payload: self.payload,
             patterns: self.patterns,
         };
@@ -136,8 +192,27 @@ impl Quotas {
 
 #[cfg(test)]
 mod tests {
-    use super::{Quota, Quotas};
+    use super::{Quota, QuotaSaid, Quotas, Rate};
     use crate::types::Namespace;
+
+    #[test]
+    fn a_rate_is_a_number_or_unlimited_or_the_default() {
+        let publish = |said: &str| {
+            let said: QuotaSaid = toml::from_str(&format!("name = \"a\"\n{said}"))
+                .map_err(|bad| bad.message().to_owned())?;
+            said.judge().map(|(_, quota)| quota.publish)
+        };
+        assert_eq!(publish(""), Ok(Quota::DEFAULT.publish));
+        assert_eq!(publish("publish_rate = \"unlimited\""), Ok(None));
+        let rate = Rate { per_second: 7, burst: 9 };
+        assert_eq!(publish("publish_rate = 7\npublish_burst = 9"), Ok(Some(rate)));
+        let burst = "publish_rate = \"unlimited\"\npublish_burst = 9";
+        assert!(publish(burst).is_err_and(|why| why.contains("without its rate")));
+        for bad in ["-1", "\"none\"", "true", "1.5"] {
+            let why = publish(&format!("publish_rate = {bad}")).unwrap_err();
+            assert!(why.contains("a number a second, or \"unlimited\""), "{bad}: {why}");
+        }
+    }
 
     #[test]
     fn a_name_comes_before_templates_and_templates_in_their_order() {

@@ -8,20 +8,21 @@ use crate::types::topic::TOPIC_LEN_CEILING;
 /// Globs of one key: each is tried at each ask.
 const GLOBS_MAX: usize = 256;
 
+/// Written in this order: a file that is cut at a line's end has lost an allowance before it loses a denial.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RightsSaid {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub publish: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub subscribe: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub presence: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny_publish: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny_subscribe: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny_presence: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subscribe: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub presence: Vec<String>,
     #[serde(default, skip_serializing_if = "is_no")]
     pub observe: bool,
     #[serde(default, skip_serializing_if = "is_no")]
@@ -70,5 +71,27 @@ impl RightsSaid {
             }
         }
         Ok(rules)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RightsSaid;
+
+    #[test]
+    fn denials_are_written_before_what_they_deny() {
+        let all = || vec!["*".to_owned()];
+        let said = RightsSaid {
+            publish: all(),
+            subscribe: all(),
+            presence: all(),
+            deny_publish: all(),
+            deny_subscribe: all(),
+            deny_presence: all(),
+            ..RightsSaid::default()
+        };
+        let text = toml::to_string(&said).unwrap();
+        let denies: Vec<bool> = text.lines().map(|line| line.starts_with("deny_")).collect();
+        assert_eq!(denies, [true, true, true, false, false, false], "{text}");
     }
 }

@@ -19,7 +19,7 @@ use super::{SessionKnown, SessionMoved};
 pub(super) enum Control {
     SnapshotPart { version: u64, first: bool, last: Option<u64>, changes: Vec<Change> },
     Changes { from: u64, changes: Vec<Change> },
-    Applied { version: u64, published_before: bool },
+    Applied { version: u64 },
     SnapshotWanted,
     Delivered { ticket: u64, subscriptions: u64 },
     SessionMoved { ticket: u64, moved: SessionMoved },
@@ -116,9 +116,7 @@ pub(super) fn control(control: &Control) -> Bytes {
                 .collect();
             Kind::InterestDelta(pb::InterestDelta { from: *from, changes })
         }
-        &Control::Applied { version, published_before } => {
-            Kind::InterestApplied(pb::InterestApplied { version, published_before })
-        }
+        &Control::Applied { version } => Kind::InterestApplied(pb::InterestApplied { version }),
         Control::SnapshotWanted => Kind::SnapshotWanted(pb::SnapshotWanted {}),
         &Control::Delivered { ticket, subscriptions } => {
             Kind::Delivered(pb::Delivered { ticket, subscriptions })
@@ -178,9 +176,7 @@ pub(super) fn parse_control(bytes: Bytes) -> Result<Control, CodecError> {
                 .collect::<Result<_, CodecError>>()?;
             Control::Changes { from: delta.from, changes }
         }
-        Kind::InterestApplied(pb::InterestApplied { version, published_before }) => {
-            Control::Applied { version, published_before }
-        }
+        Kind::InterestApplied(pb::InterestApplied { version }) => Control::Applied { version },
         Kind::SnapshotWanted(pb::SnapshotWanted {}) => Control::SnapshotWanted,
         Kind::Delivered(pb::Delivered { ticket, subscriptions }) => {
             Control::Delivered { ticket, subscriptions }
@@ -419,9 +415,7 @@ mod tests {
             }),
             (any::<u64>(), changes())
                 .prop_map(|(from, changes)| Control::Changes { from, changes }),
-            (any::<u64>(), any::<bool>()).prop_map(|(version, published_before)| {
-                Control::Applied { version, published_before }
-            }),
+            any::<u64>().prop_map(|version| { Control::Applied { version } }),
             Just(Control::SnapshotWanted),
             any::<u64>().prop_map(|ticket| Control::Sync { ticket }),
             (any::<u64>(), any::<u64>())

@@ -54,6 +54,17 @@ impl std::fmt::Debug for Up {
     }
 }
 
+/// What the peer's subscribers are owed for what was published before this node has their interest.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owed {
+    #[default]
+    Nothing,
+    /// A gap, if anything was published.
+    IfPublished,
+    /// A gap: what was kept for them was given up, and nobody has told them.
+    Gap,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct LaneState {
     pub(super) out: Option<Up>,
@@ -64,13 +75,9 @@ pub(super) struct LaneState {
     pub(super) outbox: Option<Arc<Mailbox>>,
     /// Messages dropped by outboxes of the past.
     pub(super) dropped: u64,
-    /// What was kept for it was given up, and nobody has told its subscribers.
-    pub(super) owes_gap: bool,
+    pub(super) owed: Owed,
     /// Since when there has been no link to it, after there was one.
     pub(super) out_gone_since: Option<Time>,
-    /// Its subscribers know that what this node published before it had their interest may be lost; or the peer has yet to be told
-    /// whether there was any.
-    pub(super) introduced: bool,
     /// The version of this node's interest that the peer has applied on the link that is up.
     pub(super) applied: Option<u64>,
     /// The version from which the peer's content that has come here was chosen by, on the link that is up. It may be behind `applied`.
@@ -175,16 +182,24 @@ impl Lane {
         *self.interest.write() = PeerInterest::default();
     }
 
-    /// The peer's interest is known: what matches it is kept from here on, behind a gap for what was not.
-    pub(super) fn open_outbox(&self, state: &mut LaneState) {
-        if self.outbox.read().is_some() {
+    /// The peer's interest is known: what matches it is kept from here on, behind a gap for what was not. That gap is content like any
+    /// other, so it arrives however often the link breaks.
+    pub(super) fn open_outbox(&self, state: &mut LaneState, took_publish: impl FnOnce() -> bool) {
+        let mut open = self.outbox.write();
+        if open.is_some() {
             return;
         }
         let Some(outbox) = &state.outbox else { return };
-        if std::mem::take(&mut state.owes_gap) {
+        let is_owed = match std::mem::take(&mut state.owed) {
+            Owed::Nothing => false,
+            // Under the lock: a publish that finds no outbox has said before that there was one.
+            Owed::IfPublished => took_publish(),
+            Owed::Gap => true,
+        };
+        if is_owed {
             outbox.push_gap(Gap::possible(None, GapReason::Link));
         }
-        *self.outbox.write() = Some(outbox.clone());
+        *open = Some(outbox.clone());
     }
 
     /// What a gap names of these topics. None: any.
@@ -252,6 +267,7 @@ impl LaneState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pubsub::mailbox::Entry;
     use crate::types::{ClusterName, Namespace, SessionId, TopicHasher};
 
     fn topic(name: &str) -> Topic {
@@ -269,6 +285,32 @@ mod tests {
 
     fn mailbox() -> Arc<Mailbox> {
         Arc::new(Mailbox::new(1, SessionId([1; 16]), 1 << 20))
+    }
+
+    /// As content, so that a link which breaks just then does not take the only word of it.
+    #[test]
+    fn what_was_published_before_is_owed_as_the_first_content() {
+        let name = NodeName::parse("b").unwrap();
+        for (owed, took_publish, gaps) in [
+            (Owed::Nothing, true, 0),
+            (Owed::IfPublished, false, 0),
+            (Owed::IfPublished, true, 1),
+            (Owed::Gap, false, 1),
+        ] {
+            let lane = Lane::new(&name, &Arc::default());
+            let outbox = Arc::new(Mailbox::outbox(1, 1 << 20));
+            let mut state =
+                LaneState { owed, outbox: Some(outbox.clone()), ..LaneState::default() };
+            for _ in 0..2 {
+                lane.open_outbox(&mut state, || took_publish);
+            }
+            assert!(lane.outbox.read().is_some());
+            let mut content = Vec::new();
+            outbox.take_entries(usize::MAX, &mut |entry| content.push(entry));
+            let possible = Gap::possible(None, GapReason::Link);
+            let is_it = |entry: &Entry| matches!(entry, Entry::Gap(gap) if *gap == possible);
+            assert!(content.len() == gaps && content.iter().all(is_it), "{owed:?}: {content:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::codec::{self, Control, Item};
-use super::lane::{Lane, Late, Up};
+use super::lane::{Lane, Late, Owed, Up};
 use super::source::Source;
 use super::{Router, SessionKnown};
 use crate::link::{Direction, LinkHandler, LinkInfo, LinkSource, Pace, Past};
@@ -92,8 +92,8 @@ impl LinkHandler for Router {
             (Direction::In, Control::NamesWanted(wanted)) => {
                 self.tell_names(&lane, wanted);
             }
-            (Direction::In, Control::Applied { version, published_before }) => {
-                self.confirmed_by(&lane, link, version, published_before);
+            (Direction::In, Control::Applied { version }) => {
+                self.confirmed_by(&lane, link, version);
             }
             (Direction::In, Control::SnapshotWanted) => {
                 if let Some(up) = &lane.state.lock().inward {
@@ -195,10 +195,9 @@ impl Router {
         if link.past != Past::Kept || state.pair != pair {
             lane.give_up(&mut state, self.clock.now());
             state.pair = pair;
-            // What was published until this node has the peer's interest again is told then, since a peer that has declared everything
-            // lost can't have told its subscribers of that. One that expects to go on is told in its place.
-            state.introduced = link.past == Past::Kept;
-            state.owes_gap = link.past == Past::Kept;
+            // Also to a peer that has declared all lost, whoever of its subscribers has been told: that can't have been of what is
+            // published until this node has their interest again.
+            state.owed = if link.past == Past::Kept { Owed::Gap } else { Owed::IfPublished };
         }
         let outbox = state.outbox.get_or_insert_with(|| {
             Arc::new(Mailbox::outbox(self.next_mailbox(), self.limits.get().link_window))
@@ -217,7 +216,7 @@ impl Router {
         let lost = replaced && !state.lost_told && !state.leaving;
         // A gap is final: what it covers must not come any more. One who was forgotten here was told as lost.
         let told = state.lost_told && !replaced || state.heard != Some(link.incarnation);
-        // What it has kept for so long is no longer whole; nobody has been told, and its first confirmation does it where the loss ends.
+        // What it has kept for so long is no longer whole. Nobody has been told: it is owed a gap, and sends it where the loss ends.
         let (now, age) = (self.clock.now(), self.limits.get().link_window_age);
         let too_late = state.gone_since.is_some_and(|since| now - since >= age);
         let all_lost = link.had_epoch && (told || too_late);
@@ -225,7 +224,7 @@ impl Router {
         state.applied = None;
         state.counting = None;
         if link.past == Past::Unknown || all_lost {
-            // Its first confirmation says whether any of this node's subscriptions missed something.
+            // It begins with a gap for everybody if any of this node's subscriptions may have missed something.
             state.unconfirmed.clear();
             state.unconfirmed_beyond = None;
         }
@@ -260,12 +259,9 @@ impl Router {
             outbox.push_interest_place(version);
         }
         drop(interest);
-        // First: a publish that finds no outbox has said before that there was one.
-        lane.open_outbox(&mut state);
-        let published_before =
-            !std::mem::replace(&mut state.introduced, true) && self.took_publish();
+        lane.open_outbox(&mut state, || self.took_publish());
         if let Some(up) = &state.out {
-            up.source.send_applied(version, published_before);
+            up.source.send_applied(version);
         }
         drop(state);
         self.progress.notify_waiters();
@@ -279,17 +275,13 @@ impl Router {
     }
 
     /// The peer has applied this node's interest up to `version`. What it published before may still be on its way.
-    fn confirmed_by(&self, lane: &Lane, link: &LinkInfo, version: u64, published_before: bool) {
+    fn confirmed_by(&self, lane: &Lane, link: &LinkInfo, version: u64) {
         let mut state = lane.state.lock();
         if state.inward.as_ref().is_none_or(|up| up.link.epoch != link.epoch) {
             return;
         }
         state.caught_up(version);
         drop(state);
-        if published_before {
-            // It had no interest of this node, so nothing is on its way.
-            self.tell_everybody(&lane.possible_gap(&[]));
-        }
         self.progress.notify_waiters();
     }
 

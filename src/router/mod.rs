@@ -104,8 +104,7 @@ pub struct Router {
     syncs: Arc<Tickets<()>>,
     sync: SyncTurn,
     names: Arc<Tickets<Vec<bytes::Bytes>>>,
-    /// Whoever answers peers that ask for names has one.
-    telling: Arc<tokio::sync::Semaphore>,
+    telling: names::Telling,
     supervisor: Supervisor,
     directory: OnceLock<Arc<dyn SessionDirectory>>,
     took_publish: AtomicBool,
@@ -150,7 +149,7 @@ impl Router {
             syncs: Arc::default(),
             sync: SyncTurn::default(),
             names: Arc::default(),
-            telling: Arc::new(tokio::sync::Semaphore::new(names::TELLING_MAX)),
+            telling: names::Telling::default(),
             supervisor: supervisor.clone(),
             directory: OnceLock::new(),
             took_publish: AtomicBool::new(false),

@@ -3,17 +3,20 @@
 //! It costs what the namespace asked for has, never what its neighbours have, and gives way to other tasks: neither a link's reader nor a
 //! lock that others need is held for long.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::codec::{Control, NamesWanted};
 use super::lane::Lane;
 use super::{Router, RouterHandle};
+use crate::metrics::names;
 use crate::supervise::Task;
-use crate::types::{Namespace, Topic};
+use crate::types::{Namespace, NodeName, Topic};
 
 /// How long members are waited for to tell their topics.
 const NAMES_WAIT: Duration = Duration::from_millis(500);
@@ -21,15 +24,32 @@ const NAMES_WAIT: Duration = Duration::from_millis(500);
 const LOOK_WAIT: Duration = Duration::from_millis(300);
 /// Of each member's names no more than about so many bytes are told.
 const NAMES_BYTES_MAX: usize = 256 << 10;
-/// So many peers' questions are answered at once; more are not, and whoever asked waits no longer for it than for a slow member.
-pub(super) const TELLING_MAX: usize = 64;
+/// So many of each peer's questions are answered at once; more are not, and whoever asked waits no longer for it than for a slow member.
+const TELLING_MAX: usize = 32;
 /// So many patterns are looked at under one lock.
 const GLOBS_AT_ONCE: usize = 1_000;
+
+/// Who is being told names, each peer by itself, so that none takes another's turn.
+#[derive(Debug, Default)]
+pub(super) struct Telling(Mutex<BTreeMap<NodeName, Arc<Semaphore>>>);
+
+impl Telling {
+    fn begin(&self, peer: &NodeName) -> Option<OwnedSemaphorePermit> {
+        let mut all = self.0.lock();
+        if !all.contains_key(peer) {
+            // Those that are told nothing now may be members no more.
+            all.retain(|_, one| one.available_permits() < TELLING_MAX);
+            all.insert(peer.clone(), Arc::new(Semaphore::new(TELLING_MAX)));
+        }
+        all.get(peer)?.clone().try_acquire_owned().ok()
+    }
+}
 
 impl Router {
     /// Answers a peer, in a task of its own.
     pub(super) fn tell_names(&self, lane: &Arc<Lane>, wanted: NamesWanted) {
-        let Ok(permit) = self.telling.clone().try_acquire_owned() else {
+        let Some(permit) = self.telling.begin(&lane.name) else {
+            metrics::counter!(names::LIMIT_REJECTIONS, "limit" => "names_told").increment(1);
             tracing::debug!(peer = %lane.name, "too many ask for topics at once");
             return;
         };
@@ -118,5 +138,25 @@ async fn gather(
         }
         behind = Some(last);
         tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TELLING_MAX, Telling};
+    use crate::types::NodeName;
+
+    #[test]
+    fn a_peer_that_asks_much_takes_no_others_turn() {
+        let (telling, [a, b]) =
+            (Telling::default(), ["a", "b"].map(|it| NodeName::parse(it).unwrap()));
+        let mut told: Vec<_> = (0..TELLING_MAX).map(|_| telling.begin(&a).unwrap()).collect();
+        assert!(telling.begin(&a).is_none());
+        assert!(telling.begin(&b).is_some());
+        told.pop();
+        assert!(telling.begin(&a).is_some());
+        drop(told);
+        assert!(telling.begin(&NodeName::parse("c").unwrap()).is_some());
+        assert_eq!(telling.0.lock().len(), 1);
     }
 }

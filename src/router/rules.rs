@@ -63,7 +63,7 @@ pub(crate) fn written() -> Vec<(&'static str, Vec<u8>)> {
             },
         ),
         ("changes", Control::Changes { from: 6, changes }),
-        ("applied", Control::Applied { version: 6, published_before: true }),
+        ("applied", Control::Applied { version: 6 }),
         ("snapshot-wanted", Control::SnapshotWanted),
         ("delivered", Control::Delivered { ticket: 1, subscriptions: 2 }),
         ("session-moved", Control::SessionMoved { ticket: 2, moved }),

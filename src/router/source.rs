@@ -54,7 +54,7 @@ impl SnapshotReason {
 struct State {
     waiting: VecDeque<Bytes>,
     /// The newest acknowledgement of the peer's interest; an older one need not be sent.
-    applied: Option<(u64, bool)>,
+    applied: Option<u64>,
     /// How far the peer has been told this node's interest, or why a snapshot is due.
     told: Result<u64, SnapshotReason>,
     parts: VecDeque<Bytes>,
@@ -69,8 +69,7 @@ impl Source {
         Self::new(None, Some(outbox), Some(forwarded), false)
     }
 
-    /// For a link that the peer dialed: this node's interest goes back. `all_lost`: subscribers were told that what the peer has left
-    /// is lost.
+    /// For a link that the peer dialed: this node's interest goes back. `all_lost`: what the peer has kept is declared lost.
     pub(super) fn incoming(interest: Arc<Mutex<LocalInterest>>, all_lost: bool) -> Self {
         Self::new(Some(interest), None, None, all_lost)
     }
@@ -103,10 +102,9 @@ impl Source {
         taken
     }
 
-    pub(super) fn send_applied(&self, version: u64, published_before: bool) {
+    pub(super) fn send_applied(&self, version: u64) {
         let mut state = self.state.lock();
-        let before = state.applied.is_some_and(|(_, before)| before);
-        state.applied = Some((version, published_before || before));
+        state.applied = Some(version);
         state.wake();
     }
 
@@ -183,8 +181,8 @@ impl LinkSource for Source {
             out.push(frame);
             bytes < bytes_max
         };
-        if let Some((version, published_before)) = state.applied.take() {
-            put(codec::control(&Control::Applied { version, published_before }));
+        if let Some(version) = state.applied.take() {
+            put(codec::control(&Control::Applied { version }));
         }
         while let Some(frame) = state.waiting.pop_front() {
             if !put(frame) {

@@ -15,6 +15,8 @@ const STALLED_EVERY_TICKS: u32 = 10;
 /// What a sender has kept for one age is lost, and told once it is linked again, where the loss ends. Whoever waits for that link is told
 /// without it after so many ages.
 const AGES_UNTOLD_MAX: u32 = 2;
+/// Whoever leaves closes its links at the end of it. One whose link has been gone for longer had no way to send what it had.
+const LEAVING_MAX: Duration = Duration::from_secs(3);
 
 impl Router {
     pub(super) async fn watch(self: Arc<Self>, shutdown: Shutdown) {
@@ -68,7 +70,10 @@ impl Router {
         for lane in self.lanes().iter() {
             if let Some(member) = view.get(&lane.name) {
                 let mut state = lane.state.lock();
-                state.leaving |= member.state == MemberState::Leaving;
+                let now = self.clock.now();
+                let is_heard = state.inward.is_some()
+                    || state.gone_since.is_some_and(|since| now - since < LEAVING_MAX);
+                state.leaving |= member.state == MemberState::Leaving && is_heard;
                 if state.pair.is_some_and(|(_, peer)| peer < member.incarnation) {
                     // Nobody will ask for it any more.
                     lane.give_up(&mut state, self.clock.now());
@@ -92,8 +97,8 @@ impl Router {
         self.progress.notify_waiters();
     }
 
-    /// What is kept for a peer to which there has been no link for `age` is not kept any longer. Either the peer has told its subscribers
-    /// by then, and will say so; or a gap is the first that it gets.
+    /// What is kept for a peer to which there has been no link for `age` is not kept any longer. A gap is the first that it gets when it
+    /// is linked again.
     fn give_up_unlinked(&self, age: Duration) {
         let now = self.clock.now();
         for lane in self.lanes().iter() {
@@ -108,7 +113,7 @@ impl Router {
 
     /// A member whose death is confirmed, or from which there has been no link for long after it has stopped to keep anything, may have
     /// taken messages with it that were not sent yet: everybody who could have got some is told, once after each of its links. One that
-    /// left had sent what it had; one that is merely silent may come back, and then its next link goes on where this one ended. What one
+    /// left by a link that was there had sent what it had; one that is merely silent may come back, and then its next link goes on where this one ended. What one
     /// that comes back has published since is told when it does.
     pub(super) fn tell_if_lost(&self, lane: &Lane) {
         let Some(heard) = lane.state.lock().heard else { return };

@@ -6,6 +6,7 @@ mod commands;
 pub mod descriptors;
 mod policy;
 mod supervisor;
+mod turn;
 
 pub use clock::Clock;
 pub use commands::{DrainStep, NodeCommands, SharedCommands};
@@ -13,3 +14,4 @@ pub use policy::{OnExit, Task};
 pub use supervisor::{Supervisor, TaskHandle, TaskReport, TaskState};
 /// Told to stop: `cancelled().await`, `is_cancelled()`. A child is stopped with its parent.
 pub use tokio_util::sync::CancellationToken as Shutdown;
+pub use turn::Turn;

@@ -34,7 +34,7 @@ pub struct Validity {
 /// So that a host whose clock is a little behind can use it at once.
 const BACKDATED_S: i64 = 3_600;
 /// A node is asked at these by whoever stands beside it.
-const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+pub(crate) const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// An authority of its own.
 pub fn authority(name: &str, validity: Validity) -> Result<Issued, String> {

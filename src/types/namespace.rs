@@ -47,6 +47,11 @@ impl Namespace {
             || self.0.strip_suffix(SHARDED).unwrap_or(&self.0) == &*tenant.0
     }
 
+    /// Whose it is: itself, but for sharded channels.
+    pub fn tenant(&self) -> Self {
+        self.0.strip_suffix(SHARDED).map_or_else(|| self.clone(), |tenant| Self(tenant.into()))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -84,6 +89,7 @@ mod tests {
         assert_eq!(Namespace::parse_told("acme/shard").unwrap(), acme.sharded());
         assert_eq!(Namespace::parse_told("acme").unwrap(), acme);
         assert!(acme.sharded().is_sharded() && !acme.is_sharded());
+        assert_eq!((acme.sharded().tenant(), acme.tenant()), (acme.clone(), acme.clone()));
         for (one, of, yes) in [
             (acme.clone(), &acme, true),
             (acme.sharded(), &acme, true),

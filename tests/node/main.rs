@@ -5,6 +5,7 @@
 mod cluster;
 mod departure;
 mod dev;
+mod floods;
 mod messages;
 mod presence;
 mod redis;

@@ -15,12 +15,12 @@ use waxwing::types::{ClusterName, NodeName};
 
 use crate::cluster::{Cluster, publish, texts, within};
 
-fn valid() -> Validity {
+pub(crate) fn valid() -> Validity {
     let unix_s = waxwing::supervise::Clock::new().unix_ms() / 1_000;
     Validity { unix_s: i64::try_from(unix_s).unwrap(), days: 30 }
 }
 
-fn config(ca: &Issued, name: &str) -> Config {
+pub(crate) fn config(ca: &Issued, name: &str) -> Config {
     let mut config = Config::for_test(name);
     let signer = Authority::read(&ca.cert, &ca.key).unwrap();
     let (cluster, node) = (&config.cluster.name, &config.node.name);
@@ -35,8 +35,8 @@ fn judge(own: &Issued, ca: &Issued, cluster: &ClusterName, node: &NodeName) -> M
     Material::judge(pems, cluster, node).unwrap()
 }
 
-/// Speaks TLS to a port of the node; which protocol, the caller knows.
-async fn dial(ca: &Issued, port: std::net::SocketAddr) -> TlsStream<TcpStream> {
+/// Believes that authority, and shows no certificate.
+pub(crate) fn connector(ca: &Issued) -> TlsConnector {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject as _;
     let mut roots = rustls::RootCertStore::empty();
@@ -47,11 +47,14 @@ async fn dial(ca: &Issued, port: std::net::SocketAddr) -> TlsStream<TcpStream> {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    Arc::new(config).into()
+}
+
+/// Speaks TLS to a port of the node; which protocol, the caller knows.
+async fn dial(ca: &Issued, port: std::net::SocketAddr) -> TlsStream<TcpStream> {
     let tcp = TcpStream::connect(port).await.unwrap();
     let host = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-    within("hands are shaken", TlsConnector::from(Arc::new(config)).connect(host, tcp))
-        .await
-        .unwrap()
+    within("hands are shaken", connector(ca).connect(host, tcp)).await.unwrap()
 }
 
 async fn client(ca: &Issued, cluster: &Cluster, node: &str) -> (Client, waxwing::client::Events) {

@@ -58,7 +58,7 @@ impl Ground {
             let hint = if why == connect::TOO_MANY_FILES {
                 "raise its limit (ulimit -n), or give fewer --connections"
             } else {
-                "is it running? try: waxwing dev"
+                crate::cli::unreachable::judge(&why).1
             };
             let what = format!("connect to {address}: {why}");
             crate::cli::failure::Hinted { what, hint: hint.to_owned() }.into()

@@ -194,7 +194,14 @@ impl Watcher<'_> {
             let counted = event.count;
             return self.print(
                 || rows::count(counted),
-                || format!("{} presences of {} keys", counted.presences, counted.keys),
+                || {
+                    let (presences, keys) = (counted.presences, counted.keys);
+                    format!(
+                        "{} of {}",
+                        super::output::counted(presences, "presence"),
+                        super::output::counted(keys, "key")
+                    )
+                },
             );
         }
         if event.reset {

@@ -160,6 +160,18 @@ impl Connection {
         Ok(())
     }
 
+    /// A TLS handshake may happen within a write, and that has the same time.
+    fn checked<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_pending() && self.deadline.is_some() {
+            self.check(cx)?;
+        }
+        written
+    }
+
     /// No more is read than a stranger may have said: the rest waits in the kernel until it is known, or its time is over.
     fn poll_read_stranger(
         &mut self,
@@ -209,7 +221,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.checked(cx, written)
     }
 
     fn poll_write_vectored(
@@ -217,7 +230,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.checked(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -225,7 +239,8 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        let written = Pin::new(&mut self.tcp).poll_flush(cx);
+        self.checked(cx, written)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

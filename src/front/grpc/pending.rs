@@ -37,6 +37,8 @@ pub(super) struct Pending {
     /// Of pending subscribes.
     names_bytes: usize,
     publishes: FuturesUnordered<Pin<Box<dyn Future<Output = PublishOutcome> + Send>>>,
+    /// Of this read something was refused, since the namespace publishes too fast.
+    pub(super) over_rate: bool,
     /// The mailbox said that it is full: there must be room before more replies are caused.
     is_full: bool,
     /// A receiver of ours is over half full, and drains.
@@ -72,6 +74,7 @@ impl Pending {
             subscribes: FuturesOrdered::new(),
             names_bytes: 0,
             publishes: FuturesUnordered::new(),
+            over_rate: false,
             is_full: false,
             slow: None,
         }

@@ -12,9 +12,17 @@ use super::session::status_of_reading;
 use super::tracks::Tracks;
 use crate::broker::{BrokerError, Ending, PublishOptions};
 use crate::router::Confirm;
+use crate::supervise::Turn;
 use crate::types::Time;
 use bytes::Bytes;
+use std::time::Duration;
 use tonic::Status;
+
+/// A session whose namespace is a little over its rate is held up for so long a read: one that publishes in a stream keeps to the rate by
+/// itself.
+const RATE_PATIENCE: Duration = Duration::from_secs(1);
+/// One that was refused for it is read no further for so long: refusing costs as much as publishing does.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
 /// The reading half with what is left of the last read.
 #[derive(Debug)]
@@ -113,11 +121,12 @@ async fn talk(
     reading: &mut Reading,
     pending: &mut Pending,
 ) -> Result<std::convert::Infallible, Over> {
+    let mut turn = Turn::new(deps.clock);
     loop {
         let limits = pending.attachment.limits();
         let frames = match reading.left.take() {
             Some(frames) => frames,
-            None => match pending.wait(reading.reader.read(limits.frame)).await?? {
+            None => match turn.next(pending.wait(reading.reader.read(limits.frame))).await?? {
                 Some(frames) => frames,
                 None => {
                     // It has asked all it will ask, and gets its answers.
@@ -127,6 +136,7 @@ async fn talk(
             },
         };
         let now = deps.clock.now();
+        let mut patience = RATE_PATIENCE;
         let mut requests = reading.decoder.requests(frames, &limits);
         loop {
             let next = requests.next();
@@ -140,7 +150,10 @@ async fn talk(
             }
             let Some(part) = next? else { break };
             match part {
-                Part::Run(run) => publish(deps, pending, run, now).await?,
+                Part::Run(run) => {
+                    let now = keep_to_rate(deps, pending, &mut patience, now).await?;
+                    publish(deps, pending, run, now).await?;
+                }
                 Part::Ask { id, ask: Ask::Track(verb, ask) } => {
                     pending.tracks.push(id, verb, ask);
                     continue;
@@ -156,11 +169,31 @@ async fn talk(
         // Also where the client never lets us wait: what has been confirmed is told once a read.
         pending.go_on().await;
         pending.pace().await?;
+        if std::mem::take(&mut pending.over_rate) {
+            pending.wait(tokio::time::sleep(REFUSED_PAUSE)).await?;
+        }
         pending.room().await?;
         if pending.attachment.closed().is_cancelled() {
             return Err(Over::Ended);
         }
     }
+}
+
+/// Holds the session up while its namespace is over its rate, as far as `patience` goes; what is over it then is refused.
+async fn keep_to_rate(
+    deps: &GrpcDeps,
+    pending: &mut Pending,
+    patience: &mut Duration,
+    now: Time,
+) -> Result<Time, Over> {
+    let Some(under_rate) = pending.attachment.under_rate(now).filter(|_| !patience.is_zero())
+    else {
+        return Ok(now);
+    };
+    let _ = pending.wait(tokio::time::timeout(*patience, under_rate)).await?;
+    let after = deps.clock.now();
+    *patience = patience.saturating_sub(after - now);
+    Ok(after)
 }
 
 async fn publish(deps: &GrpcDeps, pending: &mut Pending, run: Run, now: Time) -> Result<(), Over> {
@@ -183,7 +216,10 @@ async fn publish(deps: &GrpcDeps, pending: &mut Pending, run: Run, now: Time) ->
         Err(error) => Err(error),
     };
     match handed_on {
-        Err(error) => pending.refuse(&asker.ids, &error),
+        Err(error) => {
+            pending.over_rate |= matches!(error, BrokerError::Rate { .. });
+            pending.refuse(&asker.ids, &error);
+        }
         Ok(mut handed_on) => {
             pending.note_slow(handed_on.take_slow());
             if confirm == Confirm::Cluster {

@@ -73,7 +73,7 @@ pub(super) async fn readyz(
 ) -> Result<&'static str, ApiError> {
     backend.ready().map(|()| "ready\n").map_err(|reason| {
         let shown = headers.get(header::AUTHORIZATION).and_then(|it| bearer(it.as_bytes()));
-        let (reason, hint) = if backend.door().lets_observe(shown) {
+        let (reason, hint) = if backend.door().lets_observe("http", shown) {
             (reason, "see: waxwing status")
         } else {
             let reason = "this node takes no clients now".to_owned();

@@ -298,6 +298,17 @@ impl Talk<'_> {
         behind: usize,
     ) -> Result<(), Ending> {
         let (channel, payload) = (command.get(1), command.get(2));
+        // What the node takes from nobody has ended the connection already: this is over its namespace's quota.
+        if payload.len() > self.limits.payload {
+            self.settle().await?;
+            let error =
+                BrokerError::PayloadTooLarge { size: payload.len(), max: self.limits.payload };
+            error.count();
+            if wants_answer {
+                Printer::new(&mut self.answers, Resp::Two).error(&error_text(&error));
+            }
+            return Ok(());
+        }
         let fits = matches!(&self.group, Group::Publishes(run) if run.sharded == sharded && run.channel == channel);
         if !fits {
             self.settle().await?;
@@ -321,6 +332,7 @@ impl Talk<'_> {
         let Group::Publishes(run) = &mut self.group else { return false };
         let joins = publish_of(command) == Some(run.sharded)
             && run.channel == command.get(1)
+            && command.get(2).len() <= self.limits.payload
             && self.connection.session.may_publish();
         if joins {
             let wants_answer = self.connection.session.begin();
@@ -649,7 +661,7 @@ impl Around for Surroundings<'_> {
         let clients_max = deps.limits.get().sessions as u64;
         if let Some(here) = self.pass.filter(|it| it.may_observe().is_err()).map(Pass::here) {
             return Figures {
-                clients: here.sessions,
+                clients: here.redis,
                 clients_max: here.sessions_max.map_or(clients_max, |most| most.min(clients_max)),
                 channels: here.topics,
                 of_node: None,

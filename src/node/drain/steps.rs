@@ -93,7 +93,7 @@ impl Steps {
     #[must_use]
     pub(super) fn next(&mut self, seen: Seen, now: Time) -> Action {
         if seen.hurry && !matches!(self.stage, Stage::Leaving | Stage::Closing) {
-            return self.leave();
+            return self.leave(seen);
         }
         match self.stage {
             Stage::Announcing => {
@@ -179,10 +179,17 @@ impl Steps {
                 format!("{} members do not have all of it: the time is over", seen.behind);
             self.tell("presences", outcome, true);
         }
-        self.leave()
+        self.leave(seen)
     }
 
-    fn leave(&mut self) -> Action {
+    fn leave(&mut self, seen: Seen) -> Action {
+        if seen.unacked_bytes > 0 {
+            // Of one that leaves nobody misses anything. This one is found gone, and that it may have taken messages with it is told.
+            self.stage = Stage::Closing;
+            self.tell("leave", "not said, since the members miss something".to_owned(), true);
+            self.tell("close", "all ports".to_owned(), true);
+            return Action::Close;
+        }
         self.stage = Stage::Leaving;
         self.tell("leave", "tells the members".to_owned(), false);
         Action::Leave
@@ -305,7 +312,7 @@ mod tests {
                 (28_000, seen(1, 1, 7), Action::CloseAttachments),
                 (28_001, seen(0, 1, 7), Action::HandOver(Duration::from_micros(999_500))),
                 (29_999, seen(0, 1, 7), Action::Wait),
-                (30_000, seen(0, 1, 7), Action::Leave),
+                (30_000, seen(0, 1, 7), Action::Close),
             ],
             &[
                 "draining: takes no new clients.",
@@ -315,7 +322,8 @@ mod tests {
                 "presences: none left here.",
                 "messages: 7 bytes unacknowledged...",
                 "messages: 7 bytes unacknowledged: the time is over.",
-                "leave: tells the members...",
+                "leave: not said, since the members miss something.",
+                "close: all ports.",
             ],
         );
     }
@@ -348,7 +356,6 @@ mod tests {
                 (0, seen(1, 2, 8), Action::TellClients),
                 (0, seen(1, 2, 8), Action::CloseAttachments),
                 (0, seen(0, 2, 8), Action::HandOver(Duration::ZERO)),
-                (0, seen(0, 2, 8), Action::Leave),
                 (0, seen(0, 2, 8), Action::Close),
             ],
             &[
@@ -357,8 +364,7 @@ mod tests {
                 "attachments: 1 closed: the time is over.",
                 "presences: none left here.",
                 "messages: 8 bytes unacknowledged: the time is over.",
-                "leave: tells the members...",
-                "leave: the members know.",
+                "leave: not said, since the members miss something.",
                 "close: all ports.",
             ],
         );
@@ -393,7 +399,13 @@ mod tests {
 
     #[test]
     fn hurry_leaves_at_once_from_any_step() {
-        let hurry = Seen { hurry: true, ..seen(4, 2, 8) };
+        let hurry = Seen { hurry: true, ..seen(4, 2, 0) };
+        let in_debt = Seen { unacked_bytes: 8, ..hurry };
+        check(
+            GRACE,
+            &[(0, in_debt, Action::Close)],
+            &["leave: not said, since the members miss something.", "close: all ports."],
+        );
         check(
             GRACE,
             &[(0, hurry, Action::Leave), (5, hurry, Action::Close)],

@@ -274,3 +274,40 @@ fn a_part_from_one_and_the_rest_from_another_is_the_whole() {
     assert!(nodes.list(2).is_empty());
     assert_eq!(nodes.all[2].rows()[0], nodes.all[0].rows()[0]);
 }
+
+/// A writer without a session may renew on any node. The one that it came to last has it, whatever the names of the others; what ends there, by
+/// time or by its pass, takes nothing.
+#[test]
+fn a_writer_is_where_it_put_last() {
+    let mut nodes = Nodes::new(3);
+    let writer = session(1);
+    let put = |nodes: &mut Nodes, at: usize, ttl_s: u64| {
+        let epoch = nodes.all[at].epoch_here(writer);
+        let owner = Owner { session: writer, epoch, linger: Duration::from_secs(5) };
+        nodes.track(at, &owner, &track("ann", "1", "x", 0));
+        nodes.on(at, |node, now, _| node.expire(writer, now + Duration::from_secs(ttl_s)));
+        epoch
+    };
+    let owning = |nodes: &Nodes| -> Vec<String> {
+        let shown = nodes.all.iter().map(|node| node.snapshot(&topic("room")));
+        shown.flatten().map(|shown| shown.node().to_string()).collect()
+    };
+    for (at, name) in [(1, "b"), (0, "a"), (2, "c"), (1, "b"), (0, "a")] {
+        let epoch = put(&mut nodes, at, 10);
+        nodes.sync();
+        assert_eq!(owning(&nodes), [name; 3]);
+        assert_eq!(put(&mut nodes, at, 10), epoch, "what it has it renews, and tells nobody");
+    }
+    assert_eq!(nodes.told[0], ["+ann/1=x"], "nobody sees who has it");
+    assert_eq!([1, 2].map(|at| nodes.all[at].sessions_known()), [0, 0], "nothing is kept of it");
+    nodes.on(1, |node, now, diff| node.ended(writer, now, diff));
+    nodes.sleep(8_000);
+    put(&mut nodes, 0, 10);
+    nodes.sync();
+    nodes.sleep(8_000);
+    nodes.sync();
+    assert_eq!(owning(&nodes), ["a"; 3], "the times at the others are over");
+    nodes.on(0, |node, now, diff| node.ended(writer, now, diff));
+    nodes.sync();
+    assert_eq!(owning(&nodes), Vec::<String>::new());
+}

@@ -293,6 +293,23 @@ impl Tracker {
         }
     }
 
+    /// The epoch under which somebody who has no attachments asks here: what it holds here it goes on with; what it has elsewhere it takes
+    /// over, and no node that had it before takes that back.
+    pub fn epoch_here(&self, session: SessionId) -> u64 {
+        let known = self.sessions.get(session);
+        let highest = self.set.owned_by(session).map(|(_, slot)| slot.claim.epoch()).max();
+        match known {
+            Some(known)
+                if known.holds > 0
+                    && matches!(known.state, State::Attached { .. })
+                    && highest.is_none_or(|highest| highest <= known.epoch) =>
+            {
+                known.epoch
+            }
+            _ => highest.max(known.map(|known| known.epoch)).map_or(1, |it| it.saturating_add(1)),
+        }
+    }
+
     /// How many presences of this shard the session holds here.
     pub fn tracked_by(&self, session: SessionId) -> usize {
         self.sessions.get(session).map_or(0, |session| session.holds)

@@ -104,6 +104,11 @@ impl Tracker {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn sessions_known(&self) -> usize {
+        self.sessions.len()
+    }
+
     pub fn me(&self) -> &Replica {
         &self.replicas[self.me].replica
     }
@@ -326,7 +331,10 @@ impl Tracker {
         if let Some(known) = self.sessions.get_mut(session) {
             debug_assert!(known.holds > 0, "it held what it lets go");
             known.holds = known.holds.saturating_sub(1);
-            if known.holds == 0 && !matches!(known.state, State::Attached { .. }) {
+            // One that has a time of its own has no attachment behind it that could have more to come.
+            let is_attached =
+                matches!(known.state, State::Attached { .. }) && known.expires.is_none();
+            if known.holds == 0 && !is_attached {
                 self.sessions.remove(session);
             }
         }

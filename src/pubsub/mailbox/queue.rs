@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use super::turns::Shared;
 use super::{Closed, Entry, GAP_COST, Pushed};
 use crate::plants::{self, Plant};
 use crate::pubsub::gap::{Dropped, GapCounts};
@@ -54,8 +55,8 @@ pub(super) struct State {
     pub(super) bytes: usize,
     /// Of an outbox: taken, and still pinned until the peer has acknowledged it. Counts against the limit.
     pub(super) unsettled: usize,
-    /// Takes are not the end of it.
-    pub(super) keeps: bool,
+    /// It is an outbox, and takes are not the end of it.
+    pub(super) shared: Option<Box<Shared>>,
     pub(super) limit: usize,
     /// Why gaps of this mailbox arise.
     reason: GapReason,
@@ -85,7 +86,7 @@ impl State {
             events: 0,
             bytes: 0,
             unsettled: 0,
-            keeps: false,
+            shared: None,
             limit,
             reason,
             strict: None,
@@ -123,7 +124,65 @@ impl State {
             Entry::Batch(_) | Entry::Match(_) | Entry::InterestPlace(_) => {}
         }
         self.bytes += entry.cost();
-        self.queue.push_back(entry);
+        match self.shared.as_mut().and_then(|shared| shared.turns.as_mut()) {
+            Some(turns) => turns.push(entry),
+            None => self.queue.push_back(entry),
+        }
+    }
+
+    /// What was pushed last, as far as it can be told: of several tenants, only what concerns all.
+    fn last(&mut self) -> Option<&mut Entry> {
+        match self.shared.as_mut().and_then(|shared| shared.turns.as_mut()) {
+            Some(turns) => turns.last(),
+            None => self.queue.back_mut(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.shared.as_ref().is_none_or(|shared| shared.turns.is_none())
+    }
+
+    fn cost_of(&self, at: usize) -> Option<usize> {
+        match self.shared.as_ref().and_then(|shared| shared.turns.as_ref()) {
+            Some(turns) => turns.next().map(Entry::cost),
+            None => self.queue.get(at).map(Entry::cost),
+        }
+    }
+
+    fn remove(&mut self, at: usize) -> Option<Entry> {
+        let Some(turns) = self.shared.as_mut().map(|shared| &mut shared.turns) else {
+            return self.queue.remove(at);
+        };
+        let Some(of_several) = turns else { return self.queue.remove(at) };
+        let entry = of_several.pop();
+        if of_several.is_empty() {
+            *turns = None;
+        }
+        entry
+    }
+
+    /// Whether the limit has no room for one more batch of this cost.
+    fn is_too_much(&mut self, batch: &Batch, cost: usize) -> bool {
+        let (pinned, is_dropping) = (self.pinned(), self.dropping.is_some());
+        let by_itself = self.shared.as_mut().and_then(|shared| {
+            let namespace = batch.topic().namespace();
+            shared.note(namespace, &mut self.queue, is_dropping);
+            let free = self.limit.saturating_sub(pinned);
+            shared.is_too_much(namespace, cost, self.bytes, free)
+        });
+        by_itself.unwrap_or(is_dropping || pinned + cost > self.limit)
+    }
+
+    /// Whether whoever published it should be slower.
+    fn is_slow(&mut self, batch: &Batch, now: Time) -> bool {
+        let pinned = self.pinned();
+        if pinned <= self.half() || self.progress(now) >= PACE_PATIENCE {
+            return false;
+        }
+        self.shared.as_ref().is_none_or(|shared| {
+            let free = self.limit.saturating_sub(pinned);
+            shared.is_filling(batch.topic().namespace(), self.bytes, free)
+        })
     }
 
     /// `entry` carries `batch`, whole or in another form, and costs `cost`.
@@ -144,7 +203,7 @@ impl State {
                 return Pushed::Closed;
             }
         }
-        if self.dropping.is_some() || self.pinned() + cost > self.limit {
+        if self.is_too_much(batch, cost) {
             let messages = u64::from(batch.count());
             self.dropped += messages;
             self.dropping.get_or_insert_default().count(batch.topic(), batch.origin(), messages);
@@ -155,11 +214,7 @@ impl State {
             return Pushed::Dropped;
         }
         self.append(entry());
-        if self.pinned() > self.half() && self.progress(now) < PACE_PATIENCE {
-            Pushed::Slow
-        } else {
-            Pushed::Queued
-        }
+        if self.is_slow(batch, now) { Pushed::Slow } else { Pushed::Queued }
     }
 
     pub(super) const fn pinned(&self) -> usize {
@@ -192,7 +247,7 @@ impl State {
         }
         let repeats = !gap.certain
             && self.dropping.is_none()
-            && matches!(self.queue.back(), Some(Entry::Gap(last)) if *last == gap);
+            && matches!(self.last(), Some(Entry::Gap(last)) if *last == gap);
         if repeats {
             return;
         }
@@ -212,7 +267,7 @@ impl State {
         if self.closed.is_some() {
             return;
         }
-        match self.queue.back_mut() {
+        match self.last() {
             Some(Entry::InterestPlace(last)) => *last = version,
             _ => self.append(Entry::InterestPlace(version)),
         }
@@ -220,7 +275,7 @@ impl State {
 
     /// Losses that were counted one after another, with nothing between them, are one.
     fn joins_last(&mut self, gap: &Gap) -> bool {
-        let Some(Entry::Gap(last)) = self.queue.back_mut().filter(|_| gap.certain) else {
+        let Some(Entry::Gap(last)) = self.last().filter(|_| gap.certain) else {
             return false;
         };
         let same = (last.reason, last.certain, &last.origin, &last.topics)
@@ -235,7 +290,11 @@ impl State {
     /// Every batch that waits is dropped and counted; gaps and replies stay.
     pub(super) fn give_up(&mut self) {
         let mut dropped = self.dropping.take().unwrap_or_default();
-        for entry in std::mem::take(&mut self.queue) {
+        let mut waiting = std::mem::take(&mut self.queue);
+        if let Some(mut turns) = self.shared.as_mut().and_then(|shared| shared.turns.take()) {
+            waiting.extend(std::iter::from_fn(|| turns.pop()));
+        }
+        for entry in waiting {
             let Some(batch) = entry.batch() else {
                 self.queue.push_back(entry);
                 continue;
@@ -243,6 +302,9 @@ impl State {
             self.bytes -= entry.cost();
             self.dropped += u64::from(batch.count());
             dropped.count(batch.topic(), batch.origin(), batch.count().into());
+            if let Some(shared) = &mut self.shared {
+                shared.note_dropped(batch.topic().namespace());
+            }
         }
         self.dropping = Some(dropped);
         self.end_dropping();
@@ -254,6 +316,9 @@ impl State {
             return;
         }
         if let Some(dropped) = self.dropping.take() {
+            if let Some(shared) = &mut self.shared {
+                shared.dropping.clear();
+            }
             for gap in (*dropped).into_gaps(self.reason) {
                 self.append(Entry::Gap(gap));
             }
@@ -279,6 +344,9 @@ impl State {
 
     /// The position of the next entry that may be taken.
     pub(super) fn next(&self) -> Option<usize> {
+        if self.shared.as_ref().is_some_and(|shared| shared.turns.is_some()) {
+            return Some(0);
+        }
         let held_from = self.held_from.map_or(usize::MAX, |at| at as usize);
         let end = self.queue.len().min(held_from);
         if end == 0 {
@@ -305,18 +373,18 @@ impl State {
         let mut bytes = 0;
         let mut any = false;
         while let Some(at) = self.next() {
-            let cost = self.queue[at].cost();
+            let Some(cost) = self.cost_of(at) else { break };
             let alone = large_alone && cost >= ALONE_BYTES;
             if any && (alone || bytes + cost > bytes_max) {
                 break;
             }
-            let Some(entry) = self.queue.remove(at) else { break };
+            let Some(entry) = self.remove(at) else { break };
             if let Some(held) = &mut self.held_from {
                 *held -= 1;
             }
             bytes += cost;
             self.bytes -= cost;
-            if self.keeps {
+            if self.shared.is_some() {
                 self.unsettled += cost;
             }
             any = true;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
 use waxwing::wire::v1;
 
-use super::asking::{Ask, Session, Who, code};
+use super::asking::{Ask, Session, Who, code, first_line, words};
 use super::{ALL, Keys, start};
 use crate::cluster::within;
 
@@ -46,7 +47,16 @@ async fn a_namespace_has_what_its_quota_says_and_its_neighbour_the_same() {
         assert_eq!(second.ask(Ask::Watch("b")).await, refused("namespace_subscriptions"));
         let (status, told) = who.http(&node, "POST", "/v1/topics/a/publish", "eleven bytes").await;
         assert!(status == 413 && told.contains("payload_too_large"), "{status} {told}");
-        let third = who.redis(&node).await.unwrap();
+        let mut third = who.redis(&node).await.unwrap();
+        // And the connection stays.
+        for (command, answer) in [
+            (&["PUBLISH", "a", "eleven bytes"][..], "larger than the limit of 10"),
+            (&["PING"], "PONG"),
+        ] {
+            third.write_all(&words(command)).await.unwrap();
+            let told = first_line(&mut third).await;
+            assert!(told.contains(answer), "{told}");
+        }
         let fourth = Session::open(who, &node, v1::Hello::default()).await.map(drop);
         assert_eq!(code(&fourth.unwrap_err()), "namespace_sessions");
         open.push((session, second, third));

@@ -9,7 +9,7 @@ use waxwing::wire::v1;
 
 use super::asking::{Ask, Session, Who, code, first_line, words};
 use super::{ALL, Keys, start};
-use crate::cluster::within;
+use crate::cluster::{Cluster, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_is_taken_back_or_over_ends_what_it_had_opened() {
@@ -111,3 +111,42 @@ async fn presences_without_a_session_go_with_their_key() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_renewed_on_another_node_by_another_key_outlives_the_first() {
+    let mut keys = Keys::default();
+    let (stays, goes) = (Who::of(&keys.add("default", ALL)), Who::of(&keys.add("default", ALL)));
+    let mut cluster = Cluster::empty();
+    cluster.add_with(keys.config("a")).await;
+    let mut config = keys.config("b");
+    config.cluster.seeds = vec![cluster.node("a").bound().peer.to_string()];
+    cluster.add_with(config).await;
+    cluster.converged(&["a", "b"]).await;
+    let (a, b) = (cluster.node("a"), cluster.node("b"));
+    let of = async |owner: &str| {
+        within("both know whose it is", async {
+            for node in [&a, &b] {
+                let wanted = format!("\"node\":\"{owner}\"");
+                while !stays.http(node, "GET", LIST, "").await.1.contains(&wanted) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        })
+        .await;
+    };
+    let entry = format!("{LIST}/k/i?ttl=1h");
+    assert_eq!(goes.http(&b, "PUT", &entry, "").await.0, 200);
+    of("b").await;
+    assert_eq!(stays.http(&a, "PUT", &entry, "").await.0, 200);
+    of("a").await;
+    keys.entries.remove(1);
+    for node in [&b, &a] {
+        assert_eq!(node.broker().set_access(&keys.access()), Some(0));
+    }
+    // A mark behind whatever that has done: what ends is told before it.
+    assert_eq!(stays.http(&b, "PUT", &format!("{LIST}/mark/i?ttl=1h"), "").await.0, 200);
+    of("b").await;
+    of("a").await;
+}
+
+const LIST: &str = "/v1/topics/room/presence";

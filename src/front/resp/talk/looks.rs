@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Talk;
-use crate::broker::Ending;
+use crate::broker::{BrokerError, Ending};
 use crate::front::resp::command;
 use crate::front::resp::frame::Command;
 use crate::types::topic::BadTopic;
@@ -30,7 +30,10 @@ impl Talk<'_> {
         }
         // To the router no pattern means all names.
         let is_of_no_name = command.len() > 2 && glob.is_empty();
-        let Some(seat) = &self.connection.seat else { return Ok(()) };
+        let Some(seat) = &self.connection.seat else {
+            self.refuse(&BrokerError::Invalid("not authenticated".to_owned()));
+            return Ok(());
+        };
         let (router, pass) = (self.connection.shared.deps.router.clone(), seat.pass.clone());
         let namespace = seat.namespace(sharded).clone();
         let look = async {
@@ -55,7 +58,10 @@ impl Talk<'_> {
     }
 
     pub(super) async fn patterns(&mut self) -> Result<(), Ending> {
-        let Some(seat) = &self.connection.seat else { return Ok(()) };
+        let Some(seat) = &self.connection.seat else {
+            self.refuse(&BrokerError::Invalid("not authenticated".to_owned()));
+            return Ok(());
+        };
         let (router, pass) = (self.connection.shared.deps.router.clone(), seat.pass.clone());
         let namespace = seat.namespace(false).clone();
         let look = async {
@@ -72,7 +78,10 @@ impl Talk<'_> {
         sharded: bool,
         command: Command<'_>,
     ) -> Result<(), Ending> {
-        let Some(seat) = &self.connection.seat else { return Ok(()) };
+        let Some(seat) = &self.connection.seat else {
+            self.refuse(&BrokerError::Invalid("not authenticated".to_owned()));
+            return Ok(());
+        };
         let (router, pass) = (self.connection.shared.deps.router.clone(), seat.pass.clone());
         let namespace = seat.namespace(sharded).clone();
         let len_max = self.limits.topic;
