@@ -28,7 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "link",
         &["config", "membership", "metrics", "net", "plants", "supervise", "tls", "types", "wire"],
     ),
-    ("control", &["link", "pubsub", "rights", "supervise", "types"]),
+    ("control", &["link", "membership", "pubsub", "rights", "supervise", "types"]),
     (
         "router",
         &[
@@ -48,6 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "broker",
         &[
             "config",
+            "control",
             "membership",
             "metrics",
             "plants",
@@ -65,6 +66,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "broker",
             "config",
+            "control",
             "link",
             "membership",
             "metrics",
@@ -81,6 +83,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "broker",
             "config",
+            "control",
             "membership",
             "metrics",
             "net",
@@ -100,6 +103,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "broker",
             "config",
+            "control",
             "front",
             "link",
             "membership",

@@ -5,4 +5,5 @@
 
 pub mod codec;
 pub mod model;
+pub mod part;
 pub mod raft;

@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::config::limits::LimitsHandle;
+use crate::control::part::ControlHandle;
 use crate::link::LinksHandle;
 use crate::membership::{Addresses, MembershipHandle};
 use crate::net::{Host, SharedNetwork};
@@ -89,6 +90,7 @@ struct Parts {
     replicator: ReplicatorHandle,
     router: RouterHandle,
     broker: Broker,
+    control: ControlHandle,
 }
 
 impl Node {
@@ -203,6 +205,10 @@ impl NodeHandle {
 
     pub fn broker(&self) -> &Broker {
         &self.parts.broker
+    }
+
+    pub fn control(&self) -> &ControlHandle {
+        &self.parts.control
     }
 
     pub fn status(&self) -> &StatusHandle {

@@ -28,6 +28,7 @@ pub use probe::{Probe, ProbeDeps};
 
 use crate::broker::Broker;
 use crate::config::limits::LimitsHandle;
+use crate::control::part::ControlHandle;
 use crate::link::LinksHandle;
 use crate::membership::MembershipHandle;
 use crate::replicator::ReplicatorHandle;
@@ -51,6 +52,7 @@ pub struct StatusDeps {
     pub supervisor: Supervisor,
     pub clock: Clock,
     pub tls: Option<Tls>,
+    pub control: ControlHandle,
 }
 
 /// Cheap to clone.

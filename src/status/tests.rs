@@ -31,6 +31,7 @@ fn member(called: &str, state: MemberState) -> Member {
         version: "1.2.3".into(),
         state,
         load: Load { sessions: 5, presences: 0 },
+        control: None,
         me: called == "a",
         since: Time::from_millis(40_000),
         problem: None,

@@ -26,6 +26,12 @@ pub enum Task {
     NamesTold,
     /// Presence: ticks of watched topics, members, deadlines.
     Replicator,
+    /// Founds, tends and leaves the group that agrees.
+    Control,
+    /// Writes what is asked of control.
+    ControlWriter,
+    /// Tells control what became of sessions that hold leases.
+    ControlReports,
     FrontGrpc,
     FrontHttp,
     FrontRedis,
@@ -71,6 +77,9 @@ impl Task {
             | Self::LinkDialer(_)
             | Self::InterestAnnouncer
             | Self::Replicator
+            | Self::Control
+            | Self::ControlWriter
+            | Self::ControlReports
             | Self::Probe
             | Self::SessionReaper
             | Self::LoadReport
@@ -111,6 +120,9 @@ impl Task {
             Self::InterestAnnouncer => "interest-announcer",
             Self::NamesTold => "names-told",
             Self::Replicator => "replicator",
+            Self::Control => "control",
+            Self::ControlWriter => "control-writer",
+            Self::ControlReports => "control-reports",
             Self::FrontGrpc => "front-grpc",
             Self::FrontHttp => "front-http",
             Self::FrontRedis => "front-redis",

@@ -118,10 +118,13 @@ fn with_group(here: &[Here], mine: &Mine) -> Decision {
     Decision::Stay
 }
 
-/// Most of those who voted are others now: their ids never come back, so it has no majority ever again.
+/// Most of those who voted are others now, or have another group: an id never comes back, nor does a store to a group that it left, so it
+/// has no majority ever again.
 fn is_lost(here: &[Here], mine: &Mine) -> bool {
     let is_another = |(name, id): &&(NodeName, RaftId)| {
-        here.iter().any(|here| here.name == *name && here.id.is_some_and(|now| now != *id))
+        let is_other = |here: &Here| here.id.is_some_and(|now| now != *id);
+        let has_other = |here: &Here| here.group.is_some_and(|group| group.id != mine.group.id);
+        here.iter().any(|here| here.name == *name && (is_other(here) || has_other(here)))
     };
     let gone = mine.voters.iter().filter(is_another).count();
     gone * 2 >= mine.voters.len() && gone > 0

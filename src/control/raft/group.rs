@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::calls::{Ask, Call, Carrier, Done, NotDone, Refused, Reply, SnapshotPart, Unreached};
 use super::network::{Failed, Network};
 use super::seats::{Seats, Step};
-use super::store::{CopyHandle, Store};
+use super::store::{Changed, CopyHandle, Store};
 use super::types::{Ballot, RaftId, RaftMember, TypeConfig};
 use crate::control::codec::{FRAME_LEN_MAX, Kind, open, seal};
 use crate::control::model::bounds::COMMANDS_MAX;
@@ -111,16 +111,17 @@ fn config() -> Config {
 }
 
 impl Group {
-    /// Takes part, with a store that has joined a group.
+    /// Takes part, with a store that has joined a group. `changed`: wakes those who follow the copy.
     pub async fn start(
-        store: Store,
+        store: &mut Store,
         carrier: Arc<dyn Carrier>,
         clock: Clock,
+        changed: Changed,
     ) -> Result<Self, GroupError> {
         let me = store.identity().raft_id;
         let group = store.identity().group.ok_or(GroupError::NoGroup)?;
         let network = Network { carrier, group, me };
-        let (log, machine, copy) = store.split();
+        let (log, machine, copy) = store.split(changed);
         let config = config().validate().map_err(|error| GroupError::Raft(error.to_string()))?;
         let raft = Raft::new(me, Arc::new(config), network.clone(), log, machine).await;
         let raft = raft.map_err(|error| GroupError::Raft(error.to_string()))?;
@@ -134,6 +135,10 @@ impl Group {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(error) => Err(GroupError::Raft(error.to_string())),
         }
+    }
+
+    pub fn id(&self) -> GroupId {
+        self.shared.network.group
     }
 
     pub async fn stop(&self) {
@@ -388,6 +393,17 @@ impl Group {
         let snapshot = Box::new(Cursor::new(incoming.bytes));
         Ok(Some((vote, Snapshot { meta, snapshot })))
     }
+}
+
+/// Of which group a call is, and for which id: a call by which a member without a group comes to one.
+pub fn asked_of(frame: &[u8]) -> Option<(GroupId, RaftId)> {
+    let call = open::<Call>(Kind::Call, frame).ok()?;
+    (!matches!(call.ask, Ask::Propose(_))).then_some((call.group, call.to))
+}
+
+/// The answer of a member that can't answer.
+pub fn refusal(why: &str) -> Vec<u8> {
+    seal(Kind::Reply, &Reply::Refused(Refused::Nonsense(why.to_owned()))).unwrap_or_default()
 }
 
 /// Entries stay small: many of them are sent at once.

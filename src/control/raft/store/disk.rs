@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{
@@ -24,6 +25,8 @@ pub(super) struct Disk {
     db: Arc<Database>,
     /// Empty: in memory.
     path: Arc<PathBuf>,
+    /// Nothing is written by whoever has this one any more.
+    closed: Arc<AtomicBool>,
 }
 
 impl Disk {
@@ -79,7 +82,11 @@ impl Disk {
         let opened = catch_unwind(AssertUnwindSafe(|| open(&mut builder)));
         let corrupt = |what: &str| StoreError::Corrupt { path: path.to_owned(), what: what.into() };
         match opened {
-            Ok(Ok(db)) => Ok(Self { db: Arc::new(db), path: Arc::new(path.to_owned()) }),
+            Ok(Ok(db)) => Ok(Self {
+                db: Arc::new(db),
+                path: Arc::new(path.to_owned()),
+                closed: Arc::default(),
+            }),
             Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
                 Err(StoreError::Busy { path: path.to_owned() })
             }
@@ -96,6 +103,16 @@ impl Disk {
         }
     }
 
+    /// The same, closed for itself.
+    pub(super) fn reopened(&self) -> Self {
+        Self { closed: Arc::default(), ..self.clone() }
+    }
+
+    /// For this one and its clones: what they still have to write is of no concern any more.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
     pub(super) fn place(&self) -> &Path {
         &self.path
     }
@@ -109,7 +126,11 @@ impl Disk {
         &self,
         write: impl FnOnce(&WriteTransaction) -> Result<T, KeepError>,
     ) -> Result<T, KeepError> {
+        // One writes at a time: whoever closes and then writes comes after all that was let through.
         let mut transaction = self.db.begin_write()?;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(KeepError::Closed);
+        }
         transaction.set_two_phase_commit(true);
         let written = write(&transaction)?;
         transaction.commit()?;

@@ -39,6 +39,8 @@ pub enum KeepError {
     Nonsense(String),
     #[error("a file with other tables in it")]
     Foreign,
+    #[error("the member has left this group")]
+    Closed,
     #[error("the task that wrote has ended: {0}")]
     Ended(String),
 }
@@ -67,7 +69,7 @@ impl StoreError {
                 }
                 other => Self::Open { path, why: other.to_string() },
             },
-            KeepError::Ended(why) => Self::Open { path, why },
+            KeepError::Closed | KeepError::Ended(_) => Self::Open { path, why: error.to_string() },
         }
     }
 }

@@ -49,7 +49,11 @@ struct Shared {
     news: Mutex<News>,
     /// The index of what was applied last; wakes whoever waits for it.
     index: watch::Sender<u64>,
+    changed: Changed,
 }
+
+/// Wakes those who follow a member's copy, also from one group to the next.
+pub type Changed = watch::Sender<()>;
 
 #[derive(Debug)]
 pub struct Machine {
@@ -95,7 +99,11 @@ impl CopyHandle {
 }
 
 impl Machine {
-    pub(super) fn new(disk: Disk, snapshot: Option<(SnapshotMeta, State)>) -> (Self, CopyHandle) {
+    pub(super) fn new(
+        disk: Disk,
+        snapshot: Option<(SnapshotMeta, State)>,
+        changed: Changed,
+    ) -> (Self, CopyHandle) {
         let copy = snapshot.map_or_else(Copy::default, |(meta, state)| Copy {
             state: Arc::new(state),
             applied: meta.last_log_id,
@@ -103,7 +111,7 @@ impl Machine {
         });
         let index = watch::Sender::new(index(copy.applied));
         let news = Mutex::new(News { all: true, ..News::default() });
-        let shared = Arc::new(Shared { copy: RwLock::new(copy), news, index });
+        let shared = Arc::new(Shared { copy: RwLock::new(copy), news, index, changed });
         (Self { disk, shared: shared.clone() }, CopyHandle { shared })
     }
 }
@@ -138,6 +146,7 @@ impl Shared {
             });
         }
         self.index.send_replace(index(copy.applied));
+        self.changed.send_replace(());
         answers
     }
 
@@ -146,6 +155,7 @@ impl Shared {
         *copy = new;
         *self.news.lock() = News { all: true, ..News::default() };
         self.index.send_replace(index(copy.applied));
+        self.changed.send_replace(());
     }
 }
 

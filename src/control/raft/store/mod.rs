@@ -19,7 +19,7 @@ use std::path::Path;
 
 pub use error::{KeepError, StoreError};
 pub use log::LogStore;
-pub use machine::{CopyHandle, Machine, News};
+pub use machine::{Changed, CopyHandle, Machine, News};
 pub use records::Identity;
 
 use disk::Disk;
@@ -116,6 +116,9 @@ impl Store {
 
     /// The group dissolves: nothing of it is left, and the member is another one.
     pub fn forget(&mut self, new_id: RaftId) -> Result<(), KeepError> {
+        // What the halves still have under way is not of the new one.
+        self.disk.close();
+        self.disk = self.disk.reopened();
         let cluster = self.identity.cluster.clone();
         let identity = Identity { cluster, raft_id: new_id, group: None };
         self.disk.write_now(|tables| records::make(tables, &identity))?;
@@ -124,10 +127,16 @@ impl Store {
         Ok(())
     }
 
-    /// Openraft's two halves, and what others read.
-    pub fn split(self) -> (LogStore, Machine, CopyHandle) {
-        let log = LogStore::new(self.disk.clone(), self.kept.committed);
-        let (machine, copy) = Machine::new(self.disk, self.kept.snapshot);
+    /// Has it joined a group that nothing is known of yet: no vote, no entry? It has promised nothing to anybody.
+    pub fn is_blank(&self) -> bool {
+        self.kept.is_blank
+    }
+
+    /// Openraft's two halves, and what others read. Once for a group: what was found when the store was opened goes with them.
+    pub fn split(&mut self, changed: Changed) -> (LogStore, Machine, CopyHandle) {
+        let kept = std::mem::take(&mut self.kept);
+        let log = LogStore::new(self.disk.clone(), kept.committed);
+        let (machine, copy) = Machine::new(self.disk.clone(), kept.snapshot, changed);
         (log, machine, copy)
     }
 }

@@ -39,6 +39,7 @@ pub struct Identity {
 pub(super) struct Kept {
     pub(super) committed: Option<Position>,
     pub(super) snapshot: Option<(SnapshotMeta, State)>,
+    pub(super) is_blank: bool,
 }
 
 /// All of it, whether it makes sense. `None`: nothing was ever written.
@@ -55,10 +56,11 @@ pub(super) fn look(tables: &ReadTransaction) -> Result<Option<(Identity, Kept)>,
     let Some(identity) = identity else {
         return Err(KeepError::Nonsense("it does not say whose it is".to_owned()));
     };
-    let _: Option<Ballot> = vote(tables)?;
+    let vote: Option<Ballot> = vote(tables)?;
     let committed = meta(tables, COMMITTED, Kind::Committed)?;
     let purged: Option<Position> = purged(tables)?;
     let first = purged.map_or(0, |purged| purged.index + 1);
+    let mut is_blank = vote.is_none() && purged.is_none();
     for (next, entry) in (first..).zip(tables.open_table(LOG)?.range::<u64>(..)?) {
         let (index, record) = entry?;
         if index.value() != next {
@@ -66,12 +68,14 @@ pub(super) fn look(tables: &ReadTransaction) -> Result<Option<(Identity, Kept)>,
             return Err(KeepError::Nonsense(why));
         }
         entry_of(index.value(), record.value())?;
+        is_blank = false;
     }
     let snapshot = match snapshot(tables)? {
         Some((meta, bytes)) => Some((meta, State::from_snapshot(&bytes)?)),
         None => None,
     };
-    Ok(Some((identity, Kept { committed, snapshot })))
+    is_blank &= snapshot.is_none();
+    Ok(Some((identity, Kept { committed, snapshot, is_blank })))
 }
 
 /// A store with nothing in it but who it is.

@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::super::carrier::{GroupDoor, LinkCarrier};
+use super::super::carrier::LinkCarrier;
 use super::super::group::Group;
-use super::super::store::Store;
+use super::super::store::{Changed, Store};
 use super::super::types::RaftMember;
 use super::world::{GROUP, id_of};
 use crate::config::Secret;
 use crate::control::model::{Change, Command};
 use crate::link::{
-    LinkConfig, LinkHandler, LinkInfo, LinkLimits, LinkSource, Links, Pace, Roster, StateHandler,
-    StateSource, VERSIONS,
+    CallHandler, LinkConfig, LinkHandler, LinkInfo, LinkLimits, LinkSource, Links, Pace, Roster,
+    StateHandler, StateSource, VERSIONS,
 };
 use crate::membership::{
     Addresses, LinkEvidence, Load, Member, MemberState, Members, SharedMembers,
@@ -76,6 +77,15 @@ impl StateHandler for Nothing {
     }
 }
 
+struct Door(Group);
+
+#[async_trait]
+impl CallHandler for Door {
+    async fn answer(&self, from: NodeName, _incarnation: Incarnation, payload: Bytes) -> Bytes {
+        self.0.answer(from.as_str(), &payload).await.into()
+    }
+}
+
 struct Fixed {
     view: watch::Sender<SharedMembers>,
 }
@@ -105,6 +115,7 @@ fn member(letter: char, address: &str, me: bool) -> Member {
         version: "0.1.0".to_owned(),
         state: MemberState::Ready,
         load: Load::default(),
+        control: None,
         me,
         since: Time::ZERO,
         problem: None,
@@ -150,14 +161,14 @@ async fn three_nodes_agree_over_their_peer_ports() {
         );
         let handle = links.handle();
         supervisor.spawn(Task::LinkAcceptor, links.run(listener, shutdown.clone()));
-        let door = Arc::new(GroupDoor::default());
-        handle.answer_calls(door.clone());
+        let links = handle.clone();
         let cluster = ClusterName::parse("test").unwrap();
         let mut store = Store::in_memory(&cluster, id_of(letter)).unwrap();
         store.join(GROUP).unwrap();
         let carrier = Arc::new(LinkCarrier(handle));
-        let group = Group::start(store, carrier, Clock::new()).await.unwrap();
-        door.set(Some(group.clone()));
+        let started = Group::start(&mut store, carrier, Clock::new(), Changed::default());
+        let group = started.await.unwrap();
+        links.answer_calls(Arc::new(Door(group.clone())));
         groups.insert(letter, group);
     }
     let voters = addresses.iter().map(|(letter, address)| {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::super::calls::{Carrier, Done, NotDone, Unreached};
 use super::super::group::Group;
 use super::super::seats::{Seen, Standing};
-use super::super::store::{FILE, Store};
+use super::super::store::{Changed, FILE, Store};
 use super::super::tend::{Members, Tender};
 use super::super::types::RaftMember;
 use crate::control::model::{Change, Command, GroupId};
@@ -111,7 +111,8 @@ impl World {
         };
         store.join(GROUP).unwrap();
         let end = End { wire: self.wire.clone(), from: name.to_string() };
-        let group = Group::start(store, Arc::new(end), self.clock).await.unwrap();
+        let group =
+            Group::start(&mut store, Arc::new(end), self.clock, Changed::default()).await.unwrap();
         self.wire.0.lock().groups.insert(name.to_string(), group.clone());
         self.groups.insert(name, group);
         self.see(name, Standing::Ready);

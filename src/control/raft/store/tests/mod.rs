@@ -14,7 +14,7 @@ use openraft::{
 
 use super::super::types::{Position, RaftMember};
 use super::records::Entry;
-use super::{CopyHandle, LogStore, Machine, Store};
+use super::{Changed, CopyHandle, LogStore, Machine, Store};
 use crate::control::model::{Acquire, Batch, Change, Command, GroupId, LeaseKey, Owner, State};
 use crate::types::ClusterName;
 
@@ -60,8 +60,8 @@ struct Expected {
 }
 
 /// What it holds.
-async fn held(store: Store) -> Expected {
-    let (mut log, _, copy) = store.split();
+async fn held(mut store: Store) -> Expected {
+    let (mut log, _, copy) = store.split(Changed::default());
     let state = log.get_log_state().await.unwrap();
     let entries = log.try_get_log_entries(..).await.unwrap();
     let applied = copy.applied_position();
@@ -118,8 +118,8 @@ struct Life {
 }
 
 impl Life {
-    fn of(store: Store) -> Self {
-        let (log, machine, copy) = store.split();
+    fn of(mut store: Store) -> Self {
+        let (log, machine, copy) = store.split(Changed::default());
         Self { log, machine, copy, expected: Expected::default(), applied: 0 }
     }
 

@@ -4,7 +4,7 @@ use openraft::testing::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
 use super::super::super::types::{StorageError, TypeConfig};
-use super::super::{FILE, LogStore, Machine, Store};
+use super::super::{Changed, FILE, LogStore, Machine, Store};
 use crate::types::ClusterName;
 
 struct OnDisk;
@@ -17,15 +17,16 @@ fn cluster() -> ClusterName {
 impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for OnDisk {
     async fn build(&self) -> Result<(TempDir, LogStore, Machine), StorageError> {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join(FILE), &cluster(), 1).unwrap();
-        let (log, machine, _) = store.split();
+        let mut store = Store::open(&dir.path().join(FILE), &cluster(), 1).unwrap();
+        let (log, machine, _) = store.split(Changed::default());
         Ok((dir, log, machine))
     }
 }
 
 impl StoreBuilder<TypeConfig, LogStore, Machine> for InMemory {
     async fn build(&self) -> Result<((), LogStore, Machine), StorageError> {
-        let (log, machine, _) = Store::in_memory(&cluster(), 1).unwrap().split();
+        let mut store = Store::in_memory(&cluster(), 1).unwrap();
+        let (log, machine, _) = store.split(Changed::default());
         Ok(((), log, machine))
     }
 }
