@@ -142,6 +142,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Where tonic's service traits force generated types in, besides `codec.rs` and `convert.rs`.
 const FORCED: &[&str] = &[
     "front/grpc/admin.rs",
+    "front/grpc/control/access.rs",
+    "front/grpc/control/group.rs",
+    "front/grpc/control/leases.rs",
+    "front/grpc/control/mod.rs",
     "front/grpc/mod.rs",
     "front/grpc/presence/mod.rs",
     "front/grpc/pubsub.rs",

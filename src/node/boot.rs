@@ -168,6 +168,7 @@ pub(super) async fn start(
         limits: limits.clone(),
         supervisor: supervisor.clone(),
         clock,
+        control: control.handle(),
         tls: tls.clone(),
     });
     supervisor.spawn(Task::FrontGrpc, front.run(grpc, shutdown.clone()));
