@@ -8,6 +8,7 @@ mod door;
 mod init;
 mod roster;
 mod round;
+mod view;
 mod writer;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use init::NotFounded;
 pub use roster::Roster;
+pub use view::{Role, SeatView};
 
 use super::model::{Answer, Change, Command, GroupId, MemberAt, State};
 use super::raft::calls::{Carrier, NotDone};
