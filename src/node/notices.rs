@@ -38,7 +38,9 @@ pub(super) fn started(parts: &Parts) {
         );
     }
     if config.node.data_dir.is_none() {
-        tracing::info!("no data directory: the incarnation is kept in memory only");
+        tracing::info!(
+            "no data directory: the incarnation and what control agrees on are kept in memory only"
+        );
     }
 }
 

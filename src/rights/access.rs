@@ -159,11 +159,15 @@ struct KeySaid {
     #[serde(default)]
     presence: Vec<String>,
     #[serde(default)]
+    lease: Vec<String>,
+    #[serde(default)]
     deny_publish: Vec<String>,
     #[serde(default)]
     deny_subscribe: Vec<String>,
     #[serde(default)]
     deny_presence: Vec<String>,
+    #[serde(default)]
+    deny_lease: Vec<String>,
     #[serde(default)]
     observe: bool,
     #[serde(default)]
@@ -362,9 +366,11 @@ fn judge(said: KeySaid, line: usize) -> Result<(KeyRow, KeyHash), String> {
         publish,
         subscribe,
         presence,
+        lease,
         deny_publish,
         deny_subscribe,
         deny_presence,
+        deny_lease,
         observe,
         admin,
     } = said;
@@ -372,9 +378,11 @@ fn judge(said: KeySaid, line: usize) -> Result<(KeyRow, KeyHash), String> {
         publish,
         subscribe,
         presence,
+        lease,
         deny_publish,
         deny_subscribe,
         deny_presence,
+        deny_lease,
         observe,
         admin,
     };

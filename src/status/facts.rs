@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::broker::SessionCounts;
 use crate::config::{Config, Limits};
+use crate::control::part::ControlReport;
 use crate::link::{Direction, LinkReport, LinkState};
 use crate::membership::{Member, MemberState, Problem, SharedMembers};
 use crate::replicator::PresenceReport;
@@ -60,6 +61,7 @@ pub(super) struct Facts {
     pub membership_problems: Vec<Problem>,
     pub router: RouterReport,
     pub presence: PresenceReport,
+    pub control: ControlReport,
     pub own: OwnTraffic,
     /// Messages, a part of what the router counts.
     pub published_by_http: u64,

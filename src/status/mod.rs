@@ -20,8 +20,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub use document::{
-    AddressesStatus, ClusterStatus, LimitStatus, LinkStatus, MemberStatus, NodeStatus,
-    PresenceStatus, ProblemStatus, PubsubStatus, SessionsStatus, StatusReport, TaskStatus,
+    AddressesStatus, ClusterStatus, ControlStatus, LimitStatus, LinkStatus, MemberStatus,
+    NodeStatus, PresenceStatus, ProblemStatus, PubsubStatus, SessionsStatus, StatusReport,
+    TaskStatus,
 };
 pub use facts::NodeFacts;
 pub use probe::{Probe, ProbeDeps};
@@ -171,6 +172,7 @@ impl StatusHandle {
             published_by_redis: self.shared.published_by_redis.load(Ordering::Relaxed),
             router: deps.router.report(),
             presence: deps.replicator.report(),
+            control: deps.control.report(),
             sessions: deps.broker.session_counts(),
             limits: deps.limits.get(),
             tasks: deps.supervisor.report(),

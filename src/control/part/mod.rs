@@ -26,7 +26,7 @@ pub use view::{Role, SeatView};
 
 use super::model::{Answer, Change, Command, GroupId, MemberAt, State};
 use super::raft::calls::{Carrier, NotDone};
-use super::raft::founding::Why;
+pub use super::raft::founding::Why;
 use super::raft::store::{Changed, FILE, KeepError, Store, StoreError};
 use super::raft::types::RaftId;
 use super::raft::{Group, GroupReport};
@@ -308,12 +308,10 @@ impl ControlHandle {
         }
     }
 
-    /// Can the group do without this node, as far as votes go?
-    pub fn is_seat_free(&self) -> bool {
-        let Some(group) = self.shared.group() else { return true };
-        let report = group.report();
-        // A leader that is to go takes itself out of the voters first.
-        !report.voter || report.stopped.is_some()
+    /// Does this node vote, in a group that can give its seat to another one?
+    pub fn has_seat_to_give(&self) -> bool {
+        let report = self.shared.group().map(|group| group.report());
+        report.is_some_and(|report| report.voter && report.quorum && report.stopped.is_none())
     }
 
     fn ask_init(&self) {
