@@ -110,6 +110,10 @@ impl State {
         self.keys.len()
     }
 
+    pub fn lease_count(&self) -> usize {
+        self.leases.len()
+    }
+
     /// How many keys and leases a namespace has.
     pub fn contents_of(&self, namespace: &str) -> (u64, u64) {
         let contents = self.index.contents(namespace);

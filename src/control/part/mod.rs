@@ -302,9 +302,9 @@ impl ControlHandle {
             durable: shared.is_durable(),
             standing: *shared.standing.lock(),
             group: now.group.as_ref().map(Group::report),
-            namespaces: count(state.namespaces().count()),
-            keys: count(state.keys().count()),
-            leases: count(state.leases().count()),
+            namespaces: count(state.namespace_count()),
+            keys: count(state.key_count()),
+            leases: count(state.lease_count()),
         }
     }
 

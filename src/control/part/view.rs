@@ -6,9 +6,8 @@ use crate::rights::key::KeyHash;
 
 use super::super::model::State;
 use super::super::model::facts::KeyEntry;
-use super::super::raft::founding::Why;
 use super::super::raft::types::RaftId;
-use super::{ControlHandle, ControlReport, Standing};
+use super::ControlHandle;
 
 /// A member of the group, or one who has no seat yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +48,11 @@ impl ControlHandle {
             Some(group) => group.copy().look(look),
             None => look(&self.shared.nothing),
         }
+    }
+
+    /// Of the last entry that this member has applied; 0: none.
+    pub fn applied(&self) -> u64 {
+        self.shared.group().map_or(0, |group| group.copy().applied())
     }
 
     /// Is this member in touch with a leader that most of the voters are with, as far as it can know?
@@ -112,60 +116,6 @@ impl ControlHandle {
         }
         views.sort_by(|a, b| (a.role, &a.name).cmp(&(b.role, &b.name)));
         views
-    }
-}
-
-impl ControlReport {
-    /// What is not as it should be, and what to do; both for people.
-    pub fn problem(&self) -> Option<(String, &'static str)> {
-        match self.standing {
-            Standing::Waiting(why) if self.group.is_none() => return Some(waits(why)),
-            Standing::Clash(other) => {
-                return Some((
-                    format!(
-                        "there are two groups, this one and {other}, and both were written to; neither ends"
-                    ),
-                    "keep one: save the other (waxwing control backup FILE), stop its nodes, remove their control.redb, and start them again",
-                ));
-            }
-            Standing::Waiting(_) | Standing::Member => {}
-        }
-        let group = self.group.as_ref()?;
-        if let Some(why) = &group.stopped {
-            return Some((
-                format!("this member takes no part any more: {why}"),
-                "see the log; start the node again",
-            ));
-        }
-        if group.leader.is_none() || !group.quorum {
-            return Some((
-                "no quorum: most of those who vote can't be reached, so namespaces, keys and leases can't be changed; everything else goes on"
-                    .to_owned(),
-                "bring voters back; where most are lost for good: waxwing control init --from-copy, on the member with the newest copy",
-            ));
-        }
-        None
-    }
-}
-
-fn waits(why: Why) -> (String, &'static str) {
-    match why {
-        Why::Nobody => (
-            "nobody will ever found a group: every node has seeds, and none was told how many there will be"
-                .to_owned(),
-            "start the nodes with --expect N, or found one with those who are here: waxwing control init",
-        ),
-        Why::Others(here) => (
-            format!("{here} of the expected members are there; the group is founded when all are"),
-            "start the others, or found one with those who are here: waxwing control init",
-        ),
-        Why::ToBeSeated => (
-            "there is a group, and its leader has not seated this node yet".to_owned(),
-            "see that the leader can reach this node's peer address",
-        ),
-        Why::Settling | Why::Founder => {
-            ("a group is being founded".to_owned(), "wait a moment")
-        }
     }
 }
 
