@@ -135,6 +135,8 @@ pub struct DoorReport {
     pub issuers: usize,
     /// Keys that the cluster agrees on.
     pub agreed_keys: usize,
+    /// Of those, how many have the id of one in the file, which is meant on this node.
+    pub overridden: usize,
     /// Nobody new is let in by those: this member is out of touch.
     pub is_closed: bool,
 }
@@ -155,6 +157,7 @@ impl Door {
             keys: access.keys(),
             issuers: access.issuers(),
             agreed_keys: access.agreed_keys(),
+            overridden: access.overridden(),
             is_closed: access.is_closed(),
         }
     }

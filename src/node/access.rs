@@ -44,6 +44,9 @@ struct Held {
     seen: Seen,
     quotas: AgreedQuotas,
     closed: bool,
+    /// Keys that are agreed on have ids of chance: the file has the same ones where somebody put them there, or where this is another
+    /// group's copy. None: to be looked at.
+    overridden: Option<usize>,
 }
 
 /// How far the copy was when it was last looked at.
@@ -108,6 +111,7 @@ impl AccessKeeper {
             quotas: Vec::new(),
             // A node that has just started has seen no leader; what it has on its disk may be of any age.
             closed: security.stale_keys == StaleKeys::Refuse,
+            overridden: None,
         };
         let stale_keys = security.stale_keys;
         let keeper = Self { broker, control, clock, stale_keys, held: Mutex::new(held) };
@@ -124,6 +128,7 @@ impl AccessKeeper {
         let mut held = self.held.lock();
         held.file.as_ref()?;
         held.file = Some(file);
+        held.overridden = None;
         self.set(&mut held)
     }
 
@@ -159,23 +164,22 @@ impl AccessKeeper {
             let is_same = before == (seen.group, seen.revision, seen.namespaces);
             (seen, (!is_same).then(|| quotas(state)))
         });
+        if seen.group != group {
+            held.overridden = None;
+        }
         held.seen = seen;
         if let Some(quotas) = quotas {
             held.quotas = quotas;
         }
         let file = held.file.clone().unwrap_or_default();
+        let overridden = held.overridden.unwrap_or_else(|| file.overridden_of(&self.control));
+        held.overridden = Some(overridden);
         let access = file.beside(Agreed {
             keys: Arc::new(self.control.clone()),
             quotas: held.quotas.clone(),
             closed: held.closed,
+            overridden,
         });
-        let overridden = access.overridden();
-        if overridden > 0 {
-            tracing::warn!(
-                keys = overridden,
-                "the access file has keys of the same ids as keys that are agreed on; on this node the file's are meant"
-            );
-        }
         self.broker.set_access(&Arc::new(access))
     }
 

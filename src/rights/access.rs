@@ -12,7 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::value::Datetime;
 
-use super::agreed::{Agreed, AgreedKey};
+use super::agreed::{Agreed, AgreedKey, AgreedKeys};
 use super::fault::{Lines, without_values};
 use super::key::{self, KeyHash};
 use super::quota::{QuotaSaid, Quotas};
@@ -231,13 +231,16 @@ impl Access {
         self.said.keys.contains_key(id)
     }
 
-    /// How many keys that are agreed on nobody looks at, for the file has such an id. Looks at all of the file's.
-    pub fn overridden(&self) -> usize {
-        let Some(agreed) = &self.agreed else { return 0 };
-        if agreed.keys.is_empty() {
+    /// How many of these nobody looks at, for the file has such an id. Looks at all of the file's.
+    pub fn overridden_of(&self, keys: &dyn AgreedKeys) -> usize {
+        if keys.is_empty() {
             return 0;
         }
-        self.said.keys.keys().filter(|id| agreed.keys.mark(id).is_some()).count()
+        self.said.keys.keys().filter(|id| keys.mark(id).is_some()).count()
+    }
+
+    pub fn overridden(&self) -> usize {
+        self.agreed.as_ref().map_or(0, |agreed| agreed.overridden)
     }
 
     /// Nobody can be let in by the file.
