@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::author;
 use super::convert::{audit_line, member};
 use crate::control::codec::FRAME_LEN_MAX;
-use crate::control::model::State;
+use crate::control::model::{GroupId, State};
 use crate::control::part::NotFounded;
 use crate::front::grpc::GrpcDeps;
 use crate::front::grpc::admin::Asker;
 use crate::front::grpc::convert::status;
+use crate::supervise::Task;
 use crate::wire::v1::{
     BackupControlRequest, BackupPart, ControlStatusRequest, ControlStatusResponse,
     InitControlRequest, InitControlResponse, ListAuditRequest, ListAuditResponse,
@@ -28,12 +30,29 @@ pub(super) async fn init_control(
     request: Request<InitControlRequest>,
 ) -> Result<Response<InitControlResponse>, Status> {
     Asker::ruler(&request)?;
-    let group = if request.into_inner().from_copy {
-        init_from_copy(deps).await?
-    } else {
-        deps.control.init().await.map_err(|why| not_founded(&why))?.to_string()
-    };
-    Ok(Response::new(InitControlResponse { group }))
+    let by = author(&request);
+    let from_copy = request.into_inner().from_copy;
+    let control = deps.control.clone();
+    let group = to_the_end(deps, "control init", async move {
+        if from_copy { control.init_from_copy(&by).await } else { control.init().await }
+    })
+    .await?;
+    Ok(Response::new(InitControlResponse { group: group.to_string() }))
+}
+
+/// A founding that has begun goes on when the one who asked for it goes away.
+async fn to_the_end(
+    deps: &Arc<GrpcDeps>,
+    label: &'static str,
+    work: impl Future<Output = Result<GroupId, NotFounded>> + Send + 'static,
+) -> Result<GroupId, Status> {
+    let (done, ended) = oneshot::channel();
+    let _ = deps.supervisor.spawn(Task::Session(label.to_owned()), async move {
+        // Nobody may be there to hear it.
+        let _ = done.send(work.await);
+    });
+    let ended = ended.await.map_err(|_| Status::internal("it was given up"))?;
+    ended.map_err(|why| not_founded(&why))
 }
 
 fn not_founded(why: &NotFounded) -> Status {
@@ -41,6 +60,11 @@ fn not_founded(why: &NotFounded) -> Status {
         NotFounded::HasGroup(_) | NotFounded::OthersHave(_) => {
             (Code::FailedPrecondition, "has_group")
         }
+        NotFounded::NoCopy => (Code::FailedPrecondition, "no_group"),
+        NotFounded::HasQuorum(_) => (Code::FailedPrecondition, "has_quorum"),
+        NotFounded::Written(_) => (Code::FailedPrecondition, "written"),
+        NotFounded::BadBackup(_) => (Code::InvalidArgument, "bad_backup"),
+        NotFounded::Failed(_) => (Code::Internal, "not_founded"),
         NotFounded::NoLeader => (Code::Unavailable, "no_quorum"),
     };
     status(code, name, why.to_string())
@@ -128,6 +152,7 @@ pub(super) async fn restore_control(
 ) -> Result<Response<RestoreControlResponse>, Status> {
     Asker::ruler(&request)?;
     let _turn = turn(bulk)?;
+    let by = author(&request);
     let mut stream = request.into_inner();
     let mut sealed = Vec::new();
     while let Some(part) = stream.message().await? {
@@ -145,7 +170,9 @@ pub(super) async fn restore_control(
     .await?;
     let state =
         state.map_err(|error| status(Code::InvalidArgument, "bad_backup", error.to_string()))?;
-    let group = restore(deps, sealed).await?;
+    let control = deps.control.clone();
+    let restore = async move { control.restore(&by, &sealed).await };
+    let group = to_the_end(deps, "control restore", restore).await?.to_string();
     Ok(Response::new(RestoreControlResponse {
         group,
         namespaces: state.namespace_count() as u64,
@@ -166,16 +193,6 @@ fn turn(bulk: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Status> {
 /// What takes long keeps nobody waiting.
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(error.to_string()))
-}
-
-/// A new group from this member's copy.
-async fn init_from_copy(_deps: &Arc<GrpcDeps>) -> Result<String, Status> {
-    Err(status(Code::FailedPrecondition, "not_yet", "this node can't do that yet"))
-}
-
-/// A new group from a backup that has been judged.
-async fn restore(_deps: &Arc<GrpcDeps>, _sealed: Vec<u8>) -> Result<String, Status> {
-    Err(status(Code::FailedPrecondition, "not_yet", "this node can't do that yet"))
 }
 
 #[cfg(test)]
