@@ -25,6 +25,7 @@ use super::seen::Seen;
 use super::session::{AttachmentId, Input, Output, PresenceAnswers, PresenceAsk, Session, Ticket};
 use crate::supervise::Clock;
 use crate::tls::ClientTls;
+use crate::types::TokenBytes;
 
 /// What the user asks the driver to do.
 #[derive(Debug)]
@@ -49,6 +50,10 @@ pub(crate) enum Command {
 pub(crate) struct Whereabouts {
     pub(crate) session_id: String,
     pub(crate) node: Option<String>,
+    /// Where the session is attached, and its token.
+    pub(crate) attached: Option<(String, TokenBytes)>,
+    /// Of other nodes, as far as they are known.
+    pub(crate) endpoints: Vec<String>,
 }
 
 pub(crate) struct Driver {
@@ -380,6 +385,14 @@ impl Driver {
         }
         if whereabouts.session_id != self.session.session_id() {
             whereabouts.session_id = self.session.session_id().to_owned();
+        }
+        let told = whereabouts.attached.as_ref().map(|(address, token)| (address.as_str(), token));
+        if told != self.session.attached() {
+            let attached = self.session.attached();
+            whereabouts.attached = attached.map(|(at, token)| (at.to_owned(), token.clone()));
+        }
+        if whereabouts.endpoints != self.session.endpoints() {
+            whereabouts.endpoints = self.session.endpoints().to_vec();
         }
     }
 

@@ -185,6 +185,16 @@ impl Session {
         self.current.as_ref().map(|current| current.node.as_str())
     }
 
+    /// Its address, and the session's token. While the client moves, the new node has the session.
+    pub(crate) fn attached(&self) -> Option<(&str, &TokenBytes)> {
+        let attachment = self.next.as_ref().or(self.current.as_ref())?;
+        Some((attachment.address.as_str(), &self.token))
+    }
+
+    pub(crate) fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
     /// Whatever has become due, or possible.
     fn advance(&mut self, now: Time) {
         if self.closed {
