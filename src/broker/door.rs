@@ -161,6 +161,16 @@ impl Pass {
         self.may(Ask::Admin)
     }
 
+    /// May it hold and see the lease of this name in its own namespace?
+    pub fn may_lease(&self, name: &str) -> Result<(), BrokerError> {
+        self.may(Ask::Lease(name.as_bytes()))
+    }
+
+    /// Is there any lease that it may hold?
+    pub fn may_lease_any(&self) -> bool {
+        self.grant.as_ref().is_none_or(|grant| grant.rules.has_any(Right::Lease))
+    }
+
     /// May it know that there is such a topic?
     pub fn may_know(&self, name: &[u8]) -> bool {
         self.may(Ask::Subscribe(name)).is_ok() || self.may(Ask::Publish(name)).is_ok()
@@ -263,6 +273,7 @@ impl BrokerError {
             Right::Publish => "this key may not publish to that topic",
             Right::Subscribe => "this key may not subscribe to that",
             Right::Presence => "this key may not see or change that topic's presence",
+            Right::Lease => "this key may not hold or see that lease",
             Right::Observe => "this key may not observe nodes",
             Right::Admin => "this key may not rule nodes",
         }

@@ -103,9 +103,11 @@ struct Listed {
     publish: Vec<String>,
     subscribe: Vec<String>,
     presence: Vec<String>,
+    lease: Vec<String>,
     deny_publish: Vec<String>,
     deny_subscribe: Vec<String>,
     deny_presence: Vec<String>,
+    deny_lease: Vec<String>,
     observe: bool,
     admin: bool,
 }
@@ -122,7 +124,7 @@ fn create(args: &CreateArgs, globals: &Globals) -> anyhow::Result<()> {
     let path = &args.place.file;
     let allows = args.observe || args.admin || !args.rights.is_nothing();
     if !allows {
-        let what = "a key that may do nothing opens nothing; say --publish, --subscribe, --presence, --observe or --admin";
+        let what = "a key that may do nothing opens nothing; say --publish, --subscribe, --presence, --lease, --observe or --admin";
         return Err(Usage(what.to_owned()).into());
     }
     let editing = Editing::begin(path)?;
@@ -181,9 +183,11 @@ fn rights_of(row: &Listed) -> String {
         ("publish", &row.publish),
         ("subscribe", &row.subscribe),
         ("presence", &row.presence),
+        ("lease", &row.lease),
         ("not publish", &row.deny_publish),
         ("not subscribe", &row.deny_subscribe),
         ("not presence", &row.deny_presence),
+        ("not lease", &row.deny_lease),
     ] {
         if !globs.is_empty() {
             said.push(format!("{word} {}", globs.join(" ")));
@@ -211,9 +215,11 @@ fn listed(row: KeyRow) -> Listed {
         publish: globs(allow, Right::Publish),
         subscribe: globs(allow, Right::Subscribe),
         presence: globs(allow, Right::Presence),
+        lease: globs(allow, Right::Lease),
         deny_publish: globs(deny, Right::Publish),
         deny_subscribe: globs(deny, Right::Subscribe),
         deny_presence: globs(deny, Right::Presence),
+        deny_lease: globs(deny, Right::Lease),
         observe: has(Right::Observe),
         admin: has(Right::Admin),
         id: row.id,

@@ -148,11 +148,15 @@ struct KeySaid {
     #[serde(default)]
     presence: Vec<String>,
     #[serde(default)]
+    lease: Vec<String>,
+    #[serde(default)]
     deny_publish: Vec<String>,
     #[serde(default)]
     deny_subscribe: Vec<String>,
     #[serde(default)]
     deny_presence: Vec<String>,
+    #[serde(default)]
+    deny_lease: Vec<String>,
     #[serde(default)]
     observe: bool,
     #[serde(default)]
@@ -297,9 +301,11 @@ fn judge(said: KeySaid, line: usize) -> Result<(KeyRow, KeyHash), String> {
         publish,
         subscribe,
         presence,
+        lease,
         deny_publish,
         deny_subscribe,
         deny_presence,
+        deny_lease,
         observe,
         admin,
     } = said;
@@ -307,9 +313,11 @@ fn judge(said: KeySaid, line: usize) -> Result<(KeyRow, KeyHash), String> {
         publish,
         subscribe,
         presence,
+        lease,
         deny_publish,
         deny_subscribe,
         deny_presence,
+        deny_lease,
         observe,
         admin,
     };

@@ -18,7 +18,7 @@ pub const BY_LEN_MAX: usize = 128;
 pub const KEY_ID_LEN_MAX: usize = 32;
 
 pub const TTL_MS_MIN: u64 = 1_000;
-pub const TTL_MS_MAX: u64 = 3_600_000;
+pub const TTL_MS_MAX: u64 = 24 * 3_600_000;
 
 /// The newest are kept.
 pub const AUDIT_LINES_MAX: usize = 1_000;

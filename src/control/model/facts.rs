@@ -82,9 +82,11 @@ pub struct RightsFacts {
     pub publish: Vec<String>,
     pub subscribe: Vec<String>,
     pub presence: Vec<String>,
+    pub lease: Vec<String>,
     pub deny_publish: Vec<String>,
     pub deny_subscribe: Vec<String>,
     pub deny_presence: Vec<String>,
+    pub deny_lease: Vec<String>,
     pub observe: bool,
     pub admin: bool,
 }
@@ -95,18 +97,21 @@ impl RightsFacts {
             publish: self.publish.clone(),
             subscribe: self.subscribe.clone(),
             presence: self.presence.clone(),
+            lease: self.lease.clone(),
             deny_publish: self.deny_publish.clone(),
             deny_subscribe: self.deny_subscribe.clone(),
             deny_presence: self.deny_presence.clone(),
+            deny_lease: self.deny_lease.clone(),
             observe: self.observe,
             admin: self.admin,
         }
     }
 
     pub(super) fn texts(&self) -> impl Iterator<Item = &String> {
-        let allowed = self.publish.iter().chain(&self.subscribe).chain(&self.presence);
-        let denied = self.deny_publish.iter().chain(&self.deny_subscribe);
-        allowed.chain(denied).chain(&self.deny_presence)
+        let allowed = [&self.publish, &self.subscribe, &self.presence, &self.lease];
+        let denied =
+            [&self.deny_publish, &self.deny_subscribe, &self.deny_presence, &self.deny_lease];
+        allowed.into_iter().chain(denied).flatten()
     }
 }
 

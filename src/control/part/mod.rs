@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use init::NotFounded;
 pub use roster::Roster;
 
-use super::model::{Answer, Change, Command, GroupId, MemberAt, State};
+use super::model::{Answer, Batch, Change, Command, GroupId, MemberAt, State};
 use super::raft::calls::{Carrier, NotDone};
 pub use super::raft::founding::Why;
 use super::raft::store::{Changed, FILE, KeepError, Store, StoreError};
@@ -132,6 +132,12 @@ fn chance() -> Result<u64, String> {
     getrandom::u64().map_err(|error| format!("no random numbers: {error}"))
 }
 
+fn new_group() -> anyhow::Result<GroupId> {
+    let (high, low) = (chance(), chance());
+    let (high, low) = (high.map_err(anyhow::Error::msg)?, low.map_err(anyhow::Error::msg)?);
+    Ok(GroupId((u128::from(high) << 64 | u128::from(low)).to_be_bytes()))
+}
+
 impl Control {
     /// Takes part in the group that the store has joined, if it has.
     pub async fn start(
@@ -234,12 +240,30 @@ impl Shared {
         Ok(())
     }
 
+    /// A new group goes on from this state, with this node as its only voter so far. What its store had is gone.
+    async fn found_again(&self, by: &str, mut state: State) -> anyhow::Result<GroupId> {
+        let mut store = self.store.lock().await;
+        let (id, group) = (chance().map_err(anyhow::Error::msg)?, new_group()?);
+        let at_ms = self.clock.unix_ms();
+        let change = Change::FoundAgain { group, at_s: at_ms / 1_000 };
+        let batch = Batch { at_ms, commands: vec![Command { by: by.into(), change }] };
+        if let Some(Answer::Refused(why)) = state.apply(&batch).answers.0.first() {
+            anyhow::bail!("{why}");
+        }
+        if let Some(group) = self.group() {
+            group.stop().await;
+        }
+        store.found_again((id, self.roster.seat(self.is_durable())), group, &state)?;
+        *self.now.write() = Now { id, group: None };
+        self.take_part(&mut store).await?;
+        self.tell();
+        self.round.notify_one();
+        Ok(group)
+    }
+
     fn tell(&self) {
         let now = self.now.read().clone();
-        let group = now.group.as_ref().map(|group| {
-            let written = group.copy().look(State::is_written);
-            (group.id(), written)
-        });
+        let group = now.group.as_ref().map(round::seen);
         self.roster.tell(now.id, self.is_durable(), group);
     }
 
