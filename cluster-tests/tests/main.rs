@@ -8,6 +8,7 @@ mod command_line;
 mod confirm;
 mod drain;
 mod interest;
+mod leases;
 mod limits;
 mod links;
 mod membership;

@@ -50,8 +50,10 @@ pub(crate) enum Command {
 pub(crate) struct Whereabouts {
     pub(crate) session_id: String,
     pub(crate) node: Option<String>,
-    /// Where the session is attached, and its token.
-    pub(crate) attached: Option<(String, TokenBytes)>,
+    /// The address where the session is attached.
+    pub(crate) attached: Option<String>,
+    /// The session's.
+    pub(crate) token: TokenBytes,
     /// Of other nodes, as far as they are known.
     pub(crate) endpoints: Vec<String>,
 }
@@ -386,10 +388,11 @@ impl Driver {
         if whereabouts.session_id != self.session.session_id() {
             whereabouts.session_id = self.session.session_id().to_owned();
         }
-        let told = whereabouts.attached.as_ref().map(|(address, token)| (address.as_str(), token));
-        if told != self.session.attached() {
-            let attached = self.session.attached();
-            whereabouts.attached = attached.map(|(at, token)| (at.to_owned(), token.clone()));
+        if whereabouts.attached.as_deref() != self.session.attached_at() {
+            whereabouts.attached = self.session.attached_at().map(str::to_owned);
+        }
+        if whereabouts.token != *self.session.token() {
+            whereabouts.token = self.session.token().clone();
         }
         if whereabouts.endpoints != self.session.endpoints() {
             whereabouts.endpoints = self.session.endpoints().to_vec();

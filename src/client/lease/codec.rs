@@ -85,7 +85,7 @@ impl Calls {
     ) -> Result<Answered, LeaseError> {
         let within = ANSWER_MAX + wait;
         let (answer, sent) = self
-            .ask(holder, within, |mut client, proof| {
+            .ask_where_it_is(holder, within, |mut client, proof| {
                 let request = v1::AcquireLeaseRequest {
                     name: ask.name.clone(),
                     ttl: prost_types::Duration::try_from(ask.ttl).ok(),
@@ -183,24 +183,40 @@ impl Calls {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        match holder {
-            Holder::Owner(owner) => {
-                let proof = || Proof { owner: owner.0.clone(), session: Bytes::new() };
-                self.ask_anybody(within, |client| call(client, proof())).await
-            }
+        let proof = match holder {
+            Holder::Owner(owner) => Proof { owner: owner.0.clone(), session: Bytes::new() },
             Holder::Session => {
-                let attached = self.whereabouts.as_ref().and_then(|at| at.lock().attached.clone());
-                let Some((address, token)) = attached else {
-                    return Err(LeaseError::NotNow("the session is between two nodes".to_owned()));
-                };
-                let proof = Proof { owner: Bytes::new(), session: token.0 };
-                let asked = self.ask_one(&address, within, |client| call(client, proof.clone()));
-                asked.await.map_err(|failed| match failed {
-                    Failed::Refused(error) => error,
-                    Failed::Passing(why) => LeaseError::NotNow(format!("{address}: {why}")),
-                })
+                let token = self.whereabouts.as_ref().map(|at| at.lock().token.clone());
+                Proof { owner: Bytes::new(), session: token.unwrap_or_default().0 }
             }
-        }
+        };
+        self.ask_anybody(within, |client| call(client, proof.clone())).await
+    }
+
+    /// What only the node can do that has the session, where it is a session's.
+    async fn ask_where_it_is<T, F>(
+        &self,
+        holder: &Holder,
+        within: Duration,
+        call: impl Fn(ControlClient<Channel>, Proof) -> F,
+    ) -> Result<(T, Time), LeaseError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let Holder::Session = holder else { return self.ask(holder, within, call).await };
+        let at = self.whereabouts.as_ref().map(|at| {
+            let at = at.lock();
+            (at.attached.clone(), at.token.clone())
+        });
+        let Some((Some(address), token)) = at else {
+            return Err(LeaseError::NotNow("the session is between two nodes".to_owned()));
+        };
+        let proof = Proof { owner: Bytes::new(), session: token.0 };
+        let asked = self.ask_one(&address, within, |client| call(client, proof.clone())).await;
+        asked.map_err(|failed| match failed {
+            Failed::Refused(error) => error,
+            Failed::Passing(why) => LeaseError::NotNow(format!("{address}: {why}")),
+        })
     }
 
     /// Each node that is known in turn, from the one that answered last.

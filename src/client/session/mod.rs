@@ -185,10 +185,13 @@ impl Session {
         self.current.as_ref().map(|current| current.node.as_str())
     }
 
-    /// Its address, and the session's token. While the client moves, the new node has the session.
-    pub(crate) fn attached(&self) -> Option<(&str, &TokenBytes)> {
-        let attachment = self.next.as_ref().or(self.current.as_ref())?;
-        Some((attachment.address.as_str(), &self.token))
+    /// The address of the node that has the session. While the client moves, that is the new one.
+    pub(crate) fn attached_at(&self) -> Option<&str> {
+        Some(&self.next.as_ref().or(self.current.as_ref())?.address)
+    }
+
+    pub(crate) const fn token(&self) -> &TokenBytes {
+        &self.token
     }
 
     pub(crate) fn endpoints(&self) -> &[String] {
