@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 use super::attach::options;
 use super::failure::{Ended, FAILED, Hinted};
 use super::output::{harmless_line, json, line, talk, thousands};
-use super::unreachable::judge;
+use super::unreachable::{SILENT, judge};
 use super::{Globals, Usage};
 use crate::client::{
     Acquire, LeaseChange, LeaseEntry, LeaseError, LeaseOwner, LeaseWatched, Leases,
@@ -190,17 +190,16 @@ fn told(error: LeaseError) -> anyhow::Error {
                 .to_owned(),
         }
         .into(),
+        // A node did answer.
+        LeaseError::NotNow(why) if why.contains("(control_") => anyhow::Error::msg(why),
         LeaseError::NotNow(why) => {
             let (matter, hint) = judge(&why);
             Hinted { what: format!("{matter}: {why}"), hint: hint.to_owned() }.into()
         }
-        LeaseError::Refused(error) => {
-            let (_, hint) = judge(&error.message);
-            if error.code.starts_with("not_admitted") || error.message.contains("key") {
-                return Hinted { what: error.to_string(), hint: hint.to_owned() }.into();
-            }
-            error.into()
-        }
+        LeaseError::Refused(error) => match judge(&error.message) {
+            (SILENT, _) => error.into(),
+            (_, hint) => Hinted { what: error.to_string(), hint: hint.to_owned() }.into(),
+        },
         error => error.into(),
     }
 }
