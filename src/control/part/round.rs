@@ -19,6 +19,8 @@ use crate::types::{NodeName, Time};
 
 /// Leases run out, seats change and groups begin no later than this after they should.
 const EVERY: Duration = Duration::from_millis(100);
+/// A store that has failed is tried again so often: the disk may have room again.
+const REVIVE_EVERY: Duration = Duration::from_secs(5);
 /// Many changes in a row are looked at together.
 const AT_MOST_EVERY: Duration = Duration::from_millis(10);
 
@@ -30,11 +32,19 @@ struct Rounds {
     /// Since when the group has had no quorum.
     lost: Option<Time>,
     tender: Option<(GroupId, Tender)>,
+    /// When a store that failed was tried last.
+    revived: Option<Time>,
 }
 
 pub(super) async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
-    let mut rounds =
-        Rounds { here: Vec::new(), settled: shared.clock.now(), lost: None, tender: None, shared };
+    let mut rounds = Rounds {
+        here: Vec::new(),
+        settled: shared.clock.now(),
+        lost: None,
+        tender: None,
+        revived: None,
+        shared,
+    };
     let shared = rounds.shared.clone();
     let (mut members, mut changed) = (shared.roster.watch(), shared.changed.subscribe());
     let mut tick = tokio::time::interval(EVERY);
@@ -71,6 +81,7 @@ impl Rounds {
             self.here = here;
             self.settled = now;
         }
+        self.revive(now).await;
         let group = shared.group();
         let has_quorum = group.as_ref().is_none_or(|group| group.report().quorum);
         let lost = if has_quorum { None } else { Some(self.lost.unwrap_or(now)) };
@@ -88,6 +99,30 @@ impl Rounds {
             tracing::error!(error = format!("{error:#}"), "control could not do what was due");
         }
         self.tend().await;
+    }
+
+    async fn revive(&mut self, now: Time) {
+        let report = self.shared.group().map(|group| group.report());
+        let Some(why) = report.and_then(|report| report.stopped) else { return };
+        if self.revived.is_some_and(|at| now.since(at) < REVIVE_EVERY) {
+            return;
+        }
+        if self.revived.is_none() {
+            tracing::error!(
+                why,
+                "control has stopped on this node: its store has failed; it is opened again and again"
+            );
+        }
+        self.revived = Some(now);
+        self.tender = None;
+        match self.shared.revive().await {
+            Ok(()) => {
+                tracing::warn!("control's store was opened again; this node takes part again")
+            }
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "control's store can't be opened yet");
+            }
+        }
     }
 
     fn note(&self, decision: &Decision) {
