@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn after_a_break_only_what_differs_is_told() {
         let mut known = Known::new();
-        let mut told = |known: &mut Known, changes: Vec<LeaseChange>| {
+        let told = |known: &mut Known, changes: Vec<LeaseChange>| {
             changes.into_iter().for_each(|change| known.take(change));
             known.told.drain(..).collect::<Vec<_>>()
         };
