@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use attachment::{Asked, Attachment, PublishOptions};
-pub use door::{Door, Here, Pass, bearer};
+pub use door::{Door, DoorReport, Here, Pass, bearer};
 pub use error::{BadKey, BrokerError};
 pub use open::{Opening, Welcome};
 pub use presence::{TrackAnswer, TrackAsk, UntrackAsk, Verb, WatchAsked};

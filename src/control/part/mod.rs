@@ -8,6 +8,7 @@ mod door;
 mod init;
 mod roster;
 mod round;
+mod view;
 mod writer;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use init::NotFounded;
 pub use roster::Roster;
+pub use view::{Role, SeatView};
 
 use super::model::{Answer, Batch, Change, Command, GroupId, MemberAt, State};
 use super::raft::calls::{Carrier, NotDone};
@@ -358,9 +360,9 @@ impl ControlHandle {
             durable: shared.is_durable(),
             standing: *shared.standing.lock(),
             group: now.group.as_ref().map(Group::report),
-            namespaces: count(state.namespaces().count()),
-            keys: count(state.keys().count()),
-            leases: count(state.leases().count()),
+            namespaces: count(state.namespace_count()),
+            keys: count(state.key_count()),
+            leases: count(state.lease_count()),
         }
     }
 
