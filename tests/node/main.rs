@@ -8,6 +8,7 @@ mod dev;
 mod floods;
 mod holders;
 mod messages;
+mod operating;
 mod presence;
 mod redis;
 mod rights;
