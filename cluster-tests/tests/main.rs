@@ -6,6 +6,7 @@ mod abuse;
 mod broadcast;
 mod command_line;
 mod confirm;
+mod control;
 mod drain;
 mod interest;
 mod limits;

@@ -89,6 +89,8 @@ pub struct ControlGroup {
     pub id: [u8; 16],
     /// Was anything ever written to it?
     pub written: bool,
+    /// The lost group that it goes on from.
+    pub continues: Option<[u8; 16]>,
 }
 
 /// Coarse, at most every few seconds: each change is gossiped to everybody.

@@ -78,14 +78,16 @@ fn load(text: &str) -> Option<Load> {
     Some(Load { sessions: sessions.parse().ok()?, presences: presences.parse().ok()? })
 }
 
-/// Id, whether it has a disk, and the group with whether it was written to; `-` stands for no.
+/// Id, whether it has a disk, and the group with whether it was written to, and what it goes on from; `-` stands for no.
 fn control_text(row: &ControlRow) -> String {
-    let group = match row.group {
-        Some(group) => {
-            format!("{:032x} {}", u128::from_be_bytes(group.id), sign(group.written, "w"))
-        }
-        None => "-".to_owned(),
-    };
+    let hex = |id: [u8; 16]| format!("{:032x}", u128::from_be_bytes(id));
+    let group = row.group.map_or_else(
+        || "-".to_owned(),
+        |group| {
+            let continues = group.continues.map_or_else(|| "-".to_owned(), hex);
+            format!("{} {} {continues}", hex(group.id), sign(group.written, "w"))
+        },
+    );
     format!("{:016x} {} {group}", row.id, sign(row.durable, "d"))
 }
 
@@ -94,15 +96,17 @@ const fn sign(is_so: bool, sign: &'static str) -> &'static str {
 }
 
 fn control(text: &str) -> Option<ControlRow> {
+    let group_id = |text: &str| Some(u128::from_str_radix(text, 16).ok()?.to_be_bytes());
     let mut words = text.split(' ');
     let id = u64::from_str_radix(words.next()?, 16).ok()?;
     let durable = words.next()? == "d";
     let group = match words.next()? {
         "-" => None,
-        group => {
-            let id = u128::from_str_radix(group, 16).ok()?.to_be_bytes();
-            Some(ControlGroup { id, written: words.next()? == "w" })
-        }
+        group => Some(ControlGroup {
+            id: group_id(group)?,
+            written: words.next()? == "w",
+            continues: words.next().and_then(group_id),
+        }),
     };
     Some(ControlRow { id, durable, group })
 }
@@ -135,7 +139,7 @@ mod tests {
             control: Some(ControlRow {
                 id: 0x9f,
                 durable: true,
-                group: Some(ControlGroup { id: [7; 16], written: false }),
+                group: Some(ControlGroup { id: [7; 16], written: false, continues: Some([8; 16]) }),
             }),
         }
     }

@@ -22,6 +22,8 @@ pub struct State {
     pub(super) group: Option<GroupId>,
     pub(super) written: bool,
     pub(super) dissolved: Option<GroupId>,
+    /// The lost group that it was founded from a copy of.
+    pub(super) continues: Option<GroupId>,
     /// How many changes of namespaces and keys there were.
     pub(super) revision: u64,
     pub(super) next_token: u64,
@@ -84,6 +86,11 @@ impl State {
     /// For which group it ended.
     pub const fn dissolved(&self) -> Option<GroupId> {
         self.dissolved
+    }
+
+    /// The lost group that this one goes on from.
+    pub const fn continues(&self) -> Option<GroupId> {
+        self.continues
     }
 
     pub const fn revision(&self) -> u64 {
@@ -210,6 +217,8 @@ impl State {
             let next = self.next_token.saturating_add(TOKENS_SKIPPED).max(first_token(at_s));
             self.next_token = next;
             self.group = Some(group);
+            self.continues = Some(lost);
+            self.dissolved = None;
             for (key, lease) in &mut self.leases {
                 lease.held = Held::Runs;
                 lease.beat += 1;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -24,10 +25,10 @@ pub use follow::LeasesSeen;
 pub use init::NotFounded;
 pub use roster::Roster;
 
-use super::model::{Answer, Change, Command, GroupId, MemberAt, State};
+use super::model::{Answer, Batch, Change, Command, GroupId, MemberAt, State};
 use super::raft::calls::{Carrier, NotDone};
 pub use super::raft::founding::Why;
-use super::raft::store::{Changed, FILE, KeepError, Store, StoreError};
+use super::raft::store::{Changed, FILE, Store, StoreError};
 use super::raft::types::RaftId;
 use super::raft::{Group, GroupReport};
 use crate::link::CallHandler;
@@ -70,7 +71,8 @@ struct Shared {
     roster: Roster,
     clock: Clock,
     /// One change of group at a time.
-    store: tokio::sync::Mutex<Store>,
+    /// None while it is opened again after it had failed.
+    store: tokio::sync::Mutex<Option<Store>>,
     now: RwLock<Now>,
     /// What nobody knows anything of has in a node without a group.
     nothing: Arc<State>,
@@ -134,6 +136,16 @@ fn chance() -> Result<u64, String> {
     getrandom::u64().map_err(|error| format!("no random numbers: {error}"))
 }
 
+fn opened(store: &mut Option<Store>) -> anyhow::Result<&mut Store> {
+    store.as_mut().context("control's store has failed, and is opened again")
+}
+
+fn new_group() -> anyhow::Result<GroupId> {
+    let (high, low) = (chance(), chance());
+    let (high, low) = (high.map_err(anyhow::Error::msg)?, low.map_err(anyhow::Error::msg)?);
+    Ok(GroupId((u128::from(high) << 64 | u128::from(low)).to_be_bytes()))
+}
+
 impl Control {
     /// Takes part in the group that the store has joined, if it has.
     pub async fn start(
@@ -151,7 +163,7 @@ impl Control {
             roster,
             clock,
             now: RwLock::new(Now { id: identity.raft_id, group: None }),
-            store: tokio::sync::Mutex::new(store),
+            store: tokio::sync::Mutex::new(Some(store)),
             nothing: Arc::default(),
             changed: Changed::default(),
             standing: Mutex::new(Standing::Waiting(Why::Settling)),
@@ -162,10 +174,7 @@ impl Control {
         });
         {
             let mut store = shared.store.lock().await;
-            // Who joined a group and was stopped before it had promised anything has joined none.
-            if identity.group.is_some() && !store.is_blank() {
-                shared.take_part(&mut store).await?;
-            }
+            shared.take_part_again(opened(&mut store)?).await?;
         }
         shared.tell();
         Ok(Self { shared })
@@ -205,26 +214,56 @@ impl Shared {
         Ok(group)
     }
 
+    /// After a start of the node, or of its store: in the group that the store has joined, if it has.
+    async fn take_part_again(&self, store: &mut Store) -> anyhow::Result<()> {
+        // Who joined a group and was stopped before it had promised anything has joined none.
+        if store.identity().group.is_some() && !store.is_blank() {
+            self.take_part(store).await?;
+        }
+        Ok(())
+    }
+
+    /// The store had failed: it is opened anew, as at a start of the node, and what is in it goes on.
+    async fn revive(&self) -> anyhow::Result<()> {
+        let mut store = self.store.lock().await;
+        if let Some(group) = self.group() {
+            group.stop().await;
+        }
+        if self.is_durable() || store.is_none() {
+            // A file is opened by one at a time, and redb writes no more to one that has failed.
+            *store = None;
+            *store = Some(open_store(&self.config)?);
+        }
+        let store = opened(&mut store)?;
+        if self.is_durable() {
+            self.take_part_again(store).await?;
+        }
+        self.tell();
+        Ok(())
+    }
+
     /// Joins a group and takes part in it, unless the node has one: then that.
     async fn join(&self, id: GroupId, me: RaftId) -> anyhow::Result<Option<Group>> {
         let mut store = self.store.lock().await;
         if let Some(group) = self.group() {
             return Ok(Some(group));
         }
+        let store = opened(&mut store)?;
         if store.identity().raft_id != me {
             return Ok(None);
         }
         store.join(id)?;
-        let group = self.take_part(&mut store).await?;
+        let group = self.take_part(store).await?;
         self.tell();
         self.round.notify_one();
         Ok(Some(group))
     }
 
     /// Drops what the store has, and is another member from now on.
-    async fn forget(&self) -> Result<(), KeepError> {
+    async fn forget(&self) -> anyhow::Result<()> {
         let mut store = self.store.lock().await;
-        let id = chance().map_err(KeepError::Nonsense)?;
+        let store = opened(&mut store)?;
+        let id = chance().map_err(anyhow::Error::msg)?;
         let group = self.now.read().group.clone();
         if let Some(group) = group {
             group.stop().await;
@@ -236,12 +275,31 @@ impl Shared {
         Ok(())
     }
 
+    /// A new group goes on from this state, with this node as its only voter so far. What its store had is gone.
+    async fn found_again(&self, by: &str, mut state: State) -> anyhow::Result<GroupId> {
+        let mut store = self.store.lock().await;
+        let store = opened(&mut store)?;
+        let (id, group) = (chance().map_err(anyhow::Error::msg)?, new_group()?);
+        let at_ms = self.clock.unix_ms();
+        let change = Change::FoundAgain { group, at_s: at_ms / 1_000 };
+        let batch = Batch { at_ms, commands: vec![Command { by: by.into(), change }] };
+        if let Some(Answer::Refused(why)) = state.apply(&batch).answers.0.first() {
+            anyhow::bail!("{why}");
+        }
+        if let Some(group) = self.group() {
+            group.stop().await;
+        }
+        store.found_again((id, self.roster.seat(self.is_durable())), group, &state)?;
+        *self.now.write() = Now { id, group: None };
+        self.take_part(store).await?;
+        self.tell();
+        self.round.notify_one();
+        Ok(group)
+    }
+
     fn tell(&self) {
         let now = self.now.read().clone();
-        let group = now.group.as_ref().map(|group| {
-            let written = group.copy().look(State::is_written);
-            (group.id(), written)
-        });
+        let group = now.group.as_ref().map(round::seen);
         self.roster.tell(now.id, self.is_durable(), group);
     }
 

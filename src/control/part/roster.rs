@@ -38,9 +38,24 @@ impl Roster {
     }
 
     /// As gossip is to say it.
-    pub(super) fn tell(&self, id: RaftId, durable: bool, group: Option<(GroupId, bool)>) {
-        let group = group.map(|(id, written)| ControlGroup { id: id.0, written });
+    pub(super) fn tell(&self, id: RaftId, durable: bool, group: Option<GroupSeen>) {
+        let group = group.map(|group| ControlGroup {
+            id: group.id.0,
+            written: group.written,
+            continues: group.continues.map(|continues| continues.0),
+        });
         self.membership.set_control(ControlRow { id, durable, group });
+    }
+
+    /// This node, as its seat says it.
+    pub(super) fn seat(&self, durable: bool) -> RaftMember {
+        let me = self.membership.me();
+        RaftMember {
+            name: me.name.as_str().to_owned(),
+            incarnation: me.incarnation.0,
+            address: me.addresses.peer,
+            durable,
+        }
     }
 
     /// Those who can be asked or waited for, oneself among them.
@@ -55,7 +70,11 @@ impl Roster {
 fn here(member: &Member) -> Here {
     let row = member.control;
     let group = row.and_then(|row| row.group);
-    let group = group.map(|group| GroupSeen { id: GroupId(group.id), written: group.written });
+    let group = group.map(|group| GroupSeen {
+        id: GroupId(group.id),
+        written: group.written,
+        continues: group.continues.map(GroupId),
+    });
     Here { name: member.name.clone(), me: member.me, id: row.map(|row| row.id), group }
 }
 

@@ -13,12 +13,14 @@ use super::super::raft::Group;
 use super::super::raft::founding::{Decision, GroupSeen, Here, Mine, Told, decide};
 use super::super::raft::tend::{Members as _, Tender};
 use super::super::raft::types::{RaftId, RaftMember};
-use super::{Shared, Standing, chance};
+use super::{Shared, Standing, new_group};
 use crate::supervise::Shutdown;
 use crate::types::{NodeName, Time};
 
 /// Leases run out, seats change and groups begin no later than this after they should.
 const EVERY: Duration = Duration::from_millis(100);
+/// A store that has failed is tried again so often: the disk may have room again.
+const REVIVE_EVERY: Duration = Duration::from_secs(5);
 /// Many changes in a row are looked at together.
 const AT_MOST_EVERY: Duration = Duration::from_millis(10);
 
@@ -27,11 +29,22 @@ struct Rounds {
     /// What was seen last, and since when it has been so.
     here: Vec<Here>,
     settled: Time,
+    /// Since when the group has had no quorum.
+    lost: Option<Time>,
     tender: Option<(GroupId, Tender)>,
+    /// When a store that failed was tried last.
+    revived: Option<Time>,
 }
 
 pub(super) async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
-    let mut rounds = Rounds { here: Vec::new(), settled: shared.clock.now(), tender: None, shared };
+    let mut rounds = Rounds {
+        here: Vec::new(),
+        settled: shared.clock.now(),
+        lost: None,
+        tender: None,
+        revived: None,
+        shared,
+    };
     let shared = rounds.shared.clone();
     let (mut members, mut changed) = (shared.roster.watch(), shared.changed.subscribe());
     let mut tick = tokio::time::interval(EVERY);
@@ -68,8 +81,13 @@ impl Rounds {
             self.here = here;
             self.settled = now;
         }
+        self.revive(now).await;
         let group = shared.group();
-        let mine = group.as_ref().map(mine);
+        let has_quorum = group.as_ref().is_none_or(|group| group.report().quorum);
+        let lost = if has_quorum { None } else { Some(self.lost.unwrap_or(now)) };
+        self.lost = lost;
+        let without_quorum = lost.map_or(Duration::ZERO, |since| now.since(since));
+        let mine = group.as_ref().map(|group| mine(group, without_quorum));
         let told = Told {
             has_seeds: shared.config.has_seeds,
             expect: shared.config.expect,
@@ -81,6 +99,30 @@ impl Rounds {
             tracing::error!(error = format!("{error:#}"), "control could not do what was due");
         }
         self.tend().await;
+    }
+
+    async fn revive(&mut self, now: Time) {
+        let report = self.shared.group().map(|group| group.report());
+        let Some(why) = report.and_then(|report| report.stopped) else { return };
+        if self.revived.is_some_and(|at| now.since(at) < REVIVE_EVERY) {
+            return;
+        }
+        if self.revived.is_none() {
+            tracing::error!(
+                why,
+                "control has stopped on this node: its store has failed; it is opened again and again"
+            );
+        }
+        self.revived = Some(now);
+        self.tender = None;
+        match self.shared.revive().await {
+            Ok(()) => {
+                tracing::warn!("control's store was opened again; this node takes part again")
+            }
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "control's store can't be opened yet");
+            }
+        }
     }
 
     fn note(&self, decision: &Decision) {
@@ -127,9 +169,7 @@ impl Rounds {
             .filter_map(|seen| Some((seen.id?, seen.member)))
             .filter(|(id, _)| voters.contains(id))
             .collect();
-        let (high, low) = (chance(), chance());
-        let (high, low) = (high.map_err(anyhow::Error::msg)?, low.map_err(anyhow::Error::msg)?);
-        let id = GroupId((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
+        let id = new_group()?;
         let me = shared.now.read().id;
         let names = members.values().map(|member| member.name.as_str()).collect::<Vec<_>>();
         let names = names.join(", ");
@@ -167,18 +207,23 @@ impl super::super::raft::tend::Members for TenderMembers {
     }
 }
 
-fn mine(group: &Group) -> Mine {
+/// As others are to see it.
+pub(super) fn seen(group: &Group) -> GroupSeen {
+    let (written, continues) = group.copy().look(|state| (state.is_written(), state.continues()));
+    GroupSeen { id: group.id(), written, continues }
+}
+
+fn mine(group: &Group, without_quorum: Duration) -> Mine {
     let seats = group.seats();
     let voter = |id: &RaftId| {
         let member = seats.members.get(id)?;
         Some((NodeName::parse(&member.name).ok()?, *id))
     };
-    let (written, dissolved) =
-        group.copy().look(|state| (State::is_written(state), state.dissolved()));
     Mine {
-        group: GroupSeen { id: group.id(), written },
+        group: seen(group),
         leads: group.report().leads,
-        dissolved,
+        without_quorum,
+        dissolved: group.copy().look(State::dissolved),
         voters: seats.voters.iter().filter_map(voter).collect(),
     }
 }

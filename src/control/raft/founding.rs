@@ -2,7 +2,7 @@
 //!
 //! Invariants: nobody founds while it sees somebody with a group, or has one itself; who has seeds and wasn't told how many there will be
 //! never founds by itself; a group that was written to is never left, but by a member whose group has lost its majority for good and whose
-//! copy is empty. Two that found at once can't both get a majority of the same members, since a store joins one group only; where they
+//! copy is empty, or that another group was founded to go on from. Two that found at once can't both get a majority of the same members, since a store joins one group only; where they
 //! don't share any (two lone nodes), the groups meet later and one of them ends.
 
 use std::collections::BTreeSet;
@@ -14,6 +14,8 @@ use crate::types::{NodeName, Time};
 
 /// The view must have been the same for so long.
 pub const SETTLED: Duration = Duration::from_secs(1);
+/// No election takes so long: a group that has had no quorum for it, and that another one goes on from, was given up by somebody's word.
+pub const GIVEN_UP: Duration = Duration::from_secs(5);
 const VOTERS_MAX: usize = 5;
 
 /// What this node was told.
@@ -41,6 +43,8 @@ pub struct GroupSeen {
     pub id: GroupId,
     /// Was anything ever written to it?
     pub written: bool,
+    /// The lost group that it was founded from a copy of.
+    pub continues: Option<GroupId>,
 }
 
 /// This member's part in its group.
@@ -48,6 +52,8 @@ pub struct GroupSeen {
 pub struct Mine {
     pub group: GroupSeen,
     pub leads: bool,
+    /// For how long it has had no quorum, as far as this member knows.
+    pub without_quorum: Duration,
     /// For which group it ended.
     pub dissolved: Option<GroupId>,
     /// Names and ids of those who vote in it.
@@ -102,7 +108,14 @@ fn with_group(here: &[Here], mine: &Mine) -> Decision {
         return Decision::Forget;
     }
     let others = here.iter().filter(|here| !here.me).filter_map(|here| here.group);
-    let others: Vec<GroupSeen> = others.filter(|group| group.id != mine.group.id).collect();
+    // What this one goes on from has ended, or says so itself.
+    let is_other =
+        |group: &GroupSeen| group.id != mine.group.id && mine.group.continues != Some(group.id);
+    let others: Vec<GroupSeen> = others.filter(is_other).collect();
+    let goes_on = others.iter().any(|group| group.continues == Some(mine.group.id));
+    if goes_on && mine.without_quorum >= GIVEN_UP {
+        return Decision::Forget;
+    }
     // The written before the others, then the lowest id.
     let rank = |group: &GroupSeen| (!group.written, group.id);
     let Some(best) = others.iter().copied().min_by_key(rank) else { return Decision::Stay };
@@ -178,7 +191,9 @@ const fn odd(members: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Decision, GroupSeen, Here, Mine, SETTLED, Told, Why, decide};
+    use std::time::Duration;
+
+    use super::{Decision, GIVEN_UP, GroupSeen, Here, Mine, SETTLED, Told, Why, decide};
     use crate::control::model::GroupId;
     use crate::types::{NodeName, Time};
 
@@ -191,7 +206,7 @@ mod tests {
     }
 
     fn group(id: u8, written: bool) -> GroupSeen {
-        GroupSeen { id: GroupId([id; 16]), written }
+        GroupSeen { id: GroupId([id; 16]), written, continues: None }
     }
 
     fn id(name: char) -> u64 {
@@ -270,11 +285,35 @@ mod tests {
             all[1].group = Some(group(theirs.0, theirs.1));
             let group = group(mine.0, mine.1);
             let voters = vec![(name('a'), id('a'))];
-            let mine = Mine { group, leads, dissolved: None, voters };
+            let without_quorum = Duration::ZERO;
+            let mine = Mine { group, leads, without_quorum, dissolved: None, voters };
             assert_eq!(settled(ALONE, &all, Some(&mine)), expected, "{mine:?} {theirs:?}");
             let ended = Mine { dissolved: Some(GroupId([9; 16])), ..mine };
             assert_eq!(settled(ALONE, &all, Some(&ended)), Decision::Forget);
         }
+    }
+
+    #[test]
+    fn a_group_that_was_founded_again_takes_the_rest_of_the_lost_one() {
+        let mut all = here("ab");
+        let again = GroupSeen { continues: Some(GroupId([1; 16])), ..group(2, true) };
+        all[1].group = Some(again);
+        let voters = "acd".chars().map(|letter| (name(letter), id(letter))).collect();
+        let mine = |without_quorum| Mine {
+            group: group(1, true),
+            leads: false,
+            without_quorum,
+            dissolved: None,
+            voters: Vec::clone(&voters),
+        };
+        assert_eq!(settled(THREE, &all, Some(&mine(GIVEN_UP))), Decision::Forget);
+        // It was no lost one: somebody has to choose.
+        let clash = Decision::Clash(GroupId([2; 16]));
+        assert_eq!(settled(THREE, &all, Some(&mine(Duration::from_secs(4)))), clash);
+        // The other side waits for them.
+        all[1].group = Some(group(1, true));
+        let founder = Mine { group: again, ..mine(Duration::ZERO) };
+        assert_eq!(settled(THREE, &all, Some(&founder)), Decision::Stay);
     }
 
     #[test]
@@ -284,7 +323,13 @@ mod tests {
             (other.id, other.group) = (Some(1), Some(group(1, true)));
         }
         let voters = "abc".chars().map(|letter| (name(letter), id(letter))).collect();
-        let mine = Mine { group: group(2, false), leads: false, dissolved: None, voters };
+        let mine = Mine {
+            group: group(2, false),
+            leads: false,
+            without_quorum: Duration::ZERO,
+            dissolved: None,
+            voters,
+        };
         assert_eq!(settled(THREE, &all, Some(&mine)), Decision::Forget);
         let written = Mine { group: group(2, true), ..mine.clone() };
         assert_eq!(settled(THREE, &all, Some(&written)), Decision::Clash(GroupId([1; 16])));

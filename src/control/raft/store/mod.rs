@@ -14,6 +14,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -26,8 +27,10 @@ pub use records::Identity;
 use disk::Disk;
 use records::Kept;
 
-use super::types::RaftId;
-use crate::control::model::GroupId;
+use openraft::CommittedLeaderId;
+
+use super::types::{Ballot, Membership, Position, RaftId, RaftMember, SnapshotMeta};
+use crate::control::model::{GroupId, State};
 use crate::types::ClusterName;
 
 /// In the data directory.
@@ -125,6 +128,41 @@ impl Store {
         self.disk.write_now(|tables| records::make(tables, &identity))?;
         self.identity = identity;
         self.kept = Kept::default();
+        Ok(())
+    }
+
+    /// The store is another member's, the only voter of a new group that begins with this state; what it had is gone. All at once: a crash
+    /// leaves the one or the other.
+    pub fn found_again(
+        &mut self,
+        (id, member): (RaftId, RaftMember),
+        group: GroupId,
+        state: &State,
+    ) -> Result<(), KeepError> {
+        let cluster = self.identity.cluster.clone();
+        let identity = Identity { cluster, raft_id: id, group: Some(group) };
+        let bytes = state.to_snapshot()?;
+        // As if the group had written one entry before, its configuration, and put it into a snapshot.
+        let at = Position::new(CommittedLeaderId::new(1, id), 1);
+        let voters = [BTreeSet::from([id])].to_vec();
+        let membership = openraft::Membership::new(voters, BTreeMap::from([(id, member)]));
+        let meta = SnapshotMeta {
+            last_log_id: Some(at),
+            last_membership: Membership::new(Some(at), membership),
+            snapshot_id: format!("founded-again-{group}"),
+        };
+        self.disk.close();
+        self.disk = self.disk.reopened();
+        self.disk.write_now(|tables| {
+            records::make(tables, &identity)?;
+            records::put_snapshot(tables, &meta, &bytes)?;
+            records::purge(tables, &at)?;
+            records::put_committed(tables, Some(at))?;
+            records::put_vote(tables, &Ballot::new(1, id))
+        })?;
+        self.identity = identity;
+        let snapshot = Some((meta, state.clone()));
+        self.kept = Kept { committed: Some(at), snapshot, is_blank: false };
         Ok(())
     }
 
