@@ -9,6 +9,7 @@ mod confirm;
 mod control;
 mod drain;
 mod interest;
+mod leases;
 mod limits;
 mod links;
 mod membership;

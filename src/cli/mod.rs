@@ -12,6 +12,7 @@ mod failure;
 mod globals;
 mod health;
 mod keys;
+mod lease;
 mod members;
 mod operate;
 pub mod output;
@@ -100,6 +101,8 @@ pub enum Command {
     Subscribe(subscribe::SubscribeArgs),
     /// Look at who is there, or be there.
     Presence(presence::PresenceArgs),
+    /// Have exactly one of many do something: leases.
+    Lease(lease::LeaseArgs),
     /// Measure a running cluster; order and loss are always checked.
     Bench(bench::BenchArgs),
     /// Look at topics that have subscribers.
@@ -150,6 +153,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Publish(args) => publish::run(args, globals).await,
         Command::Subscribe(args) => subscribe::run(args, globals).await,
         Command::Presence(args) => presence::run(args, globals).await,
+        Command::Lease(args) => lease::run(args, globals).await,
         Command::Bench(args) => bench::run(args, globals).await,
         Command::Topics(args) => topics::run(args, globals).await,
         Command::Sessions(args) => sessions::run(args, globals).await,

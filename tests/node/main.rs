@@ -6,6 +6,7 @@ mod cluster;
 mod departure;
 mod dev;
 mod floods;
+mod holders;
 mod leases;
 mod messages;
 mod presence;

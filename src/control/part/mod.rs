@@ -9,6 +9,7 @@ mod follow;
 mod init;
 mod roster;
 mod round;
+mod view;
 mod writer;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use follow::LeasesSeen;
 pub use init::NotFounded;
 pub use roster::Roster;
+pub use view::{Role, SeatView};
 
 use super::model::{Answer, Batch, Change, Command, GroupId, MemberAt, Refusal, State};
 use super::raft::calls::{Carrier, NotDone};
@@ -372,9 +374,9 @@ impl ControlHandle {
             durable: shared.is_durable(),
             standing: *shared.standing.lock(),
             group: now.group.as_ref().map(Group::report),
-            namespaces: count(state.namespaces().count()),
-            keys: count(state.keys().count()),
-            leases: count(state.leases().count()),
+            namespaces: count(state.namespace_count()),
+            keys: count(state.key_count()),
+            leases: count(state.lease_count()),
         }
     }
 

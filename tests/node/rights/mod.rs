@@ -1,5 +1,6 @@
 //! Keys: one table of rights through every front, and who may look at nodes and rule them.
 
+mod agreed;
 mod apart;
 pub(crate) mod asking;
 mod quotas;
