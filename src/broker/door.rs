@@ -167,8 +167,13 @@ impl Pass {
     }
 
     /// Is there any lease that it may hold?
-    pub fn may_lease_any(&self) -> bool {
-        self.grant.as_ref().is_none_or(|grant| grant.rules.has_any(Right::Lease))
+    pub fn may_lease_any(&self) -> Result<(), BrokerError> {
+        match &self.grant {
+            Some(grant) if !grant.rules.has_any(Right::Lease) => {
+                Err(BrokerError::Forbidden(Right::Lease))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// May it know that there is such a topic?

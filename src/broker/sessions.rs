@@ -96,7 +96,11 @@ pub(crate) enum Output {
     /// Nothing of the session is left on this node.
     Gone(SessionId),
     /// The session is over, wherever it was: what it owns is nobody's.
-    Ended(SessionId),
+    Ended {
+        session: SessionId,
+        /// Its last that is known here.
+        epoch: u64,
+    },
     /// The session is attached on another node: what it owns is for that one to take over.
     Elsewhere {
         session: SessionId,
@@ -189,6 +193,19 @@ impl Sessions {
             older: entry.older.map(|older| older.attachment),
             lingering: entry.expires.is_some(),
         })
+    }
+
+    /// Whom it is about. None: any number of sessions.
+    pub(crate) fn session_of(&self, input: &Input) -> Option<SessionId> {
+        match input {
+            Input::Hello(hello) => Some(hello.session),
+            Input::Answered { attachment, .. }
+            | Input::Lost { attachment }
+            | Input::Bye { attachment, .. } => self.attachments.get(attachment).copied(),
+            Input::Moved(moved) => Some(moved.session),
+            Input::Kill { session } => Some(*session),
+            Input::Tick { .. } => None,
+        }
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = SessionId> {
@@ -293,7 +310,7 @@ impl Sessions {
                 entry.expires = None;
                 self.close_all(&entry, CloseReason::SessionEnded, out);
                 out.push(Output::Gone(session));
-                out.push(Output::Ended(session));
+                out.push(Output::Ended { session, epoch: entry.epoch });
                 return;
             }
         }
@@ -320,7 +337,7 @@ impl Sessions {
         let Some(entry) = self.by_id.get(&session) else {
             // Presences of it may be here all the same: those of a drained node, or of one that this table has seen move.
             out.push(if moved.ended {
-                Output::Ended(session)
+                Output::Ended { session, epoch: moved.epoch }
             } else {
                 Output::Elsewhere { session, epoch: moved.epoch }
             });
@@ -396,7 +413,7 @@ impl Sessions {
         let entry = self.take(session)?;
         self.close_all(&entry, why, out);
         out.push(Output::Gone(session));
-        out.push(Output::Ended(session));
+        out.push(Output::Ended { session, epoch: entry.epoch });
         Some(entry.epoch)
     }
 

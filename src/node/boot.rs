@@ -13,7 +13,7 @@ use super::identity::IncarnationFile;
 use super::log_level::LogLevels;
 use super::ports::{Bound, Ports};
 use super::{Node, NodeHandle, Parts, Surroundings, load, notices, readiness};
-use crate::broker::{Broker, Door};
+use crate::broker::{self, Broker, Door};
 use crate::config::Config;
 use crate::config::limits::LimitsHandle;
 use crate::control::part::{self, Control, ControlConfig, Roster};
@@ -238,6 +238,11 @@ fn start_control(parts: &Arc<Parts>, control: &Control) {
     let (of_task, shutdown) = (control.clone(), supervisor.shutdown().clone());
     supervisor
         .spawn_restarting(Task::ControlWriter, move || of_task.clone().write(shutdown.clone()));
+    let (broker, of_task) = (parts.broker.clone(), control.handle());
+    let shutdown = supervisor.shutdown().clone();
+    supervisor.spawn_restarting(Task::ControlReports, move || {
+        broker::report(broker.clone(), of_task.clone(), shutdown.clone())
+    });
 }
 
 /// What others are told: as configured, else where it listens.

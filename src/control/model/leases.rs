@@ -151,8 +151,9 @@ impl State {
     fn hear(&mut self, key: &LeaseKey, report: &SessionReport, doing: &mut Doing<'_>) -> bool {
         let Some(lease) = self.leases.get(key) else { return false };
         let Owner::Session { epoch, at, .. } = &lease.owner else { return false };
-        // Of two members at one epoch only the one where the session came first can speak of it.
-        if report.epoch < *epoch || (report.epoch == *epoch && report.at != *at) {
+        // Of two members at one epoch only the one where the session came first can speak of it; it may have another incarnation by now.
+        let is_same = report.at.name == at.name && report.at.incarnation >= at.incarnation;
+        if report.epoch < *epoch || (report.epoch == *epoch && !is_same) {
             return false;
         }
         let held = match report.what {
@@ -163,7 +164,7 @@ impl State {
                 return true;
             }
         };
-        if report.epoch == *epoch && lease.held == held {
+        if report.epoch == *epoch && report.at == *at && lease.held == held {
             return false;
         }
         let mut lease = lease.clone();
@@ -189,6 +190,37 @@ impl State {
         }
         Answer::Changed { leases }
     }
+}
+
+impl State {
+    /// Of one namespace, those whose name begins so, by name.
+    pub fn leases_in<'a>(
+        &'a self,
+        namespace: &'a str,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a LeaseKey, &'a Lease)> {
+        let first = LeaseKey { namespace: namespace.into(), name: prefix.into() };
+        self.leases.range(first..).take_while(move |(key, _)| {
+            *key.namespace == *namespace && key.name.starts_with(prefix)
+        })
+    }
+}
+
+impl Acquire {
+    /// Can it be granted at all? Asked before it is proposed, too, so that whoever asks what is senseless needs no quorum to hear so.
+    pub fn judge(&self) -> Result<(), Refusal> {
+        judge_acquire(self).map_err(Refusal::Unlawful)
+    }
+}
+
+/// As `Acquire::judge`, of a lease's time alone.
+pub fn lawful_ttl(ttl_ms: u64) -> Result<(), Refusal> {
+    judge_ttl(ttl_ms).map_err(Refusal::Unlawful)
+}
+
+/// As `Acquire::judge`, of a lease's name alone.
+pub fn lawful_lease(key: &LeaseKey) -> Result<(), Refusal> {
+    judge_lease(key).map_err(Refusal::Unlawful)
 }
 
 fn judge_ttl(ttl_ms: u64) -> Result<(), String> {

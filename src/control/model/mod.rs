@@ -20,4 +20,5 @@ mod tests;
 
 pub use command::{Acquire, Answer, Answers, Batch, Change, Command, Refusal};
 pub use facts::{GroupId, Held, Lease, LeaseKey, MemberAt, Owner};
+pub use leases::{lawful_lease, lawful_ttl};
 pub use state::{Applied, State};

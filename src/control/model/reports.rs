@@ -30,24 +30,46 @@ pub fn of_sessions(
     me: &MemberAt,
     known: impl Fn(SessionId) -> Known,
 ) -> Vec<SessionReport> {
-    let mut reports = Vec::new();
-    for session in state.holders() {
-        let known = known(session);
-        let news = state.leases_of(session).find_map(|(_, lease)| {
-            let Owner::Session { epoch, at, .. } = &lease.owner else { return None };
-            let (now, what, held) = match known {
-                Known::Attached { epoch } => (epoch, SessionWord::Attached, Held::Attached),
-                Known::Lingering { epoch } => (epoch, SessionWord::Lost, Held::Runs),
-                Known::Unknown => (*epoch, SessionWord::Lost, Held::Runs),
-            };
-            let is_mine = now == *epoch && *at == *me && lease.held != held;
-            (now > *epoch || is_mine).then_some((now, what))
-        });
-        if let Some((epoch, what)) = news {
-            reports.push(SessionReport { session, epoch, at: me.clone(), what });
+    state.holders().filter_map(|session| of_session(state, me, session, known(session))).collect()
+}
+
+/// What it has to say of one of them.
+pub fn of_session(
+    state: &State,
+    me: &MemberAt,
+    session: SessionId,
+    known: Known,
+) -> Option<SessionReport> {
+    let (epoch, what) = state.leases_of(session).find_map(|(_, lease)| {
+        let Owner::Session { epoch, at, .. } = &lease.owner else { return None };
+        let (now, what, held) = match known {
+            Known::Attached { epoch } => (epoch, SessionWord::Attached, Held::Attached),
+            Known::Lingering { epoch } => (epoch, SessionWord::Lost, Held::Runs),
+            Known::Unknown => (*epoch, SessionWord::Lost, Held::Runs),
+        };
+        // Under another incarnation it is the same table, or that of a process that has ended.
+        let is_mine = now == *epoch && at.name == me.name && at.incarnation <= me.incarnation;
+        let is_told = lease.held == held && (*at == *me || held == Held::Runs);
+        (now > *epoch || (is_mine && !is_told)).then_some((now, what))
+    })?;
+    Some(SessionReport { session, epoch, at: me.clone(), what })
+}
+
+/// As `of_session`, of one that has ended here at this epoch.
+pub fn of_ended(
+    state: &State,
+    me: &MemberAt,
+    session: SessionId,
+    epoch: u64,
+) -> Option<SessionReport> {
+    let concerns = state.leases_of(session).any(|(_, lease)| match &lease.owner {
+        Owner::Session { epoch: held, at, .. } => {
+            epoch > *held || (epoch == *held && at.name == me.name)
         }
-    }
-    reports
+        Owner::Alone { .. } => false,
+    });
+    let what = SessionWord::Ended;
+    concerns.then(|| SessionReport { session, epoch, at: me.clone(), what })
 }
 
 /// The members where leases are attached and that aren't there any more, as whoever leads sees it.

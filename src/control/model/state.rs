@@ -127,7 +127,7 @@ impl State {
     }
 
     /// Sessions that hold leases.
-    pub fn holders(&self) -> impl Iterator<Item = SessionId> {
+    pub fn holders(&self) -> impl ExactSizeIterator<Item = SessionId> {
         self.index.leases_of.keys().copied()
     }
 

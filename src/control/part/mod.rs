@@ -5,6 +5,7 @@
 //! one lock; who reads the facts waits for none of this.
 
 mod door;
+mod follow;
 mod init;
 mod roster;
 mod round;
@@ -20,6 +21,7 @@ use anyhow::Context as _;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use follow::LeasesSeen;
 pub use init::NotFounded;
 pub use roster::Roster;
 

@@ -140,7 +140,9 @@ impl Naive {
                     let about = |lease: &NaiveLease| {
                         let Owner::Session { id, epoch, at } = &lease.owner else { return false };
                         let is_newer = report.epoch > *epoch;
-                        let is_same = report.epoch == *epoch && report.at == *at;
+                        let is_there =
+                            report.at.name == at.name && report.at.incarnation >= at.incarnation;
+                        let is_same = report.epoch == *epoch && is_there;
                         *id == report.session && (is_newer || is_same)
                     };
                     if report.what == SessionWord::Ended {
@@ -150,11 +152,12 @@ impl Naive {
                     }
                     let runs = report.what == SessionWord::Lost;
                     for lease in self.leases.iter_mut().filter(|lease| about(lease)) {
-                        if epoch(&lease.owner) == report.epoch && lease.runs == runs {
+                        let (id, epoch, at) = (report.session, report.epoch, report.at.clone());
+                        let owner = Owner::Session { id, epoch, at };
+                        if lease.owner == owner && lease.runs == runs {
                             continue;
                         }
-                        let (id, epoch, at) = (report.session, report.epoch, report.at.clone());
-                        lease.owner = Owner::Session { id, epoch, at };
+                        lease.owner = owner;
                         lease.runs = runs;
                         lease.beat += 1;
                         changed += 1;

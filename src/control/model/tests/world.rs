@@ -113,6 +113,8 @@ impl World {
                     self.air.push(Change::Sessions(vec![report]));
                 }
             }
+            // It takes a higher incarnation and lives on.
+            6 if member.is_up && chance.is_multiple_of(4) => member.at.incarnation += 1,
             6 => {
                 member.is_up = !member.is_up;
                 member.at.incarnation += u64::from(member.is_up);

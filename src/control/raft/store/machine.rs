@@ -16,6 +16,7 @@ use super::super::types::{Membership, Position, RaftId, SnapshotMeta, StorageErr
 use super::disk::Disk;
 use super::error::KeepError;
 use super::log::any;
+use super::recent::Recent;
 use super::records::{self, Entry};
 use crate::control::model::{Answers, LeaseKey, State};
 
@@ -47,6 +48,8 @@ pub struct News {
 struct Shared {
     copy: RwLock<Copy>,
     news: Mutex<News>,
+    /// Changed with the copy locked for writing only.
+    recent: Mutex<Recent>,
     /// The index of what was applied last; wakes whoever waits for it.
     index: watch::Sender<u64>,
     changed: Changed,
@@ -92,6 +95,16 @@ impl CopyHandle {
         self.shared.index.subscribe()
     }
 
+    /// Which leases that `concerns` have changed, for any number of readers; and where to go on. None: look at everything.
+    pub fn leases_since(
+        &self,
+        from: u64,
+        concerns: impl Fn(&LeaseKey) -> bool,
+    ) -> (Option<BTreeSet<LeaseKey>>, u64) {
+        let recent = self.shared.recent.lock();
+        (recent.since(from, concerns), recent.next())
+    }
+
     /// For one reader, who follows what changes. It holds no more than there are leases, and those that ended since.
     pub fn take_news(&self) -> News {
         std::mem::take(&mut self.shared.news.lock())
@@ -111,7 +124,8 @@ impl Machine {
         });
         let index = watch::Sender::new(index(copy.applied));
         let news = Mutex::new(News { all: true, ..News::default() });
-        let shared = Arc::new(Shared { copy: RwLock::new(copy), news, index, changed });
+        let (copy, recent) = (RwLock::new(copy), Mutex::default());
+        let shared = Arc::new(Shared { copy, news, recent, index, changed });
         (Self { disk, shared: shared.clone() }, CopyHandle { shared })
     }
 }
@@ -124,6 +138,7 @@ impl Shared {
     fn apply(&self, entries: impl Iterator<Item = Entry>) -> Vec<Answers> {
         let mut copy = self.copy.write();
         let mut news = self.news.lock();
+        let mut recent = self.recent.lock();
         let mut answers = Vec::new();
         for entry in entries {
             copy.applied = Some(entry.log_id);
@@ -137,6 +152,7 @@ impl Shared {
                     // Copies it where a snapshot of it is being made: once a snapshot.
                     let applied = Arc::make_mut(&mut copy.state).apply(&batch);
                     news.access |= applied.touched.access;
+                    recent.note(&applied.touched.leases);
                     if !news.all {
                         news.leases.extend(applied.touched.leases);
                         news.forget_many();
@@ -154,6 +170,7 @@ impl Shared {
         let mut copy = self.copy.write();
         *copy = new;
         *self.news.lock() = News { all: true, ..News::default() };
+        self.recent.lock().lose();
         self.index.send_replace(index(copy.applied));
         self.changed.send_replace(());
     }

@@ -9,6 +9,7 @@ mod disk;
 mod error;
 mod log;
 mod machine;
+mod recent;
 mod records;
 #[cfg(test)]
 mod tests;
