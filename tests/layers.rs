@@ -90,6 +90,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "presence",
             "pubsub",
             "replicator",
+            "rights",
             "router",
             "status",
             "supervise",

@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use attachment::{Asked, Attachment, PublishOptions};
-pub use door::{Door, Here, Pass, bearer};
+pub use door::{Door, DoorReport, Here, Pass, bearer};
 pub use error::{BadKey, BrokerError, NotHere};
 pub use holders::Holding;
 pub use holders::reports::report;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use super::access::{self, AccessKeeper};
 use super::commands::Commands;
 use super::drain::Departure;
 use super::identity::IncarnationFile;
@@ -118,8 +119,9 @@ pub(super) async fn start(
         membership.clone(),
         limits.clone(),
         &supervisor,
-        Door::new(config.security.access.clone(), clock),
+        Door::new(access::at_start(&config.security), clock),
     );
+    let access = AccessKeeper::new(&config.security, broker.clone(), control.handle(), clock);
     let status = StatusHandle::new(StatusDeps {
         node: NodeFacts::of(&config),
         membership: membership.clone(),
@@ -148,6 +150,7 @@ pub(super) async fn start(
         router: router.clone(),
         broker: broker.clone(),
         control: control.handle(),
+        access: Arc::new(access),
     });
     let departure = Arc::new(Departure::new(parts.clone()));
     let log = LogLevels::new(log, parts.config.log.level.clone(), supervisor.clone());
@@ -235,6 +238,11 @@ fn start_control(parts: &Arc<Parts>, control: &Control) {
     let supervisor = &parts.supervisor;
     let (of_task, shutdown) = (control.clone(), supervisor.shutdown().clone());
     supervisor.spawn_restarting(Task::Control, move || of_task.clone().run(shutdown.clone()));
+    if parts.broker.door().is_locked() {
+        let (of_task, shutdown) = (parts.access.clone(), supervisor.shutdown().clone());
+        supervisor
+            .spawn_restarting(Task::ControlAccess, move || of_task.clone().run(shutdown.clone()));
+    }
     let (of_task, shutdown) = (control.clone(), supervisor.shutdown().clone());
     supervisor
         .spawn_restarting(Task::ControlWriter, move || of_task.clone().write(shutdown.clone()));

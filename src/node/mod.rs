@@ -3,6 +3,7 @@
 //! Parts are built in the order in which they need each other, after every port is bound; they end together, by the one shutdown of the
 //! supervisor. Dropping a `Node` ends it at once and tells nobody, as a kill does.
 
+mod access;
 mod boot;
 mod certificates;
 mod commands;
@@ -36,6 +37,7 @@ use crate::status::StatusHandle;
 use crate::supervise::{Clock, SharedCommands, Supervisor, Task};
 use crate::telemetry::LogLevel;
 use crate::tls::Tls;
+use access::AccessKeeper;
 use certificates::Certificates;
 use drain::Departure;
 use log_level::LogLevels;
@@ -91,6 +93,7 @@ struct Parts {
     router: RouterHandle,
     broker: Broker,
     control: ControlHandle,
+    access: Arc<AccessKeeper>,
 }
 
 impl Node {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::SessionCounts;
+use crate::broker::{DoorReport, SessionCounts};
 use crate::config::{Config, Limits};
 use crate::control::part::ControlReport;
 use crate::link::{Direction, LinkReport, LinkState};
@@ -62,6 +62,7 @@ pub(super) struct Facts {
     pub router: RouterReport,
     pub presence: PresenceReport,
     pub control: ControlReport,
+    pub door: DoorReport,
     pub own: OwnTraffic,
     /// Messages, a part of what the router counts.
     pub published_by_http: u64,

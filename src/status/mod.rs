@@ -173,6 +173,7 @@ impl StatusHandle {
             router: deps.router.report(),
             presence: deps.replicator.report(),
             control: deps.control.report(),
+            door: deps.broker.door().report(),
             sessions: deps.broker.session_counts(),
             limits: deps.limits.get(),
             tasks: deps.supervisor.report(),

@@ -66,6 +66,7 @@ pub(super) fn find(facts: &Facts) -> Vec<Found> {
     of_load(facts, &mut all);
     of_membership(facts, &mut all);
     of_control(facts, &mut all);
+    of_door(facts, &mut all);
     all
 }
 
@@ -123,6 +124,33 @@ fn of_node(facts: &Facts, all: &mut Vec<Found>) {
 const NO_GROUP_WITHIN: Duration = Duration::from_secs(10);
 const STILL_GOES_ON: &str =
     "publish, subscribe and presence go on; namespaces, keys and leases can't be changed";
+
+fn of_door(facts: &Facts, all: &mut Vec<Found>) {
+    let door = &facts.door;
+    let mut tell = |severity, code, message: String, hint: &str| {
+        all.push(found(severity, code, "", message, hint));
+    };
+    if door.lets_nobody_in() {
+        let message = "nobody is let in: there is no key, neither in an access file nor agreed on";
+        let hint = "make the first into a file: waxwing key create --admin --file access.toml; start this node anew with --access-file access.toml";
+        tell(Severity::Error, "no_keys", message.to_owned(), hint);
+    } else if door.is_closed && door.agreed_keys > 0 {
+        let message = format!(
+            "control has no leader: nobody is let in by the {} keys that are agreed on (security.stale_keys)",
+            door.agreed_keys
+        );
+        let hint = "keys of the access file are let in; bring the other voters back: waxwing control status";
+        tell(Severity::Error, "stale_keys", message, hint);
+    }
+    if door.overridden > 0 {
+        let message = format!(
+            "{} keys of control are not looked at here: the access file has the same ids",
+            door.overridden
+        );
+        let hint = "see: waxwing key list; take one of the two away: waxwing key revoke ID, or with --file FILE";
+        tell(Severity::Warning, "keys_overridden", message, hint);
+    }
+}
 
 fn of_control(facts: &Facts, all: &mut Vec<Found>) {
     let mut tell = |severity, code, message, hint: &str| {

@@ -8,7 +8,7 @@ use super::assemble::assemble;
 use super::facts::{CertificateFacts, Facts, NodeFacts, OwnTraffic, ProcessFacts};
 use super::problems::{self, ProblemLog};
 use super::{StatusReport, TaskStatus};
-use crate::broker::SessionCounts;
+use crate::broker::{DoorReport, SessionCounts};
 use crate::config::Limits;
 use crate::control::model::GroupId;
 use crate::control::part::{ControlReport, Standing, Why};
@@ -85,6 +85,7 @@ fn healthy() -> Facts {
         membership_problems: Vec::new(),
         router: RouterReport::default(),
         presence: PresenceReport::default(),
+        door: DoorReport { is_locked: true, agreed_keys: 2, ..DoorReport::default() },
         control: ControlReport {
             id: 1,
             durable: true,
@@ -140,6 +141,25 @@ fn set_links(facts: &mut Facts, peer: &str, state: LinkState, problem: Option<&s
 
 fn report(facts: &Facts) -> StatusReport {
     assemble(facts, ProblemLog::default().observe(problems::find(facts), facts.now))
+}
+
+#[test]
+fn whom_the_door_lets_in() {
+    let told = |door: DoorReport| {
+        let mut facts = healthy();
+        facts.door = door;
+        codes(&facts)
+    };
+    let locked = DoorReport { is_locked: true, ..DoorReport::default() };
+    assert_eq!(told(DoorReport::default()), [""; 0], "nobody is asked for a key");
+    assert_eq!(told(locked), ["error no_keys"]);
+    assert_eq!(told(DoorReport { keys: 1, ..locked }), [""; 0]);
+    assert_eq!(told(DoorReport { issuers: 1, ..locked }), [""; 0]);
+    let agreed = DoorReport { agreed_keys: 1, ..locked };
+    assert_eq!(told(agreed), [""; 0]);
+    assert_eq!(told(DoorReport { is_closed: true, ..agreed }), ["error stale_keys"]);
+    let both = DoorReport { keys: 1, overridden: 1, ..agreed };
+    assert_eq!(told(both), ["warning keys_overridden"]);
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub enum Task {
     ControlWriter,
     /// Tells control what became of sessions that hold leases.
     ControlReports,
+    /// Lets in, and puts out, by the keys that control agrees on.
+    ControlAccess,
     FrontGrpc,
     FrontHttp,
     FrontRedis,
@@ -80,6 +82,7 @@ impl Task {
             | Self::Control
             | Self::ControlWriter
             | Self::ControlReports
+            | Self::ControlAccess
             | Self::Probe
             | Self::SessionReaper
             | Self::LoadReport
@@ -123,6 +126,7 @@ impl Task {
             Self::Control => "control",
             Self::ControlWriter => "control-writer",
             Self::ControlReports => "control-reports",
+            Self::ControlAccess => "control-access",
             Self::FrontGrpc => "front-grpc",
             Self::FrontHttp => "front-http",
             Self::FrontRedis => "front-redis",

@@ -7,6 +7,7 @@ mod departure;
 mod dev;
 mod floods;
 mod holders;
+mod leases;
 mod messages;
 mod presence;
 mod redis;

@@ -109,6 +109,24 @@ impl State {
         self.keys.iter().map(|(id, entry)| (&**id, entry))
     }
 
+    pub fn namespace_count(&self) -> usize {
+        self.namespaces.len()
+    }
+
+    pub fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub fn lease_count(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// How many keys and leases a namespace has.
+    pub fn contents_of(&self, namespace: &str) -> (u64, u64) {
+        let contents = self.index.contents(namespace);
+        (contents.keys, contents.leases)
+    }
+
     pub fn key(&self, id: &str) -> Option<&KeyEntry> {
         self.keys.get(id)
     }

@@ -1,8 +1,8 @@
-//! Looking at the copy without keeping it, and following what changes of its leases.
+//! Following what changes of the copy's leases.
 
 use std::collections::BTreeSet;
 
-use super::super::model::{LeaseKey, State};
+use super::super::model::LeaseKey;
 use super::super::raft::types::RaftId;
 use super::ControlHandle;
 
@@ -11,19 +11,6 @@ use super::ControlHandle;
 pub struct LeasesSeen(Option<(RaftId, u64)>);
 
 impl ControlHandle {
-    /// A short look at this member's copy; applying waits for its end.
-    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        match self.shared.group() {
-            Some(group) => group.copy().look(look),
-            None => look(&self.shared.nothing),
-        }
-    }
-
-    /// The index of the last entry that is in the copy; 0 before any.
-    pub fn applied(&self) -> u64 {
-        self.shared.group().map_or(0, |group| group.copy().applied())
-    }
-
     /// Which leases that `concerns` have changed since. None: look at everything. Whoever looks afterwards sees what is told, or what came
     /// after it.
     pub fn leases_since(

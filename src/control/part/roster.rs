@@ -32,6 +32,13 @@ impl Roster {
         self.membership.watch()
     }
 
+    /// Everybody, oneself as oneself knows it.
+    pub(super) fn everybody(&self) -> Vec<Member> {
+        let members = self.membership.members();
+        let others = members.iter().filter(|member| !member.me);
+        others.cloned().chain([self.membership.me()]).collect()
+    }
+
     pub(super) fn me(&self) -> MemberAt {
         let me = self.membership.me();
         MemberAt { name: me.name.as_str().into(), incarnation: me.incarnation.0 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::super::model::bounds::COMMANDS_MAX;
-use super::super::model::{Answer, Command};
+use super::super::model::{Answer, Command, Refusal};
 use super::super::raft::calls::NotDone;
 use super::Shared;
 use crate::supervise::Shutdown;
@@ -99,7 +99,13 @@ async fn write_some(shared: &Shared, waiting: &mut VecDeque<Asked>) {
 
 async fn write(shared: &Shared, commands: Vec<Command>) -> Result<Vec<Answer>, NotDone> {
     match shared.group() {
-        Some(group) => group.propose(commands).await.map(|done| done.answers.0),
+        Some(group) => {
+            let answers = group.propose(commands).await?.answers.0;
+            // A group that has just begun: its first command is on its way.
+            let is_founded =
+                answers.iter().any(|answer| *answer != Answer::Refused(Refusal::NotFounded));
+            if is_founded || answers.is_empty() { Ok(answers) } else { Err(NotDone::NoLeader) }
+        }
         None => Err(NotDone::NoLeader),
     }
 }

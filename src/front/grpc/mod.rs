@@ -174,7 +174,7 @@ fn control(
     v1::control_server::ControlServer<ControlService>,
     impl Interceptor + Clone + use<>,
 > {
-    let service = v1::control_server::ControlServer::new(ControlService { deps: deps.clone() })
+    let service = v1::control_server::ControlServer::new(ControlService::new(deps.clone()))
         .max_decoding_message_size(deps.limits.get().frame);
     InterceptedService::new(service, asked_for(deps))
 }

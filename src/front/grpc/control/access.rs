@@ -2,9 +2,19 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
+use super::convert::{ends_s, key_info, namespace_info, quota_facts, rights_facts};
+use super::{author, not_done, refused};
+use crate::control::model::command::NewKey;
+use crate::control::model::facts::KeyEntry;
+use crate::control::model::{Answer, Change, Refusal};
+use crate::control::raft::calls::NotDone;
 use crate::front::grpc::GrpcDeps;
+use crate::front::grpc::admin::Asker;
+use crate::front::grpc::convert::status;
+use crate::rights::key::{self, KeyHash, RANDOM_LEN};
+use crate::types::Namespace;
 use crate::wire::v1::{
     CreateKeyRequest, CreateKeyResponse, CreateNamespaceRequest, DeleteNamespaceRequest,
     DeleteNamespaceResponse, GetNamespaceRequest, ListKeysRequest, ListKeysResponse,
@@ -13,57 +23,160 @@ use crate::wire::v1::{
 };
 
 pub(super) async fn create_namespace(
-    _deps: &Arc<GrpcDeps>,
-    _request: Request<CreateNamespaceRequest>,
+    deps: &Arc<GrpcDeps>,
+    request: Request<CreateNamespaceRequest>,
 ) -> Result<Response<NamespaceInfo>, Status> {
-    Err(Status::unimplemented("create_namespace"))
+    Asker::ruler(&request)?;
+    let by = author(&request);
+    let CreateNamespaceRequest { name, quota } = request.into_inner();
+    let quota = quota_facts(quota)?;
+    change(deps, &by, Change::CreateNamespace { name: name.as_str().into(), quota }).await?;
+    info_of(deps, &name)
 }
 
 pub(super) async fn update_namespace(
-    _deps: &Arc<GrpcDeps>,
-    _request: Request<UpdateNamespaceRequest>,
+    deps: &Arc<GrpcDeps>,
+    request: Request<UpdateNamespaceRequest>,
 ) -> Result<Response<NamespaceInfo>, Status> {
-    Err(Status::unimplemented("update_namespace"))
+    Asker::ruler(&request)?;
+    let by = author(&request);
+    let UpdateNamespaceRequest { name, quota, revision } = request.into_inner();
+    let quota = quota_facts(quota)?;
+    let expected = (revision != 0).then_some(revision);
+    change(deps, &by, Change::UpdateNamespace { name: name.as_str().into(), quota, expected })
+        .await?;
+    info_of(deps, &name)
 }
 
 pub(super) async fn delete_namespace(
-    _deps: &Arc<GrpcDeps>,
-    _request: Request<DeleteNamespaceRequest>,
+    deps: &Arc<GrpcDeps>,
+    request: Request<DeleteNamespaceRequest>,
 ) -> Result<Response<DeleteNamespaceResponse>, Status> {
-    Err(Status::unimplemented("delete_namespace"))
+    Asker::ruler(&request)?;
+    let by = author(&request);
+    let DeleteNamespaceRequest { name, contents } = request.into_inner();
+    change(deps, &by, Change::DeleteNamespace { name: name.into(), contents }).await?;
+    Ok(Response::new(DeleteNamespaceResponse {}))
 }
 
 pub(super) async fn get_namespace(
-    _deps: &Arc<GrpcDeps>,
-    _request: Request<GetNamespaceRequest>,
+    deps: &Arc<GrpcDeps>,
+    request: Request<GetNamespaceRequest>,
 ) -> Result<Response<NamespaceInfo>, Status> {
-    Err(Status::unimplemented("get_namespace"))
+    Asker::observer(&request)?;
+    info_of(deps, &request.into_inner().name)
 }
 
 pub(super) async fn list_namespaces(
-    _deps: &Arc<GrpcDeps>,
-    _request: Request<ListNamespacesRequest>,
+    deps: &Arc<GrpcDeps>,
+    request: Request<ListNamespacesRequest>,
 ) -> Result<Response<ListNamespacesResponse>, Status> {
-    Err(Status::unimplemented("list_namespaces"))
+    Asker::observer(&request)?;
+    let applied = deps.control.applied();
+    let state = deps.control.state();
+    let rows = state.namespaces().map(|(name, entry)| namespace_info(&state, name, entry));
+    Ok(Response::new(ListNamespacesResponse { namespaces: rows.collect(), applied }))
 }
 
 pub(super) async fn create_key(
-    _deps: &Arc<GrpcDeps>,
-    _request: Request<CreateKeyRequest>,
+    deps: &Arc<GrpcDeps>,
+    request: Request<CreateKeyRequest>,
 ) -> Result<Response<CreateKeyResponse>, Status> {
-    Err(Status::unimplemented("create_key"))
+    Asker::ruler(&request)?;
+    let by = author(&request);
+    let CreateKeyRequest { mut namespace, note, expires, rights } = request.into_inner();
+    if namespace.is_empty() {
+        namespace = Namespace::default().to_string();
+    }
+    let rights = rights_facts(rights)?;
+    let ends_s = ends_s(expires, deps.clock.unix_ms())?;
+    let mut random = [0; RANDOM_LEN];
+    getrandom::fill(&mut random)
+        .map_err(|error| Status::internal(format!("no random numbers: {error}")))?;
+    let (id, text) = key::make(&random);
+    let new = NewKey {
+        id: id.as_str().into(),
+        hash: KeyHash::of(text.as_bytes()).bytes(),
+        namespace: namespace.as_str().into(),
+        note: note.into(),
+        ends_s,
+        rights,
+    };
+    let created = match deps.control.change(&by, Change::CreateKey(new.clone())).await {
+        // The same key again is there once. Nobody could use one whose text was lost with the answer.
+        Err(NotDone::Unknown(_)) => deps.control.change(&by, Change::CreateKey(new.clone())).await,
+        created => created,
+    };
+    let revision = match created.map_err(|why| not_done(&why))? {
+        Answer::Done { revision } => revision,
+        Answer::Refused(Refusal::NoNamespace) => {
+            let unknown = format!(
+                "no namespace is called {namespace}, and no template takes it; where there are namespaces a key is of one of them: waxwing \
+                 namespace create {namespace}"
+            );
+            return Err(status(Code::NotFound, "no_namespace", unknown));
+        }
+        answer => return Err(other_answer(answer)),
+    };
+    let NewKey { hash, namespace, note, ends_s, rights, .. } = new;
+    let entry = KeyEntry { hash, namespace, note, ends_s, rights, revision };
+    Ok(Response::new(CreateKeyResponse { key: Some(key_info(&id, &entry, false)), text }))
 }
 
 pub(super) async fn revoke_key(
-    _deps: &Arc<GrpcDeps>,
-    _request: Request<RevokeKeyRequest>,
+    deps: &Arc<GrpcDeps>,
+    request: Request<RevokeKeyRequest>,
 ) -> Result<Response<RevokeKeyResponse>, Status> {
-    Err(Status::unimplemented("revoke_key"))
+    Asker::ruler(&request)?;
+    let by = author(&request);
+    let RevokeKeyRequest { id } = request.into_inner();
+    let is_own = deps.broker.door().has_own_key(&id);
+    let revoked = change(deps, &by, Change::RevokeKey { id: id.into() }).await;
+    revoked.map_err(|refused| {
+        if refused.code() == Code::NotFound && is_own {
+            let own = "that key is in this node's access file, and not in control; take it out there: waxwing key revoke ID --file FILE";
+            return status(Code::NotFound, "no_key", own);
+        }
+        refused
+    })?;
+    Ok(Response::new(RevokeKeyResponse {}))
 }
 
 pub(super) async fn list_keys(
-    _deps: &Arc<GrpcDeps>,
-    _request: Request<ListKeysRequest>,
+    deps: &Arc<GrpcDeps>,
+    request: Request<ListKeysRequest>,
 ) -> Result<Response<ListKeysResponse>, Status> {
-    Err(Status::unimplemented("list_keys"))
+    Asker::observer(&request)?;
+    let ListKeysRequest { namespace } = request.into_inner();
+    let applied = deps.control.applied();
+    let state = deps.control.state();
+    let is_meant =
+        |entry: &KeyEntry| namespace.is_empty() || *entry.namespace == *namespace.as_str();
+    let door = deps.broker.door();
+    let keys = state.keys().filter(|(_, entry)| is_meant(entry));
+    let keys = keys.map(|(id, entry)| key_info(id, entry, door.has_own_key(id)));
+    Ok(Response::new(ListKeysResponse { keys: keys.collect(), applied }))
+}
+
+/// One change that is done or refused.
+async fn change(deps: &Arc<GrpcDeps>, by: &str, change: Change) -> Result<(), Status> {
+    match deps.control.change(by, change).await.map_err(|why| not_done(&why))? {
+        Answer::Done { .. } => Ok(()),
+        answer => Err(other_answer(answer)),
+    }
+}
+
+fn other_answer(answer: Answer) -> Status {
+    match answer {
+        Answer::Refused(why) => refused(&why),
+        other => Status::internal(format!("it was answered with {other:?}")),
+    }
+}
+
+/// As this member's copy has it: a change that has returned is in there.
+fn info_of(deps: &Arc<GrpcDeps>, name: &str) -> Result<Response<NamespaceInfo>, Status> {
+    let info = deps
+        .control
+        .look(|state| state.namespace(name).map(|entry| namespace_info(state, name, entry)));
+    info.map(Response::new).ok_or_else(|| refused(&Refusal::NoNamespace))
 }

@@ -2,6 +2,7 @@
 //! (namespaces and keys) and `group` are for who may rule nodes.
 
 mod access;
+mod convert;
 mod group;
 mod leases;
 
@@ -9,11 +10,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::Stream;
+use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::GrpcDeps;
+use super::accept::Caller;
+use super::admin::Asker;
 use super::convert::status;
 use crate::control::model::Refusal;
+use crate::control::model::bounds::BY_LEN_MAX;
 use crate::control::raft::calls::NotDone;
 use crate::wire::v1::control_server::Control;
 use crate::wire::v1::{
@@ -31,7 +36,15 @@ type Told<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[derive(Debug, Clone)]
 pub(super) struct ControlService {
-    pub(super) deps: Arc<GrpcDeps>,
+    deps: Arc<GrpcDeps>,
+    /// Of those who move whole copies.
+    bulk: Arc<Semaphore>,
+}
+
+impl ControlService {
+    pub(super) fn new(deps: Arc<GrpcDeps>) -> Self {
+        Self { deps, bulk: Arc::new(Semaphore::new(1)) }
+    }
 }
 
 #[tonic::async_trait]
@@ -155,26 +168,41 @@ impl Control for ControlService {
         &self,
         request: Request<BackupControlRequest>,
     ) -> Result<Response<Self::BackupControlStream>, Status> {
-        group::backup_control(&self.deps, request).await
+        group::backup_control(&self.deps, &self.bulk, request).await
     }
 
     async fn restore_control(
         &self,
         request: Request<Streaming<BackupPart>>,
     ) -> Result<Response<RestoreControlResponse>, Status> {
-        group::restore_control(&self.deps, request).await
+        group::restore_control(&self.deps, &self.bulk, request).await
     }
 }
 
+/// Who asks, for the audit.
+fn author<T>(request: &Request<T>) -> String {
+    let known = Asker::of(request).ok().and_then(|asker| asker.pass().who());
+    let mut author = known.unwrap_or_else(|| {
+        let caller = request.extensions().get::<Caller>();
+        let address = caller.map(|caller| caller.address.to_string());
+        format!("anonymous at {}", address.as_deref().unwrap_or("an unknown address"))
+    });
+    author.retain(|c| !c.is_control());
+    author.truncate(author.floor_char_boundary(BY_LEN_MAX));
+    author
+}
+
+const STILL_GOES_ON: &str = "nothing was changed; publish, subscribe and presence go on";
+
 /// Why a change was not made, as clients are told it.
 fn not_done(why: &NotDone) -> Status {
-    let (code, name) = match why {
-        NotDone::NoLeader | NotDone::NoQuorum => (Code::Unavailable, "no_quorum"),
-        NotDone::TooMuch(_) => (Code::ResourceExhausted, "control_too_much"),
-        NotDone::Unknown(_) => (Code::Aborted, "control_unknown"),
-        NotDone::Stopped(_) => (Code::Unavailable, "control_stopped"),
+    let (code, name, more) = match why {
+        NotDone::NoLeader | NotDone::NoQuorum => (Code::Unavailable, "no_quorum", STILL_GOES_ON),
+        NotDone::TooMuch(_) => (Code::ResourceExhausted, "control_too_much", "nothing was changed"),
+        NotDone::Unknown(_) => (Code::Aborted, "control_unknown", "look, and ask again"),
+        NotDone::Stopped(_) => (Code::Unavailable, "control_stopped", STILL_GOES_ON),
     };
-    status(code, name, why.to_string())
+    status(code, name, format!("{why}; {more}"))
 }
 
 /// As `not_done`, where the facts themselves don't allow it.
