@@ -188,7 +188,7 @@ impl Control {
 
     /// Answers other members.
     pub fn door(&self) -> Arc<dyn CallHandler> {
-        Arc::new(door::Door(self.shared.clone()))
+        Arc::new(door::Door(Arc::downgrade(&self.shared)))
     }
 
     /// Founds, waits, leaves and tends, until the shutdown.
