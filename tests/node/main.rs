@@ -9,6 +9,7 @@ mod floods;
 mod holders;
 mod leases;
 mod messages;
+mod operating;
 mod presence;
 mod redis;
 mod rights;

@@ -27,7 +27,7 @@ pub use init::NotFounded;
 pub use roster::Roster;
 pub use view::{Role, SeatView};
 
-use super::model::{Answer, Batch, Change, Command, GroupId, MemberAt, Refusal, State};
+use super::model::{Answer, Batch, Change, Command, GroupId, MemberAt, State};
 use super::raft::calls::{Carrier, NotDone};
 pub use super::raft::founding::Why;
 use super::raft::store::{Changed, FILE, Store, StoreError};
@@ -42,8 +42,6 @@ use writer::Asked;
 const WAITING_MAX: usize = 4_096;
 /// How long a change waits for a leader and a quorum before it is given up: an election takes less.
 pub const QUORUM_WAIT_MAX: Duration = Duration::from_millis(2_500);
-/// How soon to ask again a group that has only just begun.
-const FOUNDING_LOOK: Duration = Duration::from_millis(25);
 
 /// What a node is told of control.
 #[derive(Debug, Clone)]
@@ -190,7 +188,7 @@ impl Control {
 
     /// Answers other members.
     pub fn door(&self) -> Arc<dyn CallHandler> {
-        Arc::new(door::Door(self.shared.clone()))
+        Arc::new(door::Door(Arc::downgrade(&self.shared)))
     }
 
     /// Founds, waits, leaves and tends, until the shutdown.
@@ -338,18 +336,8 @@ impl ControlHandle {
 
     /// As `submit`, for one change.
     pub async fn change(&self, by: &str, change: Change) -> Result<Answer, NotDone> {
-        let command = Command { by: by.into(), change };
-        let until = self.shared.clock.now() + QUORUM_WAIT_MAX;
-        loop {
-            let answers = self.submit(vec![command.clone()]).await?;
-            let answer = answers.into_iter().next();
-            let answer = answer.ok_or_else(|| NotDone::Unknown("no answer".to_owned()))?;
-            // A group's first leader is about to found it.
-            if answer != Answer::Refused(Refusal::NotFounded) || self.shared.clock.now() >= until {
-                return Ok(answer);
-            }
-            tokio::time::sleep(FOUNDING_LOOK).await;
-        }
+        let answers = self.submit(vec![Command { by: by.into(), change }]).await?;
+        answers.into_iter().next().ok_or_else(|| NotDone::Unknown("no answer".to_owned()))
     }
 
     /// Written in one entry, with what else waits; an answer for each. When it returns, this member's copy has them, unless it is far

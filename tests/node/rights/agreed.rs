@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use waxwing::config::Config;
+use waxwing::config::{Config, StaleKeys};
 use waxwing::node::NodeHandle;
 use waxwing::supervise::Clock;
 use waxwing::wire::v1;
@@ -70,6 +70,7 @@ async fn what_one_node_is_told_holds_on_all_and_without_a_quorum_the_rest_goes_o
     for name in ["a", "b", "c"] {
         let mut config = keys.config(name);
         config.cluster.expect = 3;
+        config.security.stale_keys = StaleKeys::Refuse;
         if name != "a" {
             config.cluster.seeds = vec![cluster.node("a").bound().peer.to_string()];
         }
@@ -156,6 +157,16 @@ async fn what_one_node_is_told_holds_on_all_and_without_a_quorum_the_rest_goes_o
     assert_eq!(plain.http(&a, "POST", "/v1/topics/room/publish", "").await.0, 200);
     let mut by_copy = opened(&Who::of(&stays_agreed), &a).await;
     assert_eq!(by_copy.ask(Ask::Publish("room")).await, Ok(()));
+    // By then it may have been revoked elsewhere, and this node can't know.
+    cluster
+        .eventually("control's keys open no more", |node| node.broker().door().report().is_closed)
+        .await;
+    let late = Session::open(&Who::of(&stays_agreed), &a, v1::Hello::default()).await;
+    assert_eq!(refused(late.map(drop)).0, Code::Unauthenticated);
+    assert_eq!(by_copy.ask(Ask::Publish("room")).await, Ok(()), "whoever is here stays");
+    drop(opened(&plain, &a).await);
+    let problems = a.status().report().problems;
+    assert!(problems.iter().any(|problem| problem.code == "stale_keys"), "{problems:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

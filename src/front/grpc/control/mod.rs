@@ -188,7 +188,9 @@ fn author<T>(request: &Request<T>) -> String {
         format!("anonymous at {}", address.as_deref().unwrap_or("an unknown address"))
     });
     author.retain(|c| !c.is_control());
-    author.truncate(author.floor_char_boundary(BY_LEN_MAX));
+    while author.len() > BY_LEN_MAX {
+        author.pop();
+    }
     author
 }
 
@@ -209,9 +211,8 @@ fn not_done(why: &NotDone) -> Status {
 fn refused(why: &Refusal) -> Status {
     let (code, name) = match why {
         Refusal::Unlawful(_) => (Code::InvalidArgument, "unlawful"),
-        Refusal::NotFounded => (Code::Unavailable, "no_quorum"),
+        Refusal::NotFounded | Refusal::Dissolved(_) => (Code::Unavailable, "no_quorum"),
         Refusal::OtherGroup(_) | Refusal::Written => (Code::FailedPrecondition, "other_group"),
-        Refusal::Dissolved(_) => (Code::Unavailable, "no_quorum"),
         Refusal::NamespaceExists => (Code::AlreadyExists, "namespace_exists"),
         Refusal::NoNamespace => (Code::NotFound, "no_namespace"),
         Refusal::NamespaceInUse { .. } => (Code::FailedPrecondition, "namespace_in_use"),
