@@ -21,7 +21,7 @@ struct Arguments {
     nodes: usize,
     #[arg(long, default_value_t = 60)]
     clients: usize,
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 30)]
     names: usize,
     /// Nodes without a disk.
     #[arg(long)]
