@@ -82,6 +82,11 @@ impl Seen {
         if self == now {
             return News::Nothing;
         }
+        // A group that is new, and has nothing yet, takes nothing away.
+        let is_bare = |seen: &Self| seen.revision == 0;
+        if is_bare(self) && is_bare(now) {
+            return News::Keys;
+        }
         let made = now.keys.checked_sub(self.keys);
         let changes = now.revision.checked_sub(self.revision);
         let is_same_place = self.group == now.group && self.namespaces == now.namespaces;
@@ -226,10 +231,14 @@ fn quotas(state: &State) -> AgreedQuotas {
 #[cfg(test)]
 mod tests {
     use super::{News, Seen};
+    use crate::control::model::GroupId;
 
     #[test]
     fn only_what_takes_away_is_looked_at() {
         let at = |revision, keys, namespaces| Seen { group: None, revision, keys, namespaces };
+        let founded = Seen { group: Some(GroupId([1; 16])), ..at(0, 0, 0) };
+        assert_eq!(at(0, 0, 0).news(&founded), News::Keys);
+        assert_eq!(founded.news(&Seen { group: Some(GroupId([2; 16])), ..at(9, 1, 0) }), News::All);
         let before = at(10, 5, 2);
         for (now, news) in [
             (at(10, 5, 2), News::Nothing),

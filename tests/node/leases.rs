@@ -1,13 +1,15 @@
 //! Leases as their clients have them: one holder at a time, whatever becomes of sessions and nodes.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use waxwing::config::Config;
 use waxwing::node::NodeHandle;
+use waxwing::supervise::Clock;
+use waxwing::types::Time;
 use waxwing::wire::v1;
 use waxwing::wire::v1::control_client::ControlClient;
 use waxwing::wire::v1::lease_event::Kind;
@@ -17,6 +19,11 @@ use crate::rights::asking::{Session, Shown, Who, code};
 use crate::rights::{Keys, start};
 
 const TTL: Duration = Duration::from_secs(1);
+
+fn now() -> (Clock, Time) {
+    let clock = Clock::new();
+    (clock, clock.now())
+}
 
 /// Calls of one client to one node.
 struct Leases(ControlClient<InterceptedService<Channel, Shown>>);
@@ -99,13 +106,13 @@ impl Leases {
 
     /// Until the copy says so.
     async fn eventually(&mut self, name: &str, is_so: impl Fn(Option<&v1::LeaseInfo>) -> bool) {
-        let began = Instant::now();
+        let (clock, began) = now();
         loop {
             let info = self.info(name).await;
             if is_so(info.as_ref()) {
                 return;
             }
-            assert!(began.elapsed() < PATIENCE, "{name} is still {info:?}");
+            assert!(clock.now().since(began) < PATIENCE, "{name} is still {info:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -196,8 +203,8 @@ async fn a_lease_has_one_holder_until_it_is_released_or_its_time_is_over() {
     };
     let freed = async {
         // Held for longer than its TTL by renewing it.
-        let began = Instant::now();
-        while began.elapsed() < TTL * 3 / 2 {
+        let (clock, began) = now();
+        while clock.now().since(began) < TTL * 3 / 2 {
             tokio::time::sleep(TTL / 8).await;
             leases.renew(&first).await.unwrap();
         }
@@ -210,10 +217,14 @@ async fn a_lease_has_one_holder_until_it_is_released_or_its_time_is_over() {
     assert_eq!((info.token, &*info.note, &*info.state), (second.token, "second", "running"));
 
     // Nobody renews it.
-    let renewed = Instant::now();
+    let (clock, renewed) = now();
     leases.renew(&second).await.unwrap();
     let third = waiting.granted(v1::AcquireLeaseRequest { wait, ..ask("job") }).await;
-    assert!(renewed.elapsed() >= TTL, "it was given away after {:?}", renewed.elapsed());
+    assert!(
+        clock.now().since(renewed) >= TTL,
+        "it was given away after {:?}",
+        clock.now().since(renewed)
+    );
     assert!(third.token > second.token);
     // A wait that is over is an answer as well.
     let short = Some(Duration::from_millis(30).try_into().unwrap());
@@ -366,11 +377,14 @@ async fn a_session_keeps_its_lease_as_long_as_it_is_there() {
     at_b.eventually("bye", |lease| lease.is_none()).await;
     at_b.granted(ask("kept")).await;
 
-    // Without linger its loss is its end.
+    // Without linger its loss is the session's end, but its client may not know: the lease lasts for its time.
     let session = Session::open(&nobody, &a, hello(Duration::ZERO)).await.unwrap();
-    at_a.granted(v1::AcquireLeaseRequest { ttl: day, ..of_session("short", &session) }).await;
+    at_a.granted(v1::AcquireLeaseRequest { ttl: day, ..of_session("long", &session) }).await;
+    at_a.granted(of_session("short", &session)).await;
     drop(session);
+    at_b.eventually("short", |lease| lease.is_some_and(|lease| lease.state == "running")).await;
     at_b.eventually("short", |lease| lease.is_none()).await;
+    at_b.eventually("long", |lease| lease.is_some_and(|lease| lease.state == "running")).await;
 
     // Resumed elsewhere, it has the same token, and runs no more.
     let session = Session::open(&nobody, &a, hello(PATIENCE)).await.unwrap();
@@ -401,10 +415,10 @@ async fn a_session_keeps_its_lease_as_long_as_it_is_there() {
     at_a.eventually("moved", |lease| lease.is_none()).await;
 
     // Lost, it runs, and ends a TTL later.
-    let began = Instant::now();
+    let (clock, began) = now();
     drop(session);
     at_b.eventually("lost", |lease| lease.is_none()).await;
-    assert!(began.elapsed() >= TTL, "it was free after {:?}", began.elapsed());
+    assert!(clock.now().since(began) >= TTL, "it was free after {:?}", clock.now().since(began));
     assert!(at_b.granted(ask("lost")).await.token > lost.token);
 
     // With its node gone, too.
@@ -497,4 +511,54 @@ async fn a_key_says_which_leases_and_namespaces_are_apart() {
     })
     .await;
     assert_eq!(code(&others.list("", 0).await.unwrap_err()), "unauthenticated");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_sessions_left_is_told_when_there_is_a_quorum_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::empty();
+    let config = |name: &str, seeds| {
+        let mut config = Config::for_test(name);
+        config.node.data_dir = Some(dir.path().join(name));
+        config.cluster.seeds = seeds;
+        config
+    };
+    cluster.add_with(config("a", Vec::new())).await;
+    let seeds = vec![cluster.node("a").bound().peer.to_string()];
+    for name in ["b", "c"] {
+        cluster.add_with(config(name, seeds.clone())).await;
+    }
+    cluster
+        .eventually("all vote", |node| {
+            node.control().report().group.is_some_and(|group| group.voter && group.quorum)
+        })
+        .await;
+    let a = cluster.node("a");
+    let mut leases = Leases::at(&a).await;
+    let day = Some(Duration::from_secs(24 * 3_600).try_into().unwrap());
+    let session = Session::open(&Who::default(), &a, hello(PATIENCE)).await.unwrap();
+    leases.granted(v1::AcquireLeaseRequest { ttl: day, ..of_session("job", &session) }).await;
+    cluster.kill("b").await;
+    cluster.kill("c").await;
+    cluster
+        .eventually("no quorum", |node| {
+            node.control().report().group.is_some_and(|group| !group.quorum)
+        })
+        .await;
+    session.bye().await;
+    let refused = leases.acquire(ask("job")).await.unwrap_err();
+    assert_eq!((refused.code(), &*code(&refused)), (Code::Unavailable, "no_quorum"));
+    assert_eq!(leases.list("", 0).await.unwrap().1, 1);
+    cluster.add_with(config("b", seeds)).await;
+    let wait = Some(PATIENCE.try_into().unwrap());
+    within("it is free", async {
+        loop {
+            let again = v1::AcquireLeaseRequest { wait, ..ask("job") };
+            match leases.acquire(again).await {
+                Ok(answer) => break assert!(answer.granted, "{answer:?}"),
+                Err(refused) => assert_eq!(code(&refused), "no_quorum"),
+            }
+        }
+    })
+    .await;
 }

@@ -1,6 +1,6 @@
 //! What other members ask of this node's group; and how a node without one comes to it.
 
-use std::sync::Arc;
+use std::sync::Weak;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,12 +10,15 @@ use super::Shared;
 use crate::link::CallHandler;
 use crate::types::{Incarnation, NodeName};
 
-pub(super) struct Door(pub(super) Arc<Shared>);
+/// It must not keep the store open: links keep it, and are kept by what it leads to.
+pub(super) struct Door(pub(super) Weak<Shared>);
 
 #[async_trait]
 impl CallHandler for Door {
     async fn answer(&self, from: NodeName, _incarnation: Incarnation, payload: Bytes) -> Bytes {
-        let shared = &self.0;
+        let Some(shared) = self.0.upgrade() else {
+            return refusal("this node has ended").into();
+        };
         if let Some(group) = shared.group() {
             return group.answer(from.as_str(), &payload).await.into();
         }

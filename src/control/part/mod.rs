@@ -188,7 +188,7 @@ impl Control {
 
     /// Answers other members.
     pub fn door(&self) -> Arc<dyn CallHandler> {
-        Arc::new(door::Door(self.shared.clone()))
+        Arc::new(door::Door(Arc::downgrade(&self.shared)))
     }
 
     /// Founds, waits, leaves and tends, until the shutdown.
@@ -238,6 +238,7 @@ impl Shared {
         }
         let store = opened(&mut store)?;
         if self.is_durable() {
+            *self.now.write() = Now { id: store.identity().raft_id, group: None };
             self.take_part_again(store).await?;
         }
         self.tell();

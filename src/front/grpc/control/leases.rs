@@ -21,7 +21,6 @@ use super::super::accept::Caller;
 use super::super::admin::Asker;
 use super::super::convert::{self, status};
 use crate::broker::{BrokerError, Ending, GoAway, Holding, Opening, Outlet, Pass, Voice, Welcome};
-use crate::control::model::bounds::BY_LEN_MAX;
 use crate::control::model::facts::OwnerId;
 use crate::control::model::{
     Acquire, Answer, Change, LeaseKey, Owner, Refusal, lawful_lease, lawful_ttl,
@@ -57,7 +56,7 @@ pub(super) async fn acquire_lease(
     deps: &Arc<GrpcDeps>,
     request: Request<AcquireLeaseRequest>,
 ) -> Result<Response<AcquireLeaseResponse>, Status> {
-    let pass = own(&request)?;
+    let (pass, by) = (own(&request)?, super::author(&request));
     let began = deps.clock.now();
     let AcquireLeaseRequest { name, ttl, session, owner, note, wait } = request.into_inner();
     let lease = lease_of(&pass, &name)?;
@@ -66,7 +65,6 @@ pub(super) async fn acquire_lease(
     };
     let until = began + duration(wait)?.unwrap_or_default().min(WAIT_MAX);
     let holder = Holder::new(&pass, &session, &owner)?;
-    let by = by(&pass);
     let mut changes = deps.control.changes();
     loop {
         changes.mark_unchanged();
@@ -88,7 +86,8 @@ pub(super) async fn acquire_lease(
         let wait = until.since(deps.clock.now());
         let waited = tokio::time::timeout(wait, until_free(&deps.control, &lease, &mut changes));
         if wait.is_zero() || waited.await.is_err() {
-            let held = info_of(&deps.control, &lease);
+            // This member's copy may be far behind what refused it.
+            let held = info_of(&deps.control, &lease).filter(|held| held.token >= token);
             let token = held.as_ref().map_or(token, |held| held.token);
             let owner = Bytes::new();
             let refused = AcquireLeaseResponse { granted: false, token, owner, held };
@@ -101,14 +100,14 @@ pub(super) async fn renew_lease(
     deps: &Arc<GrpcDeps>,
     request: Request<RenewLeaseRequest>,
 ) -> Result<Response<RenewLeaseResponse>, Status> {
-    let pass = own(&request)?;
+    let (pass, by) = (own(&request)?, super::author(&request));
     let RenewLeaseRequest { name, session, owner, token, ttl } = request.into_inner();
     let lease = lease_of(&pass, &name)?;
     let owner = held_by(deps, &pass, &session, &owner, token)?;
     let ttl_ms = millis(ttl)?;
     ttl_ms.map_or(Ok(()), lawful_ttl).map_err(|why| super::refused(&why))?;
     let renew = Change::Renew { lease, owner, token, ttl_ms };
-    match deps.control.change(&by(&pass), renew).await {
+    match deps.control.change(&by, renew).await {
         Ok(Answer::Granted { token, .. }) => Ok(Response::new(RenewLeaseResponse { token })),
         Ok(answer) => Err(no(&answer)),
         Err(why) => Err(not_done(&why)),
@@ -119,12 +118,12 @@ pub(super) async fn release_lease(
     deps: &Arc<GrpcDeps>,
     request: Request<ReleaseLeaseRequest>,
 ) -> Result<Response<ReleaseLeaseResponse>, Status> {
-    let pass = own(&request)?;
+    let (pass, by) = (own(&request)?, super::author(&request));
     let ReleaseLeaseRequest { name, session, owner, token } = request.into_inner();
     let lease = lease_of(&pass, &name)?;
     let owner = held_by(deps, &pass, &session, &owner, token)?;
     let release = Change::Release { lease, owner, token };
-    match deps.control.change(&by(&pass), release).await {
+    match deps.control.change(&by, release).await {
         Ok(Answer::Changed { .. }) => Ok(Response::new(ReleaseLeaseResponse {})),
         Ok(answer) => Err(no(&answer)),
         Err(why) => Err(not_done(&why)),
@@ -212,16 +211,6 @@ fn lease_of(pass: &Pass, name: &str) -> Result<LeaseKey, Status> {
     lawful_lease(&key).map_err(|why| super::refused(&why))?;
     pass.may_lease(name).map_err(|error| convert::status_of(&error))?;
     Ok(key)
-}
-
-/// Who asks, as control writes it down.
-fn by(pass: &Pass) -> String {
-    let who = pass.who().unwrap_or_else(|| "anonymous".to_owned());
-    let mut said: String = who.chars().filter(|c| !c.is_control()).collect();
-    while said.len() > BY_LEN_MAX {
-        said.pop();
-    }
-    said
 }
 
 fn duration(said: Option<prost_types::Duration>) -> Result<Option<Duration>, Status> {
