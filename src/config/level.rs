@@ -36,7 +36,7 @@ pub(crate) fn parse_level(level: &str) -> Result<EnvFilter, String> {
     })?;
     // openraft tells each of its steps; what people need of them, control says in its own words.
     let is_named = level.contains("openraft") || level.trim().eq_ignore_ascii_case("off");
-    Ok(match "openraft=error".parse() {
+    Ok(match "openraft=off".parse() {
         Ok(quiet) if !is_named => filter.add_directive(quiet),
         _ => filter,
     })
@@ -67,7 +67,7 @@ mod tests {
         assert!(parse_level(&"info,".repeat(400)).is_err());
         for (level, is_quiet) in [("info", true), ("openraft=debug", false), ("off", false)] {
             let filter = parse_level(level).expect("lawful").to_string();
-            assert_eq!(filter.contains("openraft=error"), is_quiet, "{filter}");
+            assert_eq!(filter.contains("openraft=off"), is_quiet, "{filter}");
         }
     }
 }

@@ -229,18 +229,26 @@ impl Shared {
     async fn revive(&self) -> anyhow::Result<()> {
         let mut store = self.store.lock().await;
         if let Some(group) = self.group() {
+            // Another one may have begun meanwhile.
+            if group.report().stopped.is_none() {
+                return Ok(());
+            }
             group.stop().await;
         }
-        if self.is_durable() || store.is_none() {
+        if self.is_durable() {
             // A file is opened by one at a time, and redb writes no more to one that has failed.
             *store = None;
             *store = Some(open_store(&self.config)?);
-        }
-        let store = opened(&mut store)?;
-        if self.is_durable() {
+            let store = opened(&mut store)?;
             *self.now.write() = Now { id: store.identity().raft_id, group: None };
             self.take_part_again(store).await?;
+        } else {
+            // As at another start.
+            let id = chance().map_err(anyhow::Error::msg)?;
+            opened(&mut store)?.forget(id)?;
+            *self.now.write() = Now { id, group: None };
         }
+        self.changed.send_replace(());
         self.tell();
         Ok(())
     }
@@ -255,6 +263,10 @@ impl Shared {
         if store.identity().raft_id != me {
             return Ok(None);
         }
+        // It has one, which it could not take part in yet.
+        if store.identity().group.is_some_and(|has| has != id) && !store.is_blank() {
+            return Ok(None);
+        }
         store.join(id)?;
         let group = self.take_part(store).await?;
         self.tell();
@@ -262,9 +274,12 @@ impl Shared {
         Ok(Some(group))
     }
 
-    /// Drops what the store has, and is another member from now on.
-    async fn forget(&self) -> anyhow::Result<()> {
+    /// Drops what the store has of a group that has ended, and is another member from now on.
+    async fn forget(&self, ended: GroupId) -> anyhow::Result<()> {
         let mut store = self.store.lock().await;
+        if self.group().map(|group| group.id()) != Some(ended) {
+            return Ok(());
+        }
         let store = opened(&mut store)?;
         let id = chance().map_err(anyhow::Error::msg)?;
         let group = self.now.read().group.clone();

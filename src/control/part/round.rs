@@ -34,6 +34,7 @@ struct Rounds {
     tender: Option<(GroupId, Tender)>,
     /// When a store that failed was tried last.
     revived: Option<Time>,
+    failed: bool,
 }
 
 pub(super) async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
@@ -43,6 +44,7 @@ pub(super) async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
         lost: None,
         tender: None,
         revived: None,
+        failed: false,
         shared,
     };
     let shared = rounds.shared.clone();
@@ -81,13 +83,18 @@ impl Rounds {
             self.here = here;
             self.settled = now;
         }
-        self.revive(now).await;
+        if !self.revive(now).await {
+            return;
+        }
         let group = shared.group();
         let has_quorum = group.as_ref().is_none_or(|group| group.report().quorum);
         let lost = if has_quorum { None } else { Some(self.lost.unwrap_or(now)) };
         self.lost = lost;
         let without_quorum = lost.map_or(Duration::ZERO, |since| now.since(since));
         let mine = group.as_ref().map(|group| mine(group, without_quorum));
+        if group.is_some() {
+            shared.init.store(false, Ordering::Release);
+        }
         let told = Told {
             has_seeds: shared.config.has_seeds,
             expect: shared.config.expect,
@@ -101,13 +108,17 @@ impl Rounds {
         self.tend().await;
     }
 
-    async fn revive(&mut self, now: Time) {
+    /// Whether the store can be used.
+    async fn revive(&mut self, now: Time) -> bool {
         let report = self.shared.group().map(|group| group.report());
-        let Some(why) = report.and_then(|report| report.stopped) else { return };
-        if self.revived.is_some_and(|at| now.since(at) < REVIVE_EVERY) {
-            return;
+        let stopped = report.and_then(|report| report.stopped);
+        if stopped.is_none() && !self.failed {
+            return true;
         }
-        if self.revived.is_none() {
+        if self.revived.is_some_and(|at| now.since(at) < REVIVE_EVERY) {
+            return false;
+        }
+        if let Some(why) = stopped.filter(|_| !self.failed) {
             tracing::error!(
                 why,
                 "control has stopped on this node: its store has failed; it is opened again and again"
@@ -115,7 +126,9 @@ impl Rounds {
         }
         self.revived = Some(now);
         self.tender = None;
-        match self.shared.revive().await {
+        let revived = self.shared.revive().await;
+        self.failed = revived.is_err();
+        match revived {
             Ok(()) => {
                 tracing::warn!("control's store was opened again; this node takes part again")
             }
@@ -123,6 +136,7 @@ impl Rounds {
                 tracing::warn!(error = format!("{error:#}"), "control's store can't be opened yet");
             }
         }
+        !self.failed
     }
 
     fn note(&self, decision: &Decision) {
@@ -149,7 +163,8 @@ impl Rounds {
             Decision::Forget => {
                 tracing::warn!("control: this node's group has ended; it joins the other one");
                 self.tender = None;
-                self.shared.forget().await.context("forget the group that has ended")
+                let Some(ended) = group.map(Group::id) else { return Ok(()) };
+                self.shared.forget(ended).await.context("forget the group that has ended")
             }
             Decision::Dissolve(into) => {
                 let Some(group) = group else { return Ok(()) };

@@ -83,7 +83,7 @@ pub struct Done {
 /// Why a proposal has no answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum NotDone {
-    #[error("no leader is known")]
+    #[error("no quorum: no leader is known")]
     NoLeader,
     #[error("no quorum: most of those who vote can't be reached")]
     NoQuorum,
