@@ -34,6 +34,7 @@ pub struct Plan {
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     addresses: Arc<Vec<String>>,
+    names_of_nodes: Arc<Vec<String>>,
     recorder: Recorder,
     names: usize,
     left: Arc<AtomicU64>,
@@ -89,6 +90,7 @@ pub async fn run(cluster: &Cluster, plan: &Plan, faults: Faults) -> Result<Tally
         cluster.nodes().iter().map(|node| node.ports.grpc.to_string()).collect();
     let shared = Shared {
         addresses: Arc::new(addresses),
+        names_of_nodes: Arc::new(cluster.names().into_iter().map(str::to_owned).collect()),
         recorder: cluster.recorder().clone(),
         names: plan.names,
         left: Arc::new(AtomicU64::new(plan.operations)),

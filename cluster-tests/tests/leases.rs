@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 async fn many_clients_on_few_leases_while_nodes_are_killed_and_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(3, leases::options(3, Some(dir.path()))).await;
-    let plan = Plan { operations: 1_000, clients: 16, names: 4, seed: 1 };
+    let plan = Plan { operations: 500, clients: 24, names: 6, seed: 1 };
     let faults = Faults { pause_ms: 300..900, rolling_restarts: false };
     leases::run(&cluster, &plan, faults).await.unwrap();
     check::expect_promises_kept(cluster.recorder(), &cluster.dir());

@@ -377,11 +377,14 @@ async fn a_session_keeps_its_lease_as_long_as_it_is_there() {
     at_b.eventually("bye", |lease| lease.is_none()).await;
     at_b.granted(ask("kept")).await;
 
-    // Without linger its loss is its end.
+    // Without linger its loss is the session's end, but its client may not know: the lease lasts for its time.
     let session = Session::open(&nobody, &a, hello(Duration::ZERO)).await.unwrap();
-    at_a.granted(v1::AcquireLeaseRequest { ttl: day, ..of_session("short", &session) }).await;
+    at_a.granted(v1::AcquireLeaseRequest { ttl: day, ..of_session("long", &session) }).await;
+    at_a.granted(of_session("short", &session)).await;
     drop(session);
+    at_b.eventually("short", |lease| lease.is_some_and(|lease| lease.state == "running")).await;
     at_b.eventually("short", |lease| lease.is_none()).await;
+    at_b.eventually("long", |lease| lease.is_some_and(|lease| lease.state == "running")).await;
 
     // Resumed elsewhere, it has the same token, and runs no more.
     let session = Session::open(&nobody, &a, hello(PATIENCE)).await.unwrap();

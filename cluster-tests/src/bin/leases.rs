@@ -21,7 +21,7 @@ struct Arguments {
     nodes: usize,
     #[arg(long, default_value_t = 60)]
     clients: usize,
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 30)]
     names: usize,
     /// Nodes without a disk.
     #[arg(long)]
@@ -32,6 +32,9 @@ struct Arguments {
     /// No node is told to end.
     #[arg(long)]
     no_rolling: bool,
+    /// Violations shown.
+    #[arg(long, default_value_t = 20)]
+    shown: usize,
     /// Where a history that broke a promise is kept.
     #[arg(long, default_value = "leases-history.jsonl")]
     history: PathBuf,
@@ -72,7 +75,12 @@ async fn main() -> ExitCode {
         Err(why) => println!("not run to its end: {why}"),
     }
     let violations = check::judge(&history);
-    for violation in violations.iter().take(20) {
+    let mut by_promise: BTreeMap<String, u64> = BTreeMap::new();
+    for violation in &violations {
+        *by_promise.entry(format!("{:?}", violation.promise)).or_default() += 1;
+    }
+    by_promise.iter().for_each(|(promise, count)| println!("broken: {promise:<16} {count:>10}"));
+    for violation in violations.iter().take(arguments.shown) {
         println!("violation of {:?}: {}", violation.promise, violation.what);
     }
     println!("leases: {} violations", violations.len());

@@ -50,6 +50,7 @@ impl Caller {
         wait: Duration,
         proof: &Proof,
     ) -> Answer {
+        self.at(node);
         let call = self.begin(LeaseWhat::Acquire, lease, proof, 0, ttl);
         let sent = self.shared.recorder.clock().now();
         let request = AcquireLeaseRequest {
@@ -84,6 +85,7 @@ impl Caller {
         token: u64,
         proof: &Proof,
     ) -> Answer {
+        self.at(node);
         let call = self.begin(LeaseWhat::Renew, lease, proof, token, ttl);
         let sent = self.shared.recorder.clock().now();
         let request = RenewLeaseRequest {
@@ -111,6 +113,7 @@ impl Caller {
         token: u64,
         proof: &Proof,
     ) -> Answer {
+        self.at(node);
         let call = self.begin(LeaseWhat::Release, lease, proof, token, Duration::ZERO);
         let sent = self.shared.recorder.clock().now();
         let request = ReleaseLeaseRequest {
@@ -145,6 +148,11 @@ impl Caller {
         }
         let kind = if self.shared.write(lease, token) { Kind::Ok } else { Kind::Fail };
         self.end(call, kind, token, Time::ZERO);
+    }
+
+    /// Whom it asks, for the history.
+    fn at(&mut self, node: usize) {
+        self.who.node.clone_from(&self.shared.names_of_nodes[node]);
     }
 
     fn begin(

@@ -30,6 +30,7 @@ pub(super) async fn run(shared: Shared, number: usize, mut chance: Chance) {
         turn += 1;
         let who = format!("{number}.{turn}");
         if chance.one_in(4) {
+            let who = format!("session {who}");
             let mut session = Session { who, node: 0, attachment: 0, client: None };
             session.turn(&shared, &mut caller, &mut chance).await;
         } else {

@@ -61,14 +61,19 @@ impl Holders {
             is_news |= self.news.touched.insert(session);
         }
         for output in outputs {
-            if let Output::Ended { session, epoch } = *output
-                && self.concerns(session)
-            {
-                self.news.ended.insert(session, epoch);
-                if let Some(asking) = self.asking.get_mut(&session) {
-                    asking.ended = Some(epoch);
-                }
-                is_news = true;
+            let Output::Ended { session, epoch, said } = *output else { continue };
+            if !self.concerns(session) {
+                continue;
+            }
+            is_news = true;
+            if !said {
+                // Its client may not know yet, and counts on the TTL: what it holds runs, as when its connection was lost.
+                self.news.touched.insert(session);
+                continue;
+            }
+            self.news.ended.insert(session, epoch);
+            if let Some(asking) = self.asking.get_mut(&session) {
+                asking.ended = Some(epoch);
             }
         }
         if is_news {
@@ -186,7 +191,7 @@ mod tests {
     }
 
     fn ended(n: u8, epoch: u64) -> Output {
-        Output::Ended { session: session(n), epoch }
+        Output::Ended { session: session(n), epoch, said: true }
     }
 
     fn news(touched: &[u8], ended: &[(u8, u64)]) -> News {

@@ -14,7 +14,7 @@ fn session(n: u8) -> SessionId {
 }
 
 fn ended_at(n: u8, epoch: u64) -> Output {
-    Output::Ended { session: session(n), epoch }
+    Output::Ended { session: session(n), epoch, said: true }
 }
 
 /// One session, told as a person would: plain fields, no index, nothing shared with the table.
@@ -439,7 +439,8 @@ fn lingering_sessions_are_bounded() {
         let _ = table.handle(Input::Lost { attachment }, Time::ZERO);
     }
     let gone = table.handle(Input::Tick { lingering_max: 4 }, Time::ZERO);
-    let gone_and_ended = |n| [Output::Gone(session(n)), ended_at(n, 1)];
+    let ended = |n| Output::Ended { session: session(n), epoch: 1, said: false };
+    let gone_and_ended = |n| [Output::Gone(session(n)), ended(n)];
     // The first one would end before all of them, and is of a namespace that has no other.
     let first: Vec<_> = (2..=7).flat_map(gone_and_ended).collect();
     assert_eq!(gone, first);

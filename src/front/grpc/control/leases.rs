@@ -80,7 +80,8 @@ pub(super) async fn acquire_lease(
         let wait = until.since(deps.clock.now());
         let waited = tokio::time::timeout(wait, until_free(&deps.control, &lease, &mut changes));
         if wait.is_zero() || waited.await.is_err() {
-            let held = info_of(&deps.control, &lease);
+            // This member's copy may be far behind what refused it.
+            let held = info_of(&deps.control, &lease).filter(|held| held.token >= token);
             let token = held.as_ref().map_or(token, |held| held.token);
             let owner = Bytes::new();
             let refused = AcquireLeaseResponse { granted: false, token, owner, held };
