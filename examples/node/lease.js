@@ -67,7 +67,7 @@ export class Lease {
 
   async acquire(end) {
     for (let pause = 0.1; ;) {
-      const wait = Math.floor(Math.max(0, Math.min(20, end - now())));
+      const wait = Math.max(0, Math.min(20, end - now()));
       try {
         const { name, owner, note, ttl } = this;
         const [sent, answer] = await this.call('AcquireLease', { name, owner, note, ttl: duration(ttl), wait: duration(wait) }, wait + 5);

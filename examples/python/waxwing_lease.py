@@ -66,7 +66,7 @@ class lease:
     async def acquire(self):
         end, pause = time.monotonic() + (float("inf") if self.wait is None else self.wait), 0.1
         while True:
-            wait = int(max(0, min(20, end - time.monotonic())))
+            wait = max(0, min(20, end - time.monotonic()))
             try:
                 request = pb.AcquireLeaseRequest(name=self.name, owner=self.owner, note=self.note, ttl=duration(self.ttl), wait=duration(wait))
                 sent, answer = await self.call("AcquireLease", request, wait + 5)

@@ -374,6 +374,17 @@ impl Broker {
     }
 }
 
+impl Broker {
+    /// Whoever waits long after the door: would it be let in now?
+    pub fn admits_still(&self, pass: &Pass) -> Result<(), BrokerError> {
+        let clock = self.shared.door.0.clock;
+        if pass.ends(clock).is_some_and(|end| end <= clock.now()) {
+            return Err(BrokerError::NotAdmitted(NotAdmitted::Expired));
+        }
+        self.shared.check_again(pass)
+    }
+}
+
 impl Shared {
     /// The keys may have been read again between the door and the seat.
     pub(super) fn check_again(&self, pass: &Pass) -> Result<(), BrokerError> {

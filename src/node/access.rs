@@ -169,7 +169,8 @@ impl AccessKeeper {
             let is_same = before == (seen.group, seen.revision, seen.namespaces);
             (seen, (!is_same).then(|| quotas(state)))
         });
-        if seen.group != group {
+        // One that is taken away may be one of those.
+        if seen.group != group || held.overridden.is_some_and(|some| some > 0) {
             held.overridden = None;
         }
         held.seen = seen;

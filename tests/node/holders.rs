@@ -8,7 +8,7 @@ use waxwing::client::{
 
 use crate::cluster::{Cluster, within};
 
-const TTL: Duration = Duration::from_secs(1);
+const TTL: Duration = Duration::from_secs(2);
 const WAIT: Duration = Duration::from_secs(20);
 
 async fn held(leases: &Leases, ask: &Acquire) -> HeldLease {

@@ -18,7 +18,7 @@ use crate::cluster::{Cluster, PATIENCE, within};
 use crate::rights::asking::{Session, Shown, Who, code};
 use crate::rights::{Keys, start};
 
-const TTL: Duration = Duration::from_secs(1);
+const TTL: Duration = Duration::from_secs(2);
 
 fn now() -> (Clock, Time) {
     let clock = Clock::new();

@@ -16,7 +16,8 @@ use crate::types::Time;
 const RELEASE_MAX: Duration = Duration::from_secs(5);
 const RELEASE_AGAIN: Duration = Duration::from_millis(200);
 
-/// Renews its lease at a third of the TTL until it is dropped or released, or the lease is lost. Dropped, the lease runs out by itself.
+/// Renews its lease at a third of the TTL until it is dropped or released, or the lease is lost. Dropped, the lease runs out by itself;
+/// a session's lasts as long as the session.
 #[derive(Debug)]
 pub struct HeldLease {
     name: String,

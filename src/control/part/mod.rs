@@ -362,10 +362,13 @@ impl ControlHandle {
         let (reply, answer) = oneshot::channel();
         let until = self.shared.clock.now() + QUORUM_WAIT_MAX;
         let asked = Asked { commands, until, reply };
-        self.shared.asks.try_send(asked).map_err(|_| {
-            NotDone::TooMuch(format!("{WAITING_MAX} changes wait to be written already"))
+        self.shared.asks.try_send(asked).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => {
+                NotDone::TooMuch(format!("{WAITING_MAX} changes wait to be written already"))
+            }
+            mpsc::error::TrySendError::Closed(_) => NotDone::Stopped("the node ends".to_owned()),
         })?;
-        answer.await.unwrap_or_else(|_| Err(NotDone::Unknown("the writer has ended".to_owned())))
+        answer.await.unwrap_or_else(|_| Err(NotDone::Unknown("the node ends".to_owned())))
     }
 
     pub fn report(&self) -> ControlReport {

@@ -33,7 +33,7 @@ pub(super) async fn run(shared: &Shared, shutdown: Shutdown) {
         if waiting.is_empty() {
             tokio::select! {
                 _ = asked.recv_many(&mut new, COMMANDS_MAX) => {}
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => break,
             }
         }
         waiting.extend(new.drain(..));
@@ -45,9 +45,12 @@ pub(super) async fn run(shared: &Shared, shutdown: Shutdown) {
         }
         tokio::select! {
             () = write_some(shared, &mut waiting) => {}
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => break,
         }
     }
+    // Who asks from now on, or waits, is told so at once.
+    asked.close();
+    while asked.try_recv().is_ok() {}
 }
 
 /// One entry of those that wait longest.

@@ -283,7 +283,10 @@ impl Group {
         let called = shared.network.call(id, &member, Ask::Propose(commands), FORWARD_MAX).await;
         let done = match called {
             Ok(Reply::Proposed(proposed)) => proposed?,
-            Err(Failed::Unreached(Unreached::NotSent(_))) => return Err(NotDone::NoLeader),
+            // Whoever refuses has done nothing: it leads no more, or is another by now.
+            Err(Failed::Unreached(Unreached::NotSent(_)) | Failed::Refused(_)) => {
+                return Err(NotDone::NoLeader);
+            }
             Ok(_) => return Err(NotDone::Unknown(Failed::Other.to_string())),
             Err(error) => return Err(NotDone::Unknown(error.to_string())),
         };

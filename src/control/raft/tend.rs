@@ -23,6 +23,8 @@ pub struct Tender {
     clock: Clock,
     /// Since this member leads: its term.
     leading: Option<(u64, Deadlines)>,
+    /// The copy and the members in which nobody was found lost.
+    looked: Option<(u64, Vec<Seen>)>,
 }
 
 impl std::fmt::Debug for Tender {
@@ -33,7 +35,7 @@ impl std::fmt::Debug for Tender {
 
 impl Tender {
     pub fn new(group: Group, members: Arc<dyn Members>, clock: Clock) -> Self {
-        Self { group, members, clock, leading: None }
+        Self { group, members, clock, leading: None, looked: None }
     }
 
     /// What is to be done now, if this member leads. What fails is to be done the next time, too.
@@ -52,8 +54,13 @@ impl Tender {
             let at_s = self.clock.unix_ms() / 1_000;
             changes.push(Change::Found { group: report.group, at_s });
         }
-        let is_live = |at: &MemberAt| seen.iter().any(|seen| is_at(seen, at));
-        changes.extend(of_members(&state, is_live).into_iter().map(Change::MemberLost));
+        // It looks at every lease: only where there is something new to be seen.
+        if self.looked.as_ref().is_none_or(|(at, of)| *at != report.applied || *of != seen) {
+            let is_live = |at: &MemberAt| seen.iter().any(|seen| is_at(seen, at));
+            let lost = of_members(&state, is_live);
+            self.looked = lost.is_empty().then(|| (report.applied, seen.clone()));
+            changes.extend(lost.into_iter().map(Change::MemberLost));
+        }
         if !due.is_empty() {
             changes.push(Change::Expire(due));
         }

@@ -7,7 +7,7 @@ use tonic::{Code, Request, Response, Status};
 use super::convert::{ends_s, key_info, namespace_info, quota_facts, rights_facts};
 use super::{author, not_done, refused};
 use crate::control::model::command::NewKey;
-use crate::control::model::facts::KeyEntry;
+use crate::control::model::facts::{KeyEntry, NamespaceEntry, QuotaFacts};
 use crate::control::model::{Answer, Change, Refusal};
 use crate::control::raft::calls::NotDone;
 use crate::front::grpc::GrpcDeps;
@@ -30,8 +30,9 @@ pub(super) async fn create_namespace(
     let by = author(&request);
     let CreateNamespaceRequest { name, quota } = request.into_inner();
     let quota = quota_facts(quota)?;
-    change(deps, &by, Change::CreateNamespace { name: name.as_str().into(), quota }).await?;
-    info_of(deps, &name)
+    let made = Change::CreateNamespace { name: name.as_str().into(), quota: quota.clone() };
+    let revision = change(deps, &by, made).await?;
+    Ok(Response::new(info_since(deps, &name, quota, revision)))
 }
 
 pub(super) async fn update_namespace(
@@ -43,9 +44,10 @@ pub(super) async fn update_namespace(
     let UpdateNamespaceRequest { name, quota, revision } = request.into_inner();
     let quota = quota_facts(quota)?;
     let expected = (revision != 0).then_some(revision);
-    change(deps, &by, Change::UpdateNamespace { name: name.as_str().into(), quota, expected })
-        .await?;
-    info_of(deps, &name)
+    let name_of = name.as_str().into();
+    let update = Change::UpdateNamespace { name: name_of, quota: quota.clone(), expected };
+    let revision = change(deps, &by, update).await?;
+    Ok(Response::new(info_since(deps, &name, quota, revision)))
 }
 
 pub(super) async fn delete_namespace(
@@ -159,9 +161,9 @@ pub(super) async fn list_keys(
 }
 
 /// One change that is done or refused.
-async fn change(deps: &Arc<GrpcDeps>, by: &str, change: Change) -> Result<(), Status> {
+async fn change(deps: &Arc<GrpcDeps>, by: &str, change: Change) -> Result<u64, Status> {
     match deps.control.change(by, change).await.map_err(|why| not_done(&why))? {
-        Answer::Done { .. } => Ok(()),
+        Answer::Done { revision } => Ok(revision),
         answer => Err(other_answer(answer)),
     }
 }
@@ -173,7 +175,15 @@ fn other_answer(answer: Answer) -> Status {
     }
 }
 
-/// As this member's copy has it: a change that has returned is in there.
+/// After a change of it. A copy that is far behind does not have it yet.
+fn info_since(deps: &Arc<GrpcDeps>, name: &str, quota: QuotaFacts, revision: u64) -> NamespaceInfo {
+    deps.control.look(|state| {
+        let known = state.namespace(name).filter(|entry| entry.revision >= revision);
+        namespace_info(state, name, known.unwrap_or(&NamespaceEntry { quota, revision }))
+    })
+}
+
+/// As this member's copy has it.
 fn info_of(deps: &Arc<GrpcDeps>, name: &str) -> Result<Response<NamespaceInfo>, Status> {
     let info = deps
         .control

@@ -62,6 +62,8 @@ pub(super) async fn acquire_lease(
     let mut changes = deps.control.changes();
     loop {
         changes.mark_unchanged();
+        let admitted = deps.broker.admits_still(&pass);
+        admitted.map_err(|error| convert::status_of(&error))?;
         // Until the answer: what becomes of the session meanwhile must not be missed.
         let (owner, holding) = holder.owner(deps)?;
         let ask = Acquire { lease: lease.clone(), owner, ttl_ms, note: note.as_str().into() };
@@ -301,11 +303,12 @@ async fn until_free(
     lease: &LeaseKey,
     changes: &mut tokio::sync::watch::Receiver<()>,
 ) {
-    if info_of(control, lease).is_none() {
+    let is_held = || control.look(|state| state.lease(lease).is_some());
+    if !is_held() {
         tokio::time::sleep(AGAIN).await;
         return;
     }
-    while info_of(control, lease).is_some() {
+    while is_held() {
         if changes.changed().await.is_err() {
             // The node ends.
             std::future::pending::<()>().await;
