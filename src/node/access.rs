@@ -83,7 +83,7 @@ impl Seen {
             return News::Nothing;
         }
         // A group that is new, and has nothing yet, takes nothing away.
-        let is_bare = |seen: &Self| seen.keys == 0 && seen.namespaces == 0;
+        let is_bare = |seen: &Self| seen.revision == 0;
         if is_bare(self) && is_bare(now) {
             return News::Keys;
         }

@@ -238,6 +238,7 @@ impl Shared {
         }
         let store = opened(&mut store)?;
         if self.is_durable() {
+            *self.now.write() = Now { id: store.identity().raft_id, group: None };
             self.take_part_again(store).await?;
         }
         self.tell();

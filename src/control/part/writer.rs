@@ -36,10 +36,13 @@ pub(super) async fn run(shared: &Shared, shutdown: Shutdown) {
                 () = shutdown.cancelled() => return,
             }
         }
-        while let Ok(one) = asked.try_recv() {
-            new.push(one);
-        }
         waiting.extend(new.drain(..));
+        // The rest waits in the channel, which has a bound.
+        while waiting.len() < COMMANDS_MAX
+            && let Ok(one) = asked.try_recv()
+        {
+            waiting.push_back(one);
+        }
         tokio::select! {
             () = write_some(shared, &mut waiting) => {}
             () = shutdown.cancelled() => return,

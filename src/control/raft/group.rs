@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::error::{ClientWriteError, InitializeError, RaftError};
+use openraft::raft::AppendEntriesResponse;
 use openraft::storage::Snapshot;
 use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::Mutex;
@@ -27,6 +29,8 @@ const HEARTBEAT_MS: u64 = 100;
 const ELECTION_MS: (u64, u64) = (500, 1_000);
 /// A leader that no majority has answered for so long has none.
 const QUORUM_SILENCE_MS: u64 = 1_000;
+/// Longer than it takes to elect another.
+const LEADER_SILENCE_MS: u64 = 2_000;
 /// A proposal that isn't applied by then may be so later.
 const PROPOSE_MAX: Duration = Duration::from_secs(3);
 /// For the leader's own limit to come first.
@@ -62,6 +66,8 @@ struct Shared {
     network: Network,
     copy: CopyHandle,
     clock: Clock,
+    /// When whoever leads was last heard, by this clock, in milliseconds and one more; 0: never.
+    heard: AtomicU64,
     /// A snapshot that comes: one at a time.
     incoming: Mutex<Option<Incoming>>,
 }
@@ -126,7 +132,16 @@ impl Group {
         let raft = Raft::new(me, Arc::new(config), network.clone(), log, machine).await;
         let raft = raft.map_err(|error| GroupError::Raft(error.to_string()))?;
         let incoming = Mutex::new(None);
-        Ok(Self { shared: Arc::new(Shared { raft, network, copy, clock, incoming }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                raft,
+                network,
+                copy,
+                clock,
+                heard: AtomicU64::new(0),
+                incoming,
+            }),
+        })
     }
 
     /// The group begins, with these as its voters at once. Asked twice it has begun.
@@ -165,12 +180,23 @@ impl Group {
             quorum: if leads {
                 answered.is_some_and(|ms| ms <= QUORUM_SILENCE_MS)
             } else {
-                leader.is_some()
+                // One that doesn't vote never doubts whom it followed last.
+                leader.is_some() && self.has_heard()
             },
             voter: membership.voter_ids().any(|id| id == me),
             applied: self.shared.copy.applied(),
             stopped: metrics.running_state.err().map(|error| error.to_string()),
         }
+    }
+
+    /// Has whoever leads said anything lately?
+    fn has_heard(&self) -> bool {
+        let heard = self.shared.heard.load(Ordering::Relaxed);
+        heard > 0 && self.now_ms() < heard + LEADER_SILENCE_MS
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.shared.clock.now().as_micros() / 1_000
     }
 
     /// Everything applied so far goes into a snapshot, and out of the log. `true` when it has.
@@ -319,6 +345,10 @@ impl Group {
             Ask::Append(rpc) => {
                 self.judge_term(&rpc.vote)?;
                 let appended = raft.append_entries(rpc).await;
+                if matches!(appended, Ok(ref told) if !matches!(told, AppendEntriesResponse::HigherVote(_)))
+                {
+                    self.shared.heard.store(self.now_ms() + 1, Ordering::Relaxed);
+                }
                 appended.map(Reply::Append).map_err(|error| stopped(error.to_string()))
             }
             Ask::Vote(rpc) => {

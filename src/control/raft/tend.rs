@@ -57,6 +57,8 @@ impl Tender {
         if !due.is_empty() {
             changes.push(Change::Expire(due));
         }
+        // Applying would copy it.
+        drop(state);
         if !changes.is_empty() {
             let by = |change| Command { by: "control".into(), change };
             let proposed = self.group.propose(changes.into_iter().map(by).collect()).await;
