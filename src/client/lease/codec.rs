@@ -350,9 +350,8 @@ fn judged(status: &Status) -> Failed {
         | Code::Unauthenticated
         | Code::OutOfRange
         | Code::Unimplemented => true,
-        // A session that is elsewhere, or of a newer epoch, is so only until the client knows it too.
-        Code::FailedPrecondition => false,
         Code::ResourceExhausted => code == "control_full",
+        // A failed precondition too: that a session is elsewhere, or of a newer epoch, holds only until the client knows it.
         _ => false,
     };
     if is_final {
