@@ -45,7 +45,7 @@ pub struct KeyArgs {
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
     /// Make a key and print it. It is not shown again.
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// List the keys, and what each may do; with -n those of one namespace.
     List(ListArgs),
     /// Take a key back: its sessions end, those of a file's at the next SIGHUP.

@@ -316,7 +316,6 @@ const HINTS: &[(&str, &str)] = &[
     ("written", "a backup is for a cluster that has nothing yet; see: waxwing control status"),
 ];
 
-#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn told(status: Status) -> anyhow::Error {
     let code = status.metadata().get("waxwing-code").and_then(|code| code.to_str().ok());
     let hint = HINTS.iter().find(|(of, _)| Some(*of) == code);
