@@ -61,9 +61,8 @@ impl Caller {
             note: proof.holder.clone(),
             wait: prost_types::Duration::try_from(wait).ok(),
         };
-        let mut client = match self.client(node).await {
-            Some(client) => client,
-            None => return self.end(call, Kind::Fail, 0, sent),
+        let Some(mut client) = self.client(node).await else {
+            return self.end(call, Kind::Fail, 0, sent);
         };
         let asked = tokio::time::timeout(ANSWER_WITHIN + wait, client.acquire_lease(request)).await;
         match asked {
@@ -95,9 +94,8 @@ impl Caller {
             token,
             ttl: None,
         };
-        let mut client = match self.client(node).await {
-            Some(client) => client,
-            None => return self.end(call, Kind::Info, 0, sent),
+        let Some(mut client) = self.client(node).await else {
+            return self.end(call, Kind::Info, 0, sent);
         };
         match tokio::time::timeout(ANSWER_WITHIN, client.renew_lease(request)).await {
             Ok(Ok(answer)) => self.end(call, Kind::Ok, answer.into_inner().token, sent),
@@ -122,9 +120,8 @@ impl Caller {
             owner: proof.owner.clone(),
             token,
         };
-        let mut client = match self.client(node).await {
-            Some(client) => client,
-            None => return self.end(call, Kind::Fail, 0, sent),
+        let Some(mut client) = self.client(node).await else {
+            return self.end(call, Kind::Fail, 0, sent);
         };
         match tokio::time::timeout(ANSWER_WITHIN, client.release_lease(request)).await {
             Ok(Ok(_)) => self.end(call, Kind::Ok, token, sent),
