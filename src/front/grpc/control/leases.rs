@@ -5,10 +5,8 @@
 
 mod codec;
 mod following;
+mod watching;
 
-use std::collections::BTreeSet;
-use std::future::poll_fn;
-use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +18,12 @@ use tonic::{Code, Request, Response, Status};
 use super::super::accept::Caller;
 use super::super::admin::Asker;
 use super::super::convert::{self, status};
-use crate::broker::{BrokerError, Ending, GoAway, Holding, Opening, Outlet, Pass, Voice, Welcome};
+use crate::broker::{BrokerError, Holding, Opening, Pass};
 use crate::control::model::facts::OwnerId;
 use crate::control::model::{
     Acquire, Answer, Change, LeaseKey, Owner, Refusal, lawful_lease, lawful_ttl,
 };
-use crate::control::part::{ControlHandle, LeasesSeen};
+use crate::control::part::ControlHandle;
 use crate::control::raft::calls::NotDone;
 use crate::front::grpc::{CALL_MAX, FRONT, GrpcDeps};
 use crate::supervise::Task;
@@ -34,7 +32,7 @@ use crate::wire::v1::{
     ListLeasesResponse, ReleaseLeaseRequest, ReleaseLeaseResponse, RenewLeaseRequest,
     RenewLeaseResponse, WatchLeasesRequest,
 };
-use following::{Following, News, Step};
+use watching::{Sight, WatcherVoice, Watching};
 
 /// Of a call's time so much is left for its last try and its answer.
 const WAIT_MAX: Duration = CALL_MAX.saturating_sub(Duration::from_secs(5));
@@ -47,10 +45,6 @@ const LIST_BYTES_MAX: usize = 3 << 20;
 
 /// Events under way to a watcher. What changes meanwhile is told as it is then.
 const EVENTS_UNDER_WAY: usize = 32;
-/// What changes within so long is told together.
-const TOGETHER: Duration = Duration::from_millis(5);
-/// A watcher who reads is told why the stream ends.
-const END_TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 pub(super) async fn acquire_lease(
     deps: &Arc<GrpcDeps>,
@@ -337,138 +331,5 @@ fn not_done(why: &NotDone) -> Status {
             status(Code::Aborted, "control_unknown", format!("{why}; {harmless}"))
         }
         _ => super::not_done(why),
-    }
-}
-
-/// Which leases somebody may see.
-struct Sight {
-    pass: Pass,
-    namespace: Box<str>,
-    /// Operators do, in any namespace.
-    sees_all: bool,
-}
-
-impl Sight {
-    fn of<T>(request: &Request<T>) -> Result<Self, Status> {
-        let asker = Asker::of(request)?;
-        let pass = asker.pass();
-        let sees_all = pass.may_observe().is_ok();
-        let may = if sees_all {
-            Ok(())
-        } else if asker.namespace() == pass.namespace() {
-            pass.may_lease_any()
-        } else {
-            Err(BrokerError::OtherNamespace)
-        };
-        may.map_err(|error| convert::status_of(&error))?;
-        let namespace = asker.namespace().as_str().into();
-        Ok(Self { pass: pass.clone(), namespace, sees_all })
-    }
-
-    fn takes(&self, name: &str) -> bool {
-        self.sees_all || self.pass.may_lease(name).is_ok()
-    }
-}
-
-/// Streams of leases have words for nothing else.
-#[derive(Debug)]
-struct WatcherVoice;
-
-impl Voice for WatcherVoice {
-    fn welcome(&self, _: &Welcome) -> Option<Bytes> {
-        None
-    }
-
-    fn go_away(&self, _: &GoAway) -> Option<Bytes> {
-        None
-    }
-}
-
-/// One who watches leases.
-struct Watching {
-    control: ControlHandle,
-    sight: Sight,
-    prefix: String,
-    /// Empty: all of the prefix.
-    name: String,
-    told: mpsc::Sender<Result<LeaseEvent, Status>>,
-}
-
-impl Watching {
-    async fn run(&self, outlet: &Outlet) {
-        let ending: Ending = tokio::select! {
-            () = self.follow() => return,
-            ending = poll_fn(|cx| outlet.poll_ended(cx)) => ending,
-        };
-        if let Some(why) = convert::status_of_ending(&ending) {
-            let _ = tokio::time::timeout(END_TOLD_WITHIN, self.told.send(Err(why))).await;
-        }
-    }
-
-    /// Ends when nobody reads any longer.
-    async fn follow(&self) {
-        let mut changes = self.control.changes();
-        let (mut seen, mut following) = (LeasesSeen::default(), Following::default());
-        let marks = RandomState::new();
-        loop {
-            changes.mark_unchanged();
-            let changed = self.control.leases_since(&mut seen, |key| self.concerns(key));
-            match changed {
-                Some(keys) => following.look_at(keys.into_iter().map(|key| key.name)),
-                None => following.look_at_all(self.there()),
-            }
-            while let Some(step) = following.next() {
-                let event = match step {
-                    Step::Current => Some(codec::current()),
-                    Step::Look(name) => self.event(&marks, &mut following, name),
-                };
-                if let Some(event) = event
-                    && self.told.send(Ok(event)).await.is_err()
-                {
-                    return;
-                }
-            }
-            tokio::select! {
-                changed = changes.changed() => if changed.is_err() {
-                    return;
-                },
-                () = self.told.closed() => return,
-            }
-            tokio::time::sleep(TOGETHER).await;
-        }
-    }
-
-    fn event(
-        &self,
-        marks: &RandomState,
-        following: &mut Following,
-        name: Box<str>,
-    ) -> Option<LeaseEvent> {
-        let key = LeaseKey { namespace: self.sight.namespace.clone(), name };
-        let now = self.control.look(|state| {
-            let lease = state.lease(&key)?;
-            Some((codec::mark(marks, lease), codec::info(&key, lease)))
-        });
-        following.judge(key.name.clone(), now).map(|news| match news {
-            News::Held(info) => codec::held(info),
-            News::Free => codec::free(&key.name),
-        })
-    }
-
-    fn concerns(&self, key: &LeaseKey) -> bool {
-        let is_asked = if self.name.is_empty() {
-            key.name.starts_with(&self.prefix)
-        } else {
-            *key.name == *self.name
-        };
-        is_asked && *key.namespace == *self.sight.namespace && self.sight.takes(&key.name)
-    }
-
-    fn there(&self) -> BTreeSet<Box<str>> {
-        let prefix = if self.name.is_empty() { &self.prefix } else { &self.name };
-        self.control.look(|state| {
-            let all = state.leases_in(&self.sight.namespace, prefix);
-            all.filter(|(key, _)| self.concerns(key)).map(|(key, _)| key.name.clone()).collect()
-        })
     }
 }

@@ -7,6 +7,8 @@ use crate::control::model::{Held, Lease, LeaseKey, Owner};
 use crate::front::grpc::convert::timestamp;
 use crate::wire::v1;
 
+pub(super) type Event = v1::LeaseEvent;
+
 pub(super) fn info(key: &LeaseKey, lease: &Lease) -> v1::LeaseInfo {
     let (session_id, node) = match &lease.owner {
         Owner::Session { id, at, .. } => (id.to_string(), at.name.to_string()),
@@ -44,14 +46,14 @@ pub(super) fn mark(hasher: &RandomState, lease: &Lease) -> u64 {
     hash.finish()
 }
 
-pub(super) const fn held(info: v1::LeaseInfo) -> v1::LeaseEvent {
+pub(super) const fn held(info: v1::LeaseInfo) -> Event {
     v1::LeaseEvent { kind: Some(v1::lease_event::Kind::Held(info)) }
 }
 
-pub(super) fn free(name: &str) -> v1::LeaseEvent {
+pub(super) fn free(name: &str) -> Event {
     v1::LeaseEvent { kind: Some(v1::lease_event::Kind::Free(name.to_owned())) }
 }
 
-pub(super) const fn current() -> v1::LeaseEvent {
+pub(super) const fn current() -> Event {
     v1::LeaseEvent { kind: Some(v1::lease_event::Kind::Current(true)) }
 }
