@@ -333,7 +333,10 @@ mod tests {
         assert_eq!(settled(THREE, &all, Some(&mine)), Decision::Forget);
         let written = Mine { group: group(2, true), ..mine.clone() };
         assert_eq!(settled(THREE, &all, Some(&written)), Decision::Clash(GroupId([1; 16])));
-        all[1].id = Some(id('b'));
+        // One that still may be of it: its id is the same, and it has no other group.
+        (all[1].id, all[1].group) = (Some(id('b')), None);
         assert_eq!(settled(THREE, &all, Some(&mine)), Decision::Stay);
+        all[1].group = Some(group(1, true));
+        assert_eq!(settled(THREE, &all, Some(&mine)), Decision::Forget);
     }
 }
