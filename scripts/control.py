@@ -9,6 +9,7 @@ crash     all three killed at once with changes under way, N times: whatever was
 rolling   restart of all three, one after the other, N times: no change fails for longer than 3 s
 lost      two of three lose their disks: the third goes on from its copy, and the two join
 meet      two lone nodes are joined: one group; two that were written to: neither ends, and status says so
+full      the disk of one of three is full: the others go on, it says so; with room again it takes part by itself (needs root)
 idle      what nodes with nothing to do take of a core
 """
 import argparse
@@ -367,6 +368,45 @@ def meet(options):
         print(f"meet: two lone nodes are one group after {took:.1f} s; two that were written to stay apart and say so, until one is wiped")
 
 
+def full(options):
+    if os.geteuid() != 0:
+        print("full: NOT RUN: a small disk is mounted for it, which needs root")
+        return
+    with Cluster(options.program) as cluster:
+        c = cluster.nodes[2]
+        os.makedirs(c.data)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", c.data], check=True)
+        try:
+            for node in cluster.nodes:
+                node.start()
+            cluster.one_group(10)
+            cluster.until_created("before", 5)
+            ballast = f"{c.data}/ballast"
+            with open(ballast, "wb", buffering=0) as file:
+                try:
+                    while file.write(bytes(4096)):
+                        pass
+                except OSError:
+                    pass
+            made = 0
+            def stopped():
+                nonlocal made
+                made += cluster.create(f"meanwhile-{made}", cluster.nodes[:2])[0] == 0
+                return any(problem["code"] == "control_stopped" for problem in c.status()["problems"])
+            cluster.until("the full one says so", 60, stopped)
+            check(made > 0, "the others go on")
+            check(c.run("publish", "room", "x")[0] == 0, "messages go on there, too")
+            os.remove(ballast)
+            everything = cluster.namespaces(cluster.nodes[0])
+            took = cluster.until("it takes part again", 60, lambda: everything <= cluster.namespaces(c))
+            cluster.one_group(20)
+            print(f"full: with a full disk one of three says that it has stopped, {made} changes were made meanwhile; with room again it has all of them after {took:.1f} s")
+        finally:
+            if c.process and c.process.poll() is None:
+                c.kill()
+            subprocess.run(["umount", c.data], check=True)
+
+
 def idle(options):
     with Cluster(options.program) as cluster:
         for node in cluster.nodes:
@@ -383,7 +423,7 @@ def idle(options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds = {kind.__name__: kind for kind in (found, majority, crash, rolling, lost, meet, idle)}
+    kinds = {kind.__name__: kind for kind in (found, majority, crash, rolling, lost, meet, full, idle)}
     parser.add_argument("what", nargs="+", choices=kinds)
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=30)
