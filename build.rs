@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "waxwing/v1/pubsub.proto",
         "waxwing/v1/presence.proto",
         "waxwing/v1/admin.proto",
+        "waxwing/v1/control.proto",
     ];
     let peer = [
         "waxwing/peer/v1/link.proto",
@@ -24,7 +25,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let peer = protox::compile(peer, ["proto"])?;
     for descriptors in [public, peer] {
         // What holds a resume token shows itself in src/wire.
-        let secret = [".waxwing.v1.Hello", ".waxwing.v1.Welcome"];
+        let secret = [
+            ".waxwing.v1.Hello",
+            ".waxwing.v1.Welcome",
+            ".waxwing.v1.AcquireLeaseRequest",
+            ".waxwing.v1.AcquireLeaseResponse",
+            ".waxwing.v1.RenewLeaseRequest",
+            ".waxwing.v1.ReleaseLeaseRequest",
+            ".waxwing.v1.CreateKeyResponse",
+            ".waxwing.v1.BackupPart",
+        ];
         tonic_prost_build::configure().bytes(".").skip_debug(secret).compile_fds(descriptors)?;
     }
     Ok(())

@@ -149,6 +149,8 @@ if [ -z "${REDIS_ONLY:-}" ]; then
     run rust-room "$examples/room" --smoke "$a" "$b"
     run python-room "$python" examples/python/room.py --smoke "$b" "$c"
     run node-room node examples/node/room.js --smoke "$c" "$a"
+    run python-lease "$python" examples/python/leader.py --smoke "$a" "$c"
+    run node-lease node examples/node/leader.js --smoke "$b" "$a"
     run http-presence bash -euo pipefail -c curl_presence
     run python "$python" examples/python/chat.py --smoke "$a" "$b"
     run node node examples/node/chat.js --smoke "$b" "$c"

@@ -32,9 +32,9 @@ done
 "$bin" -q certs ca
 for node in a b c; do "$bin" -q certs node "$node"; done
 "$bin" -q certs client ops
-"$bin" -q key create --admin > ops.access
-"$bin" -q key create --publish 'roo*' --subscribe 'room' > backend.access
-"$bin" -q key create --subscribe '*' > late.access
+"$bin" -q key create --file access.toml --admin > ops.access
+"$bin" -q key create --file access.toml --publish 'roo*' --subscribe 'room' > backend.access
+"$bin" -q key create --file access.toml --subscribe '*' > late.access
 head -c 32 /dev/urandom | base64 > app.secret
 head -c 32 /dev/urandom | base64 > foe.secret
 cat >> access.toml <<'TOML'
@@ -90,7 +90,7 @@ cat second.key > gossip.keys; reload
 shows late.access subscribe 'room:late' --node "127.0.0.1:$(port 1 0)" > /dev/null 2> late.log &
 late=$!
 for _ in $(seq 100); do grep -q subscribed late.log && break; sleep 0.1; done
-"$bin" -q key remove "$("$bin" key list -o json | grep -o '"id":"[^"]*"' | sed -n '3s/"id":"\(.*\)"/\1/p')"
+"$bin" -q key revoke --file access.toml "$("$bin" key list --file access.toml -o json | grep -o '"id":"[^"]*"' | sed -n '3s/"id":"\(.*\)"/\1/p')"
 reload
 grep -q 'taken back' late.log || fail "the session of a key that was taken back is still there"
 kill "$late" 2>/dev/null || true

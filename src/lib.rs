@@ -22,6 +22,8 @@ pub mod membership;
 
 pub mod link;
 
+pub mod control;
+
 pub mod replicator;
 pub mod router;
 

@@ -54,6 +54,8 @@ pub mod names {
     pub const PRESENCE_PROPAGATION: &str = "waxwing_presence_propagation_seconds";
     pub const PRESENCE_REPAIRS: &str = "waxwing_presence_repairs_total";
     pub const PRESENCE_REFUSED: &str = "waxwing_presence_refused_total";
+    pub const CONTROL_QUORUM: &str = "waxwing_control_quorum";
+    pub const CONTROL_APPLIED: &str = "waxwing_control_applied_index";
     pub const GOSSIP_REJECTED: &str = "waxwing_gossip_rejected_total";
     pub const LIMIT_REJECTIONS: &str = "waxwing_limit_rejections_total";
     pub const AUTH_FAILURES: &str = "waxwing_auth_failures_total";
@@ -207,6 +209,18 @@ pub const TABLE: &[Metric] = {
             "What a peer sent of presence and was not taken.",
         ),
         row(n::GOSSIP_REJECTED, Counter, &["reason"], "Datagrams dropped unanswered."),
+        row(
+            n::CONTROL_QUORUM,
+            Gauge,
+            &[],
+            "1 while namespaces, keys and leases can be changed, as far as this node knows.",
+        ),
+        row(
+            n::CONTROL_APPLIED,
+            Gauge,
+            &[],
+            "Of the last entry of control that this node has applied.",
+        ),
         row(n::LIMIT_REJECTIONS, Counter, &["limit"], "Requests refused at a limit."),
         row(n::AUTH_FAILURES, Counter, &["front", "reason"], "Credentials refused."),
         row(n::TASK_RESTARTS, Counter, &["task"], "Tasks started again after they ended."),

@@ -88,6 +88,8 @@ fn the_default_file_passes_and_a_bad_one_names_its_lines() {
     std::fs::write(&path, &default.out).expect("write");
     let good = run(&["check-config", file]);
     assert_eq!((good.code, good.out.as_str()), (0, ""), "{}", good.err);
+    let keyless = run(&["check-config", file, "--control-keys"]);
+    assert!(keyless.code == 0 && keyless.err.contains("nobody can make the first one"));
     let quiet = run(&["check-config", file, "-q"]);
     assert_eq!((quiet.code, quiet.out + &quiet.err), (0, String::new()));
 

@@ -28,6 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "link",
         &["config", "membership", "metrics", "net", "plants", "supervise", "tls", "types", "wire"],
     ),
+    ("control", &["link", "membership", "pubsub", "rights", "supervise", "types"]),
     (
         "router",
         &[
@@ -47,6 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "broker",
         &[
             "config",
+            "control",
             "membership",
             "metrics",
             "plants",
@@ -64,6 +66,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "broker",
             "config",
+            "control",
             "link",
             "membership",
             "metrics",
@@ -80,12 +83,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "broker",
             "config",
+            "control",
             "membership",
             "metrics",
             "net",
             "presence",
             "pubsub",
             "replicator",
+            "rights",
             "router",
             "status",
             "supervise",
@@ -99,6 +104,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "broker",
             "config",
+            "control",
             "front",
             "link",
             "membership",
@@ -137,6 +143,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Where tonic's service traits force generated types in, besides `codec.rs` and `convert.rs`.
 const FORCED: &[&str] = &[
     "front/grpc/admin.rs",
+    "front/grpc/control/access.rs",
+    "front/grpc/control/group.rs",
+    "front/grpc/control/leases.rs",
+    "front/grpc/control/mod.rs",
     "front/grpc/mod.rs",
     "front/grpc/presence/mod.rs",
     "front/grpc/pubsub.rs",

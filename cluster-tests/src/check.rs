@@ -6,6 +6,7 @@
 mod duplicates;
 mod finality;
 mod glob;
+mod lease;
 mod loss;
 mod order;
 mod outcome;
@@ -44,6 +45,16 @@ pub enum Promise {
     NoFalseLeaves,
     /// P9: a snapshot, then exactly the changes: applied, they give the list.
     WatchWithoutHole,
+    /// A token has one holder and one lease.
+    OneHolder,
+    /// Whoever gets a lease after somebody else got one, of whatever name, has a higher token.
+    TokensRise,
+    /// Nobody has a lease before its last holder's time, counted from when that asked, is over, unless that gave it back.
+    LeaseKept,
+    /// What carries a token is not taken after a higher one was given for the same name.
+    Fenced,
+    /// What is answered about a lease was so at some moment of the call.
+    LeaseAnswers,
     /// What failed never happened, and nobody receives what nobody published.
     OnlyWhatWasPublished,
 }
@@ -70,6 +81,7 @@ pub fn judge(history: &[Record]) -> Vec<Violation> {
     all.extend(loss::check(&world));
     all.extend(finality::check(&world));
     all.extend(presence::judge(history));
+    all.extend(lease::judge(history));
     all
 }
 

@@ -105,6 +105,7 @@ pub enum Op {
         entries: Vec<Entry>,
     },
     GoAway,
+    Lease(LeaseCall),
     /// The stream ended.
     Ended {
         how: String,
@@ -119,6 +120,32 @@ pub enum Op {
         #[serde(default)]
         death: bool,
     },
+}
+
+/// A call about a lease, or what is done under one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseCall {
+    /// The same in its invocation and its outcome, and in no other call.
+    pub call: u64,
+    pub what: LeaseWhat,
+    pub lease: String,
+    /// As whom it is held; a session's name or an owner's.
+    pub holder: String,
+    /// Of a renewal, a release or a write: as which it is done. Of an acquisition's outcome: the granted one, or where it was refused its
+    /// holder's. 0: not known.
+    pub token: u64,
+    pub ttl_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseWhat {
+    Acquire,
+    Renew,
+    /// Also by ending the session that holds it.
+    Release,
+    /// To something that refuses a token below the highest that it has seen.
+    Write,
 }
 
 /// By what a presence is known.
@@ -288,6 +315,14 @@ mod tests {
                 reason: "LINK".to_owned(),
             },
             Op::GoAway,
+            Op::Lease(LeaseCall {
+                call: 7,
+                what: LeaseWhat::Acquire,
+                lease: "l".to_owned(),
+                holder: "h".to_owned(),
+                token: 3,
+                ttl_ms: 1_000,
+            }),
             Op::Track {
                 of: Presence { topic: "t".to_owned(), key: "k".to_owned(), id: "1".to_owned() },
                 meta: "m".to_owned(),

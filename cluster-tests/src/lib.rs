@@ -18,6 +18,7 @@ pub mod gate;
 pub mod proxy_mesh;
 
 pub mod client;
+pub mod leases;
 pub mod raw;
 pub mod roaming;
 pub mod rooms;

@@ -1,6 +1,7 @@
 // A small Waxwing client: it resumes, subscribes and tracks again, reports gaps, moves when a node asks it to, and never publishes twice.
 import { EventEmitter, once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { lease } from './lease.js';
 import { Attachment, timeout } from './stream.js';
 
 // Events: message(batch, message), gap(gap), presence(event), attached(node), moved(node), detached(address), refused(text).
@@ -47,6 +48,11 @@ export class Client extends EventEmitter {
   async watch(topic) {
     this.watched.add(topic);
     await (await this.ready()).ask({ watch: { topic } });
+  }
+
+  // See lease.js. It is not the session's: it ends by itself, or when it is released.
+  lease(name, options = {}) {
+    return lease([...this.endpoints, ...this.addresses], name, { ...this.credentials, ...options });
   }
 
   async close() {

@@ -8,6 +8,7 @@ import random
 
 import grpc
 
+from waxwing_lease import lease
 from waxwing_stream import Attachment, pb
 
 
@@ -64,6 +65,12 @@ class Client:
         """A snapshot, then what changes; a snapshot again after each move."""
         self.watched.add(topic)
         await self.ask(watch=pb.WatchRequest(topic=topic))
+
+    def lease(self, name, ttl=15, **more):
+        """`async with client.lease("nightly") as held`: see waxwing_lease. It is not the session's: it ends by itself, or when it is left."""
+        held = lease([*self.endpoints, *self.addresses], name, ttl, **more)
+        held.metadata = self.metadata
+        return held
 
     async def close(self):
         self.runner.cancel()

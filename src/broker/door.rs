@@ -126,6 +126,48 @@ impl Door {
     }
 }
 
+/// Whom the door can let in, for status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DoorReport {
+    pub is_locked: bool,
+    /// Of the access file: keys, and whose tokens are believed.
+    pub keys: usize,
+    pub issuers: usize,
+    /// Keys that the cluster agrees on.
+    pub agreed_keys: usize,
+    /// Of those, how many have the id of one in the file, which is meant on this node.
+    pub overridden: usize,
+    /// Nobody new is let in by those: this member is out of touch.
+    pub is_closed: bool,
+}
+
+impl DoorReport {
+    /// Nobody can be let in at all.
+    pub const fn lets_nobody_in(&self) -> bool {
+        self.is_locked && self.keys == 0 && self.issuers == 0 && self.agreed_keys == 0
+    }
+}
+
+impl Door {
+    pub fn report(&self) -> DoorReport {
+        let Some(access) = &self.0.access else { return DoorReport::default() };
+        let access = access.read().clone();
+        DoorReport {
+            is_locked: true,
+            keys: access.keys(),
+            issuers: access.issuers(),
+            agreed_keys: access.agreed_keys(),
+            overridden: access.overridden(),
+            is_closed: access.is_closed(),
+        }
+    }
+
+    /// Has this node's own file a key of this id? Then it is not looked for elsewhere.
+    pub fn has_own_key(&self, id: &str) -> bool {
+        self.0.access.as_ref().is_some_and(|access| access.read().says(id))
+    }
+}
+
 impl Pass {
     /// Of whoever comes to a door that is open. For tests of what stands behind it.
     pub fn open(namespace: Namespace) -> Self {
@@ -159,6 +201,21 @@ impl Pass {
 
     pub fn may_rule(&self) -> Result<(), BrokerError> {
         self.may(Ask::Admin)
+    }
+
+    /// May it hold and see the lease of this name in its own namespace?
+    pub fn may_lease(&self, name: &str) -> Result<(), BrokerError> {
+        self.may(Ask::Lease(name.as_bytes()))
+    }
+
+    /// Is there any lease that it may hold?
+    pub fn may_lease_any(&self) -> Result<(), BrokerError> {
+        match &self.grant {
+            Some(grant) if !grant.rules.has_any(Right::Lease) => {
+                Err(BrokerError::Forbidden(Right::Lease))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// May it know that there is such a topic?
@@ -263,6 +320,7 @@ impl BrokerError {
             Right::Publish => "this key may not publish to that topic",
             Right::Subscribe => "this key may not subscribe to that",
             Right::Presence => "this key may not see or change that topic's presence",
+            Right::Lease => "this key may not hold or see that lease",
             Right::Observe => "this key may not observe nodes",
             Right::Admin => "this key may not rule nodes",
         }
@@ -313,6 +371,17 @@ impl Broker {
             }
         }
         Some(sessions.len())
+    }
+}
+
+impl Broker {
+    /// Whoever waits long after the door: would it be let in now?
+    pub fn admits_still(&self, pass: &Pass) -> Result<(), BrokerError> {
+        let clock = self.shared.door.0.clock;
+        if pass.ends(clock).is_some_and(|end| end <= clock.now()) {
+            return Err(BrokerError::NotAdmitted(NotAdmitted::Expired));
+        }
+        self.shared.check_again(pass)
     }
 }
 

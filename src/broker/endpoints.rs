@@ -68,6 +68,7 @@ mod tests {
                 version: String::new(),
                 state: *state,
                 load: Load::default(),
+                control: None,
                 me: *me,
                 since: Time::ZERO,
                 problem: None,

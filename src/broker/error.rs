@@ -22,6 +22,19 @@ pub enum BadKey {
     IdControl(u32),
 }
 
+/// Why a session can't be spoken of here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotHere {
+    #[error(
+        "no session of this resume token and namespace is known to this node: it has ended, or is attached to another one"
+    )]
+    Unknown,
+    #[error("the session has lost its connection to this node")]
+    Lost,
+    #[error("the session is attached to another node now")]
+    Elsewhere,
+}
+
 /// One of them has no `s`.
 fn of(count: u64, things: &str) -> &str {
     things.strip_suffix('s').filter(|_| count == 1).unwrap_or(things)
@@ -82,6 +95,9 @@ pub enum BrokerError {
     Draining,
     #[error("the session has a newer attachment; this one only receives until its bye")]
     Superseded,
+    /// A lease is a session's where that is attached.
+    #[error("{0}")]
+    NotHere(NotHere),
     #[error("{0}")]
     Invalid(String),
 }
@@ -123,6 +139,7 @@ impl BrokerError {
             Self::Forbidden(_) => "forbidden",
             Self::Draining => "draining",
             Self::Superseded => "superseded",
+            Self::NotHere(_) => "session_not_here",
             Self::Invalid(_) => "invalid",
         }
     }
@@ -173,6 +190,7 @@ impl BrokerError {
             Self::OtherNamespace => "leave the namespace out: it is the key's",
             Self::Draining => "connect to another node",
             Self::Superseded => "ask on the newer attachment",
+            Self::NotHere(_) => "ask the node that the session is attached to, after its welcome",
             _ => "",
         }
     }

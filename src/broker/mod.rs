@@ -7,6 +7,7 @@ mod attachment;
 mod door;
 mod endpoints;
 pub mod error;
+mod holders;
 mod open;
 mod presence;
 mod reaper;
@@ -27,8 +28,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use attachment::{Asked, Attachment, PublishOptions};
-pub use door::{Door, Here, Pass, bearer};
-pub use error::{BadKey, BrokerError};
+pub use door::{Door, DoorReport, Here, Pass, bearer};
+pub use error::{BadKey, BrokerError, NotHere};
+pub use holders::Holding;
+pub use holders::reports::report;
 pub use open::{Opening, Welcome};
 pub use presence::{TrackAnswer, TrackAsk, UntrackAsk, Verb, WatchAsked};
 pub use reports::{SessionFilter, SessionReport};
@@ -45,6 +48,7 @@ use crate::router::{
 };
 use crate::supervise::{Clock, Supervisor, Task};
 use crate::types::{NodeName, SessionId, Time};
+use holders::Holders;
 use seat::{Card, Seat};
 use sessions::{AttachmentId, Input, Output, Sessions};
 use tenant::Place;
@@ -93,6 +97,8 @@ struct Table {
     /// Whose pass is over when.
     expiries: BTreeSet<(Time, AttachmentId)>,
     away: Option<GoAway>,
+    /// Which of the sessions hold leases.
+    holders: Holders,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -315,7 +321,7 @@ impl Shared {
         if !is_so(&table) {
             return Vec::new();
         }
-        let outputs = table.sessions.handle(input, now);
+        let outputs = table.handle(input, now);
         let affected = table.affected(&outputs);
         self.tell_replicator(&outputs);
         drop(table);
@@ -328,11 +334,11 @@ impl Shared {
     fn tell_replicator(&self, outputs: &[Output]) {
         for output in outputs {
             match *output {
-                Output::Ended(_) if plants::is(Plant::EndUntold) => {}
+                Output::Ended { .. } if plants::is(Plant::EndUntold) => {}
                 Output::Elsewhere { session, .. } if plants::is(Plant::MoveEnds) => {
                     self.replicator.ended(session);
                 }
-                Output::Ended(session) => self.replicator.ended(session),
+                Output::Ended { session, .. } => self.replicator.ended(session),
                 Output::Elsewhere { session, epoch } => self.replicator.moved(session, epoch),
                 _ => {}
             }
@@ -356,6 +362,17 @@ enum Affected {
 }
 
 impl Table {
+    /// The only way in which sessions change: of those that hold leases it is noted.
+    fn handle(&mut self, input: Input, now: Time) -> Vec<Output> {
+        if self.holders.are_none() {
+            return self.sessions.handle(input, now);
+        }
+        let session = self.sessions.session_of(&input);
+        let outputs = self.sessions.handle(input, now);
+        self.holders.note(session, &outputs);
+        outputs
+    }
+
     /// Once for a session, however often it is attached, until nothing of it is left here.
     fn take_place(&mut self, session: SessionId, pass: &Pass) -> Result<(), BrokerError> {
         if let Some(tenant) = pass.tenant()
@@ -381,7 +398,7 @@ impl Table {
                     self.cards.remove(session);
                     self.places.remove(session);
                 }
-                Output::Ended(session) => self.writers.forget(*session),
+                Output::Ended { session, .. } => self.writers.forget(*session),
                 Output::Ask { .. }
                 | Output::Announce(_)
                 | Output::Welcome { .. }

@@ -194,7 +194,7 @@ impl Broker {
             tenant.count_attached(opening.front, true);
         }
         table.cards.insert(session, card);
-        let outputs = table.sessions.handle(Input::Hello(hello), now);
+        let outputs = table.handle(Input::Hello(hello), now);
         let affected = table.affected(&outputs);
         drop(table);
         super::obey(affected);
@@ -242,7 +242,7 @@ fn new_token() -> ResumeToken {
     ResumeToken::new(bytes)
 }
 
-fn parse_token(bytes: &[u8]) -> Result<ResumeToken, BrokerError> {
+pub(super) fn parse_token(bytes: &[u8]) -> Result<ResumeToken, BrokerError> {
     bytes.try_into().map(ResumeToken::new).map_err(|_| BrokerError::BadToken(bytes.len()))
 }
 

@@ -40,7 +40,7 @@ impl Shared {
         let limits = self.limits.get();
         let now = self.clock.now();
         let mut table = self.table.lock();
-        let outputs = table.sessions.handle(Input::Tick { lingering_max: limits.sessions }, now);
+        let outputs = table.handle(Input::Tick { lingering_max: limits.sessions }, now);
         let affected = table.affected(&outputs);
         self.tell_replicator(&outputs);
         for session in table.writers.take_over(now) {

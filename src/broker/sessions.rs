@@ -96,7 +96,13 @@ pub(crate) enum Output {
     /// Nothing of the session is left on this node.
     Gone(SessionId),
     /// The session is over, wherever it was: what it owns is nobody's.
-    Ended(SessionId),
+    Ended {
+        session: SessionId,
+        /// Its last that is known here.
+        epoch: u64,
+        /// By its client or an operator; else it did not come back in time.
+        said: bool,
+    },
     /// The session is attached on another node: what it owns is for that one to take over.
     Elsewhere {
         session: SessionId,
@@ -191,6 +197,19 @@ impl Sessions {
         })
     }
 
+    /// Whom it is about. None: any number of sessions.
+    pub(crate) fn session_of(&self, input: &Input) -> Option<SessionId> {
+        match input {
+            Input::Hello(hello) => Some(hello.session),
+            Input::Answered { attachment, .. }
+            | Input::Lost { attachment }
+            | Input::Bye { attachment, .. } => self.attachments.get(attachment).copied(),
+            Input::Moved(moved) => Some(moved.session),
+            Input::Kill { session } => Some(*session),
+            Input::Tick { .. } => None,
+        }
+    }
+
     pub(crate) fn ids(&self) -> impl Iterator<Item = SessionId> {
         self.by_id.keys().copied()
     }
@@ -209,7 +228,7 @@ impl Sessions {
             }
             Input::Moved(moved) => self.moved(moved, now, &mut out),
             Input::Kill { session } => {
-                if let Some(epoch) = self.end(session, CloseReason::Killed, &mut out) {
+                if let Some(epoch) = self.end(session, CloseReason::Killed, true, &mut out) {
                     out.push(Output::Announce(ended(session, epoch)));
                 }
             }
@@ -293,7 +312,7 @@ impl Sessions {
                 entry.expires = None;
                 self.close_all(&entry, CloseReason::SessionEnded, out);
                 out.push(Output::Gone(session));
-                out.push(Output::Ended(session));
+                out.push(Output::Ended { session, epoch: entry.epoch, said: false });
                 return;
             }
         }
@@ -310,7 +329,7 @@ impl Sessions {
         }
         entry.current = None;
         self.attachments.remove(&attachment);
-        if let Some(epoch) = self.end(session, CloseReason::SessionEnded, out) {
+        if let Some(epoch) = self.end(session, CloseReason::SessionEnded, true, out) {
             out.push(Output::Announce(ended(session, epoch)));
         }
     }
@@ -320,7 +339,7 @@ impl Sessions {
         let Some(entry) = self.by_id.get(&session) else {
             // Presences of it may be here all the same: those of a drained node, or of one that this table has seen move.
             out.push(if moved.ended {
-                Output::Ended(session)
+                Output::Ended { session, epoch: moved.epoch, said: true }
             } else {
                 Output::Elsewhere { session, epoch: moved.epoch }
             });
@@ -330,7 +349,7 @@ impl Sessions {
         let known = SessionKnown { known: !entry.elsewhere, epoch: entry.epoch };
         if moved.ended {
             if moved.epoch >= entry.epoch {
-                self.end(session, CloseReason::SessionEnded, out);
+                self.end(session, CloseReason::SessionEnded, true, out);
             }
         } else if moved.epoch > entry.epoch
             && let Some(entry) = self.take(session)
@@ -364,10 +383,10 @@ impl Sessions {
             self.put_if_here(session, entry, out);
         }
         while let Some(session) = self.lingers.over(now)
-            && self.end(session, CloseReason::SessionEnded, out).is_some()
+            && self.end(session, CloseReason::SessionEnded, false, out).is_some()
         {}
         for session in self.lingers.excess(lingering_max) {
-            self.end(session, CloseReason::SessionEnded, out);
+            self.end(session, CloseReason::SessionEnded, false, out);
         }
     }
 
@@ -392,11 +411,17 @@ impl Sessions {
     }
 
     /// Its epoch, if there was such a session.
-    fn end(&mut self, session: SessionId, why: CloseReason, out: &mut Vec<Output>) -> Option<u64> {
+    fn end(
+        &mut self,
+        session: SessionId,
+        why: CloseReason,
+        said: bool,
+        out: &mut Vec<Output>,
+    ) -> Option<u64> {
         let entry = self.take(session)?;
         self.close_all(&entry, why, out);
         out.push(Output::Gone(session));
-        out.push(Output::Ended(session));
+        out.push(Output::Ended { session, epoch: entry.epoch, said });
         Some(entry.epoch)
     }
 

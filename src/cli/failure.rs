@@ -24,10 +24,18 @@ pub(crate) struct Hinted {
     pub(crate) hint: String,
 }
 
+/// Everything was said already; this is the exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("exit code {0}")]
+pub(crate) struct Ended(pub(crate) u8);
+
 pub(super) fn tell(error: &anyhow::Error) -> ExitCode {
     if is_broken_pipe(error) {
         // Whoever read our output has seen enough.
         return ExitCode::SUCCESS;
+    }
+    if let Some(Ended(code)) = error.downcast_ref::<Ended>() {
+        return ExitCode::from(*code);
     }
     // Nobody is there to be told that stderr is closed.
     let _ = say(error);

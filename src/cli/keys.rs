@@ -1,7 +1,10 @@
-//! `waxwing key`: makes keys, lists them, takes them back. All in the file that nodes read (`security.access_file`); no node is asked.
+//! `waxwing key`: makes keys, lists them, takes them back: those that the cluster agrees on, or, with `--file`, those of an access file
+//! (`security.access_file`), for which no node is asked.
 //!
-//! A key is shown once, when it is made; the file has its hash. Entries are put behind what the file holds, and cut out of it, as text:
+//! A key is shown once, when it is made; what is kept is its hash. Entries are put behind what a file holds, and cut out of it, as text:
 //! comments and order stay as they are.
+
+mod agreed;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -27,9 +30,12 @@ use crate::supervise::Clock;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  waxwing key create --publish 'room:*' --subscribe 'room:*' --presence 'room:*' --note 'chat servers' > chat.key\n  \
-                  waxwing key create --admin --expires 90d > operator.key\n  waxwing key list\n  waxwing key remove k7m2qd9xwp\n\n\
-                  Nodes read the file at their start (--access-file) and again on SIGHUP."
+    after_help = "Examples:\n  waxwing key create -n acme --publish 'room:*' --subscribe 'room:*' --presence 'room:*' --note 'chat servers' > chat.key\n  \
+                  waxwing key list\n  waxwing key revoke k7m2qd9xwp\n  \
+                  waxwing key create --file access.toml --admin --expires 90d > operator.key\n\n\
+                  Without --file the cluster is asked, and a change holds on every node within a second. Nodes look at its keys where they have \
+                  an access file, or --control-keys. The first key can't be made so where nobody is let in yet: make it into a file.\n\
+                  With --file no node is asked: nodes read the file at their start (--access-file) and again on SIGHUP, each its own."
 )]
 pub struct KeyArgs {
     #[command(subcommand)]
@@ -39,23 +45,19 @@ pub struct KeyArgs {
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
     /// Make a key and print it. It is not shown again.
-    Create(CreateArgs),
-    /// List the keys of a file, and what each may do.
+    Create(Box<CreateArgs>),
+    /// List the keys, and what each may do; with -n those of one namespace.
     List(ListArgs),
-    /// Take a key back: at the next SIGHUP its sessions end.
-    Remove(RemoveArgs),
+    /// Take a key back: its sessions end, those of a file's at the next SIGHUP.
+    #[command(visible_alias = "remove")]
+    Revoke(RevokeArgs),
 }
 
 #[derive(Debug, Args)]
 struct Place {
-    /// The file that nodes read.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "WAXWING_SECURITY_ACCESS_FILE",
-        default_value = "access.toml"
-    )]
-    file: PathBuf,
+    /// The access file that is meant, as nodes read it; else the cluster is asked.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -85,7 +87,7 @@ struct ListArgs {
 }
 
 #[derive(Debug, Args)]
-struct RemoveArgs {
+struct RevokeArgs {
     /// The key's id, as `list` shows it.
     #[arg(value_name = "ID")]
     id: String,
@@ -103,28 +105,58 @@ struct Listed {
     publish: Vec<String>,
     subscribe: Vec<String>,
     presence: Vec<String>,
+    lease: Vec<String>,
     deny_publish: Vec<String>,
     deny_subscribe: Vec<String>,
     deny_presence: Vec<String>,
+    deny_lease: Vec<String>,
     observe: bool,
     admin: bool,
+    /// The node that was asked has another key of this id in its access file.
+    #[serde(skip_serializing_if = "is_no")]
+    overridden: bool,
 }
 
-pub(super) fn run(args: KeyArgs, globals: &Globals) -> anyhow::Result<()> {
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_no(said: &bool) -> bool {
+    !*said
+}
+
+pub(super) async fn run(args: KeyArgs, globals: &Globals) -> anyhow::Result<()> {
     match args.command {
-        KeyCommand::Create(args) => create(&args, globals),
-        KeyCommand::List(args) => list(&args.place.file, globals),
-        KeyCommand::Remove(args) => remove(&args.id, &args.place.file, globals),
+        KeyCommand::Create(args) => {
+            let allows = args.observe || args.admin || !args.rights.is_nothing();
+            if !allows {
+                let what = "a key that may do nothing opens nothing; say --publish, --subscribe, --presence, --lease, --observe or --admin";
+                return Err(Usage(what.to_owned()).into());
+            }
+            let said =
+                RightsSaid { observe: args.observe, admin: args.admin, ..args.rights.said() };
+            match &args.place.file {
+                Some(file) => create(&args, &said, file, globals),
+                None => agreed::create(&args, said, globals).await,
+            }
+        }
+        KeyCommand::List(args) => {
+            let rows = match &args.place.file {
+                Some(file) => list(file, globals)?,
+                None => agreed::list(globals).await?,
+            };
+            if globals.wants_json() { json(&rows) } else { Ok(line(&draw(&rows))?) }
+        }
+        KeyCommand::Revoke(args) => match &args.place.file {
+            Some(file) => remove(&args.id, file, globals),
+            None => agreed::revoke(&args.id, globals).await,
+        },
     }
 }
 
-fn create(args: &CreateArgs, globals: &Globals) -> anyhow::Result<()> {
-    let path = &args.place.file;
-    let allows = args.observe || args.admin || !args.rights.is_nothing();
-    if !allows {
-        let what = "a key that may do nothing opens nothing; say --publish, --subscribe, --presence, --observe or --admin";
-        return Err(Usage(what.to_owned()).into());
-    }
+fn create(
+    args: &CreateArgs,
+    said: &RightsSaid,
+    path: &Path,
+    globals: &Globals,
+) -> anyhow::Result<()> {
     let editing = Editing::begin(path)?;
     let before = if path.exists() { read(path)? } else { BEGINNING.to_owned() };
     let mut random = [0; RANDOM_LEN];
@@ -141,34 +173,46 @@ fn create(args: &CreateArgs, globals: &Globals) -> anyhow::Result<()> {
     if let Some(lifetime) = args.expires {
         entry += &format!("expires = {}\n", humantime::format_rfc3339_seconds(now() + lifetime));
     }
-    let said = RightsSaid { observe: args.observe, admin: args.admin, ..args.rights.said() };
-    entry += &toml::to_string(&said).context("write the rights")?;
+    entry += &toml::to_string(said).context("write the rights")?;
     let after = before + &entry;
     judged(path, &after)?;
     editing.write(&after)?;
     talk(globals, &format!("key {id} of namespace {namespace} added to {}", path.display()));
     talk(globals, "it is not shown again; nodes read the file at their start and on SIGHUP");
-    Ok(line(&text)?)
+    tell_made(&id, namespace.as_str(), &text, globals)
 }
 
-fn list(path: &Path, globals: &Globals) -> anyhow::Result<()> {
-    let rows: Vec<Listed> = judged(path, &read(path)?)?.into_iter().map(listed).collect();
+fn tell_made(id: &str, namespace: &str, text: &str, globals: &Globals) -> anyhow::Result<()> {
     if globals.wants_json() {
-        return json(&rows);
+        return json(&serde_json::json!({ "id": id, "namespace": namespace, "key": text }));
     }
+    Ok(line(text)?)
+}
+
+fn list(path: &Path, globals: &Globals) -> anyhow::Result<Vec<Listed>> {
+    let rows = judged(path, &read(path)?)?.into_iter().map(listed);
+    let of = globals.namespace.as_ref().map(|namespace| namespace.as_str());
+    Ok(rows.filter(|row| of.is_none_or(|of| of == row.namespace)).collect())
+}
+
+fn draw(rows: &[Listed]) -> String {
     let mut table = Table::new(&["ID", "NAMESPACE", "EXPIRES", "MAY", "NOTE"]);
-    for row in &rows {
+    for row in rows {
         let expires = match &row.expires {
             None => "never".to_owned(),
             Some(at) if row.expired => format!("{at} (over)"),
             Some(at) => at.clone(),
         };
-        let mark = if row.expired { Mark::Warn } else { Mark::Plain };
-        let cells =
-            [row.id.clone(), row.namespace.clone(), expires, rights_of(row), row.note.clone()];
+        let mark = if row.expired || row.overridden { Mark::Warn } else { Mark::Plain };
+        let id = if row.overridden {
+            format!("{} (not looked at: the access file has this id)", row.id)
+        } else {
+            row.id.clone()
+        };
+        let cells = [id, row.namespace.clone(), expires, rights_of(row), row.note.clone()];
         table.row(cells.map(|cell| harmless(&cell)), mark);
     }
-    Ok(line(&table.render())?)
+    table.render()
 }
 
 fn now() -> SystemTime {
@@ -181,9 +225,11 @@ fn rights_of(row: &Listed) -> String {
         ("publish", &row.publish),
         ("subscribe", &row.subscribe),
         ("presence", &row.presence),
+        ("lease", &row.lease),
         ("not publish", &row.deny_publish),
         ("not subscribe", &row.deny_subscribe),
         ("not presence", &row.deny_presence),
+        ("not lease", &row.deny_lease),
     ] {
         if !globs.is_empty() {
             said.push(format!("{word} {}", globs.join(" ")));
@@ -197,6 +243,39 @@ fn rights_of(row: &Listed) -> String {
     said.join("; ")
 }
 
+impl Listed {
+    fn new(
+        id: String,
+        namespace: String,
+        note: String,
+        ends_s: Option<u64>,
+        rights: RightsSaid,
+        overridden: bool,
+    ) -> Self {
+        // No time of four digits' year is later.
+        const LAST_S: u64 = 253_402_300_799;
+        let at = ends_s.map(|ends| UNIX_EPOCH + Duration::from_secs(ends.min(LAST_S)));
+        Self {
+            expires: at.map(|at| humantime::format_rfc3339_seconds(at).to_string()),
+            expired: at.is_some_and(|at| at <= now()),
+            publish: rights.publish,
+            subscribe: rights.subscribe,
+            presence: rights.presence,
+            lease: rights.lease,
+            deny_publish: rights.deny_publish,
+            deny_subscribe: rights.deny_subscribe,
+            deny_presence: rights.deny_presence,
+            deny_lease: rights.deny_lease,
+            observe: rights.observe,
+            admin: rights.admin,
+            id,
+            namespace,
+            note,
+            overridden,
+        }
+    }
+}
+
 fn listed(row: KeyRow) -> Listed {
     let (allow, deny) = row.rules.said();
     let globs = |list: &[(Right, Box<[u8]>)], right: Right| -> Vec<String> {
@@ -204,22 +283,19 @@ fn listed(row: KeyRow) -> Listed {
         of_right.map(|(_, glob)| String::from_utf8_lossy(glob).into_owned()).collect()
     };
     let has = |right: Right| allow.iter().any(|(of, _)| *of == right);
-    let at = row.ends_s.map(|ends| UNIX_EPOCH + Duration::from_secs(ends));
-    Listed {
-        expires: at.map(|at| humantime::format_rfc3339_seconds(at).to_string()),
-        expired: at.is_some_and(|at| at <= now()),
+    let rights = RightsSaid {
         publish: globs(allow, Right::Publish),
         subscribe: globs(allow, Right::Subscribe),
         presence: globs(allow, Right::Presence),
+        lease: globs(allow, Right::Lease),
         deny_publish: globs(deny, Right::Publish),
         deny_subscribe: globs(deny, Right::Subscribe),
         deny_presence: globs(deny, Right::Presence),
+        deny_lease: globs(deny, Right::Lease),
         observe: has(Right::Observe),
         admin: has(Right::Admin),
-        id: row.id,
-        namespace: row.namespace,
-        note: row.note,
-    }
+    };
+    Listed::new(row.id, row.namespace, row.note, row.ends_s, rights, false)
 }
 
 fn remove(id: &str, path: &Path, globals: &Globals) -> anyhow::Result<()> {
@@ -227,7 +303,11 @@ fn remove(id: &str, path: &Path, globals: &Globals) -> anyhow::Result<()> {
     let before = read(path)?;
     let rows = judged(path, &before)?;
     let Some(row) = rows.iter().find(|row| row.id == id) else {
-        anyhow::bail!("{} has no key {}; see: waxwing key list", path.display(), harmless(id));
+        anyhow::bail!(
+            "{} has no key {}; see: waxwing key list --file FILE",
+            path.display(),
+            harmless(id)
+        );
     };
     let after = without(&before, row.line);
     let left = judged(path, &after)?;
@@ -295,7 +375,7 @@ pub(super) fn told(path: &Path, (line, what): &Wrong) -> String {
     }
 }
 
-const BEGINNING: &str = "# Who is let in. Nodes read this at their start (--access-file) and again on SIGHUP; `waxwing key` writes it.\n";
+const BEGINNING: &str = "# Who is let in. Nodes read this at their start (--access-file) and again on SIGHUP; `waxwing key create --file` writes it.\n";
 
 fn lifetime(text: &str) -> Result<Duration, String> {
     let lifetime = parse_duration(text)?;

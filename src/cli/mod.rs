@@ -6,13 +6,16 @@ mod certs;
 mod codec;
 mod complete;
 pub mod connect;
+mod control;
 mod dev;
 mod edit;
 mod failure;
 mod globals;
 mod health;
 mod keys;
+mod lease;
 mod members;
+mod namespaces;
 mod operate;
 pub mod output;
 mod presence;
@@ -71,9 +74,14 @@ pub enum Command {
     Config(settings::ConfigArgs),
     /// Make a small authority and certificates, or look at some.
     Certs(certs::CertsArgs),
-    /// Make keys for clients, list them, take them back.
+    /// Make keys for clients, list them, take them back: in the cluster, or in an access file.
     #[command(alias = "keys")]
     Key(keys::KeyArgs),
+    /// Make namespaces, say how much each may have, delete them.
+    #[command(alias = "namespaces")]
+    Namespace(namespaces::NamespaceArgs),
+    /// Look at the group that agrees on namespaces, keys and leases; found it, save it, bring it back.
+    Control(control::ControlArgs),
     /// Sign a token for a client, or look at one.
     Token(tokens::TokenArgs),
     /// Print a completion script for a shell.
@@ -100,6 +108,8 @@ pub enum Command {
     Subscribe(subscribe::SubscribeArgs),
     /// Look at who is there, or be there.
     Presence(presence::PresenceArgs),
+    /// Have exactly one of many do something: leases.
+    Lease(lease::LeaseArgs),
     /// Measure a running cluster; order and loss are always checked.
     Bench(bench::BenchArgs),
     /// Look at topics that have subscribers.
@@ -137,7 +147,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Config(args) => settings::run(args, globals),
         Command::Certs(args) => certs::run(args, globals),
         Command::Token(args) => tokens::run(args, globals),
-        Command::Key(args) => keys::run(args, globals),
+        Command::Key(args) => keys::run(args, globals).await,
+        Command::Namespace(args) => namespaces::run(args, globals).await,
+        Command::Control(args) => control::run(args, globals).await,
         Command::Completions(args) => complete::run(&args),
         Command::Join(args) => operate::join(args, globals).await,
         Command::Drain(args) => operate::drain(args, globals).await,
@@ -150,6 +162,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Publish(args) => publish::run(args, globals).await,
         Command::Subscribe(args) => subscribe::run(args, globals).await,
         Command::Presence(args) => presence::run(args, globals).await,
+        Command::Lease(args) => lease::run(args, globals).await,
         Command::Bench(args) => bench::run(args, globals).await,
         Command::Topics(args) => topics::run(args, globals).await,
         Command::Sessions(args) => sessions::run(args, globals).await,

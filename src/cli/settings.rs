@@ -71,6 +71,12 @@ pub(super) fn check(args: CheckArgs, globals: &Globals) -> anyhow::Result<()> {
     let Loaded { config, .. } = Config::load(sources)?;
     let file = config.sources.file.map(|path| path.display().to_string());
     talk(globals, &format!("{}: no faults", file.as_deref().unwrap_or("environment and flags")));
+    let security = &config.security;
+    if security.control_keys && security.access_file.is_none() {
+        let what = "keys are asked for and there is no access file: if the cluster has agreed on no key yet, nobody can make the first one; make it \
+                    into a file: waxwing key create --admin --file access.toml, then --access-file access.toml";
+        talk(globals, what);
+    }
     Ok(())
 }
 

@@ -82,8 +82,7 @@ fn now_s() -> u64 {
 
 fn mint(args: MintArgs, globals: &Globals) -> anyhow::Result<()> {
     if args.rights.is_nothing() {
-        let what =
-            "a token that may do nothing opens nothing; say --publish, --subscribe or --presence";
+        let what = "a token that may do nothing opens nothing; say --publish, --subscribe, --presence or --lease";
         return Err(Usage(what.to_owned()).into());
     }
     let text = read_private(&args.sign_with).map_err(anyhow::Error::msg)?;

@@ -8,7 +8,7 @@ const CLOSED: &str = "no node lets you in";
 const FULL: &str = "no node takes you in";
 const UNPROVEN: &str = "no node proves who it is";
 const OTHERWISE: &str = "what answers speaks otherwise than a node's gRPC port";
-const SILENT: &str = "no node answers";
+pub(super) const SILENT: &str = "no node answers";
 
 /// What an answer says, and what is then the matter, and what to do. The first that is found counts.
 const ANSWERS: &[(&str, &str, &str)] = &[

@@ -25,6 +25,7 @@ use super::seen::Seen;
 use super::session::{AttachmentId, Input, Output, PresenceAnswers, PresenceAsk, Session, Ticket};
 use crate::supervise::Clock;
 use crate::tls::ClientTls;
+use crate::types::TokenBytes;
 
 /// What the user asks the driver to do.
 #[derive(Debug)]
@@ -49,6 +50,12 @@ pub(crate) enum Command {
 pub(crate) struct Whereabouts {
     pub(crate) session_id: String,
     pub(crate) node: Option<String>,
+    /// The address where the session is attached.
+    pub(crate) attached: Option<String>,
+    /// The session's.
+    pub(crate) token: TokenBytes,
+    /// Of other nodes, as far as they are known.
+    pub(crate) endpoints: Vec<String>,
 }
 
 pub(crate) struct Driver {
@@ -380,6 +387,15 @@ impl Driver {
         }
         if whereabouts.session_id != self.session.session_id() {
             whereabouts.session_id = self.session.session_id().to_owned();
+        }
+        if whereabouts.attached.as_deref() != self.session.attached_at() {
+            whereabouts.attached = self.session.attached_at().map(str::to_owned);
+        }
+        if whereabouts.token != *self.session.token() {
+            whereabouts.token = self.session.token().clone();
+        }
+        if whereabouts.endpoints != self.session.endpoints() {
+            whereabouts.endpoints = self.session.endpoints().to_vec();
         }
     }
 

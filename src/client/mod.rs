@@ -4,13 +4,14 @@
 //! publishes by itself, and never publishes anything twice. What may have been lost is an event, never a silence.
 //!
 //! In reading order: `message` (what a user sees), `session` ● (what is decided), `scan` ● and `codec` (bytes), `seen` ●, `outbox`
-//! and `inbox` (the two queues), `reader`, `outlet`, `connect` (one stream), `driver` ○ (the task). `lean` is a receiver, and `present` an attendee, for those who only count.
+//! and `inbox` (the two queues), `reader`, `outlet`, `connect` (one stream), `driver` ○ (the task); `lease`, beside the stream. `lean` is a receiver, and `present` an attendee, for those who only count.
 
 mod codec;
 pub(crate) mod connect;
 mod driver;
 mod inbox;
 pub(crate) mod lean;
+mod lease;
 mod message;
 mod outbox;
 mod outlet;
@@ -33,6 +34,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+pub use lease::{
+    Acquire, Acquired, Granted, HeldLease, LeaseChange, LeaseEntry, LeaseError, LeaseList,
+    LeaseLost, LeaseOwner, LeaseWatch, LeaseWatched, Leases,
+};
 pub use message::{
     ClientError, Confirm, Event, Gap, GapReason, MemberTrace, Outcome, Publish, Published,
     ServerError, TopicResult,
@@ -102,6 +107,7 @@ pub struct Client {
     commands: mpsc::Sender<Command>,
     outbox: Arc<Outbox>,
     whereabouts: Arc<Mutex<Whereabouts>>,
+    ways: Arc<lease::Ways>,
 }
 
 /// What happens to a client. Dropping it throws away what comes.
@@ -117,6 +123,11 @@ impl Client {
             connect::endpoint(address, session::CONNECT_MAX)?;
         }
         let metadata = connect::metadata(&options.namespace, options.key.as_deref())?;
+        let ways = Arc::new(lease::Ways {
+            addresses: options.addresses.clone(),
+            metadata: metadata.clone(),
+            tls: options.tls.clone(),
+        });
         let clock = Clock::new();
         let mut seed = [0; 8];
         // Without randomness the clock must do: it only spreads clients out.
@@ -147,7 +158,7 @@ impl Client {
             options.inbox_bytes,
         );
         Supervisor::new(Shutdown::new()).spawn(Task::Client(options.client), driver.run());
-        let client = Self { commands, outbox, whereabouts };
+        let client = Self { commands, outbox, whereabouts, ways };
         start.await.unwrap_or(Err(ClientError::Closed))?;
         Ok((client, Events { inbox }))
     }
@@ -274,6 +285,11 @@ impl Client {
             Queued::Sent => Some(Confirmation { answer: None }),
             Queued::Full => None,
         })
+    }
+
+    /// Leases that are this session's: they come with it to other nodes, and end when the client closes. `Leases::new` has them without.
+    pub fn leases(&self) -> Leases {
+        Leases::of_session(Arc::clone(&self.ways), Arc::clone(&self.whereabouts))
     }
 
     /// The id that other people may see, and that `waxwing sessions` shows.

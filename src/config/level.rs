@@ -31,8 +31,14 @@ pub(crate) fn parse_level(level: &str) -> Result<EnvFilter, String> {
             ),
         });
     }
-    EnvFilter::try_new(level).map_err(|_| {
+    let filter = EnvFilter::try_new(level).map_err(|_| {
         format!("is {}; must be a filter as \"info,waxwing::link=debug\"", quoted(level))
+    })?;
+    // openraft tells each of its steps; what people need of them, control says in its own words.
+    let is_named = level.contains("openraft") || level.trim().eq_ignore_ascii_case("off");
+    Ok(match "openraft=off".parse() {
+        Ok(quiet) if !is_named => filter.add_directive(quiet),
+        _ => filter,
     })
 }
 
@@ -59,5 +65,9 @@ mod tests {
             assert!(what.contains(says), "{wrong}: {what}");
         }
         assert!(parse_level(&"info,".repeat(400)).is_err());
+        for (level, is_quiet) in [("info", true), ("openraft=debug", false), ("off", false)] {
+            let filter = parse_level(level).expect("lawful").to_string();
+            assert_eq!(filter.contains("openraft=off"), is_quiet, "{filter}");
+        }
     }
 }

@@ -101,7 +101,7 @@ impl Host {
     }
 }
 
-const EMPTY: &str = "has no key and no issuer, as a file that was cut; to let nobody in, start the node anew with it; to let somebody in: waxwing key create";
+const EMPTY: &str = "has no key and no issuer, as a file that was cut; to let nobody in, start the node anew with it; to let somebody in: waxwing key create --file FILE";
 
 /// Lawful characters stay, others become `-`.
 fn sanitised(host: &str) -> NodeName {

@@ -231,6 +231,24 @@ pub struct SecurityConfig {
     pub access_file: Option<PathBuf>,
     /// What it came to.
     pub access: Option<Arc<Access>>,
+    /// Clients show keys that the cluster agrees on, also where there is no file.
+    pub control_keys: bool,
+    pub stale_keys: StaleKeys,
+}
+
+/// What a member that is out of touch with control's leader does with keys that are agreed on: they may have been revoked since.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StaleKeys {
+    #[default]
+    Allow,
+    Refuse,
+}
+
+impl SecurityConfig {
+    /// Everybody is asked for a key.
+    pub const fn asks_for_keys(&self) -> bool {
+        self.access_file.is_some() || self.control_keys
+    }
 }
 
 /// Shown as `Secret(..)`, never as itself.

@@ -8,7 +8,7 @@ use toml::Value as Toml;
 use super::keys::Key;
 use super::limits::{HEADERS_CEILING, KEY_LEN_CEILING, METADATA_CEILING, PAYLOAD_CEILING};
 use super::value::{Value, Wrong, quoted, show_duration, show_size};
-use super::{LogFormat, OnGap, address};
+use super::{LogFormat, OnGap, StaleKeys, address};
 use crate::types::{ClusterName, NodeName};
 
 pub(super) const BOOL: &str = "BOOL";
@@ -232,6 +232,43 @@ pub static KEYS: &[Key] = &[
         |c| shown_path(c.security.access_file.as_ref()),
     )
     .flag_named("access-file"),
+    Key::new(
+        "security",
+        "control_keys",
+        BOOL,
+        "Clients show a key that the cluster agrees on (waxwing key create), also where this node has no access file; keys of that file are let in too.",
+        |c, v| v.boolean().map(|it| c.security.control_keys = it),
+        |c| Toml::Boolean(c.security.control_keys),
+    )
+    .flag_named("control-keys"),
+    Key::new(
+        "security",
+        "stale_keys",
+        "allow|refuse",
+        "Keys that the cluster agrees on, where this node has had no leader for 10 s, so that they may have been revoked: let in by its copy, or nobody new by them.",
+        |c, v| {
+            c.security.stale_keys = match v.text()? {
+                "allow" => StaleKeys::Allow,
+                "refuse" => StaleKeys::Refuse,
+                other => {
+                    return Err(format!(
+                        "is {}; must be \"allow\" or \"refuse\"",
+                        quoted(other)
+                    ));
+                }
+            };
+            Ok(())
+        },
+        |c| {
+            Toml::String(
+                match c.security.stale_keys {
+                    StaleKeys::Allow => "allow",
+                    StaleKeys::Refuse => "refuse",
+                }
+                .to_owned(),
+            )
+        },
+    ),
     Key::new(
         "redis",
         "on_gap",

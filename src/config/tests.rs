@@ -261,6 +261,8 @@ fn bad_config_values() {
         ("[cluster]\nseeds = [\"http://a:1\"]", "IPv6"),
         ("[advertise]\npeer = \"0.0.0.0:7401\"", "nobody can dial that"),
         ("[security]\nallow_plaintext = 1", "must be true or false"),
+        ("[security]\nstale_keys = \"no\"", "must be \"allow\" or \"refuse\""),
+        ("[security]\ncontrol_keys = \"yes\"", "must be true or false"),
         ("[log]\nformat = \"xml\"", "must be \"text\" or \"json\""),
         ("[log]\nlevel = \"inof\"", "did you mean info?"),
         ("[limits]\npatterns = 200000", "must be at most limits.subscriptions"),

@@ -8,7 +8,7 @@ const LATER: [(&str, &str); 2] =
     [("presence.", "presence"), ("limits.publish_rate", "a limit on the publish rate")];
 
 /// Variables with our prefix that are no settings.
-const OTHER_VARIABLES: [&str; 11] = [
+const OTHER_VARIABLES: [&str; 15] = [
     "WAXWING_NODE",
     "WAXWING_KEY",
     "WAXWING_TLS_CA",
@@ -16,6 +16,11 @@ const OTHER_VARIABLES: [&str; 11] = [
     "WAXWING_CLIENT_KEY",
     "WAXWING_CONFIG",
     "WAXWING_THREADS",
+    // What `waxwing lease` hands on.
+    "WAXWING_LEASE_NAME",
+    "WAXWING_LEASE_NAMESPACE",
+    "WAXWING_LEASE_OWNER",
+    "WAXWING_LEASE_TOKEN",
     SECRET_VARIABLE,
     REDIS_PASSWORD_VARIABLE,
     // Where the tests find the program, and leave what they measured.

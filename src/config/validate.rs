@@ -175,20 +175,20 @@ fn advertised(config: &Config, check: &mut Check<'_>) {
 const TLS_RECIPE: &str =
     "waxwing certs ca && waxwing certs node NAME, then --tls-cert NAME.pem --tls-key NAME.key";
 const PEER_RECIPE: &str = "the same, then --tls-peer-ca ca.pem on every node";
-const KEYS_RECIPE: &str = "waxwing key create for each client, then --access-file access.toml (or, with no rights told apart, waxwing certs client NAME for each, then --tls-client-ca ca.pem)";
+const KEYS_RECIPE: &str = "waxwing key create --file access.toml for each client, then --access-file access.toml (or, with no rights told apart, waxwing certs client NAME for each, then --tls-client-ca ca.pem)";
 
 fn access(config: &Config, check: &mut Check<'_>) {
     check(
-        config.security.access_file.is_none() || config.redis.password.is_none(),
+        !config.security.asks_for_keys() || config.redis.password.is_none(),
         "redis",
         "password_file",
-        "is of no use beside security.access_file: Redis clients show a key as their password; leave it out".to_owned(),
+        "is of no use beside security.access_file and security.control_keys: Redis clients show a key as their password; leave it out".to_owned(),
     );
 }
 
 fn protected(config: &Config, check: &mut Check<'_>) {
     let security = &config.security;
-    let has_access = security.access_file.is_some();
+    let has_access = security.asks_for_keys();
     let has_tls = config.tls.cert.is_some();
     for (name, address) in listeners(config).iter().filter(|(name, _)| *name != "peer") {
         // A password is what Redis clients have for a key where there are none; a certificate is one for all.

@@ -164,6 +164,12 @@ fn within(
     }
 }
 
+/// `64KiB`, or a plain number of bytes.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, Wrong> {
+    let size = parse_size(text)?.and_then(|size| u64::try_from(size).ok());
+    size.ok_or_else(|| format!("is {}; is beyond all bounds", quoted(text)))
+}
+
 /// None: too large for any limit.
 fn parse_size(text: &str) -> Result<Option<i128>, Wrong> {
     let wrong = |why: &str| Err(format!("is {}; {why}", quoted(text)));

@@ -15,6 +15,7 @@ use tonic::transport::Server;
 use tower_service::Service;
 
 use super::board::bytes_counter;
+use super::calls::CallService;
 use super::deframer::Deframer;
 use super::epochs::Known;
 use super::error::LinkError;
@@ -40,6 +41,7 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: Listener, shutdown: Shu
     let limits = shared.config.limits.clone();
     let incoming = guard::accept_all(listener, limits.clone(), shared.config.tls.clone());
     let service = LinkService { shared: shared.clone(), shutdown: shutdown.clone() };
+    let calls = CallService::new(shared.clone(), shutdown.clone());
     let served = Server::builder()
         .initial_stream_window_size(limits.stream_window)
         .initial_connection_window_size(limits.connection_window)
@@ -49,6 +51,7 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: Listener, shutdown: Shu
         .http2_max_pending_accept_reset_streams(Some(limits.http2_resets))
         .http2_max_local_error_reset_streams(Some(limits.http2_resets))
         .add_service(service)
+        .add_service(calls)
         .serve_with_incoming_shutdown(incoming, shutdown.cancelled());
     tokio::select! {
         served = served => {
@@ -124,9 +127,9 @@ struct Greeting {
 }
 
 /// Ends the stream and then the connection, whatever becomes of the task.
-struct Ending {
-    outbox: Arc<Outbox>,
-    guard: ConnectionGuard,
+pub(super) struct Ending {
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) guard: ConnectionGuard,
 }
 
 impl Drop for Ending {

@@ -76,6 +76,16 @@ pub(super) fn decode(bytes: Bytes) -> Result<Frame, BadFrame> {
     })
 }
 
+/// A call's or an answer's message, without its prefix.
+pub(super) fn payload(message: Bytes) -> Result<Bytes, BadFrame> {
+    Ok(pb::CallPayload::decode(message)?.payload)
+}
+
+/// A whole gRPC message.
+pub(super) fn encode_payload(payload: Bytes) -> Bytes {
+    message_bytes(&pb::CallPayload { payload })
+}
+
 fn array<const N: usize>(field: &'static str, bytes: &Bytes) -> Result<[u8; N], BadFrame> {
     bytes.as_ref().try_into().map_err(|_| BadFrame::Length { field, len: bytes.len() })
 }

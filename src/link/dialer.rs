@@ -39,21 +39,26 @@ const GOODBYE: Duration = Duration::from_millis(500);
 
 /// What a try depends on: when it changes, the next one doesn't wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Target {
-    own: Incarnation,
-    peer: Incarnation,
+pub(super) struct Target {
+    pub(super) own: Incarnation,
+    pub(super) peer: Incarnation,
     state: MemberState,
 }
 
 impl Target {
     /// `None`: there is nobody to dial.
-    fn look(shared: &Shared, members: &SharedMembers, peer: &NodeName) -> Option<Self> {
+    pub(super) fn look(shared: &Shared, members: &SharedMembers, peer: &NodeName) -> Option<Self> {
         let member = members.get(peer)?;
         if member.me || member.state == MemberState::Leaving {
             return None;
         }
         let own = shared.roster.me().incarnation;
         Some(Self { own, peer: member.incarnation, state: member.state })
+    }
+
+    /// The same two incarnations, whatever their state.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (self.own, self.peer) == (other.own, other.peer)
     }
 }
 
@@ -177,7 +182,11 @@ async fn try_link(
     }
 }
 
-async fn connect(shared: &Shared, peer: &NodeName, target: Target) -> Result<Stream, LinkError> {
+pub(super) async fn connect(
+    shared: &Shared,
+    peer: &NodeName,
+    target: Target,
+) -> Result<Stream, LinkError> {
     let address = shared.roster.dial_address(peer).ok_or(LinkError::NoAddress)?;
     let connecting =
         tokio::time::timeout(shared.config.limits.silence, shared.network.connect(&address));
@@ -190,7 +199,11 @@ async fn connect(shared: &Shared, peer: &NodeName, target: Target) -> Result<Str
     })
 }
 
-async fn secure(shared: &Shared, peer: &NodeName, tcp: Stream) -> Result<Stream, LinkError> {
+pub(super) async fn secure(
+    shared: &Shared,
+    peer: &NodeName,
+    tcp: Stream,
+) -> Result<Stream, LinkError> {
     match &shared.config.tls {
         None => Ok(tcp),
         Some(tls) => {
@@ -289,25 +302,25 @@ async fn greet(
 }
 
 /// The tasks that one HTTP/2 connection runs in. They end when it is dropped.
-struct Connection {
+pub(super) struct Connection {
     executor: ConnectionExecutor,
 }
 
 /// Runs hyper's own tasks under the supervisor.
 #[derive(Clone)]
-struct ConnectionExecutor {
+pub(super) struct ConnectionExecutor {
     supervisor: Supervisor,
     peer: NodeName,
     tasks: Arc<Mutex<Vec<TaskHandle>>>,
 }
 
 impl Connection {
-    fn new(supervisor: &Supervisor, peer: &NodeName) -> Self {
+    pub(super) fn new(supervisor: &Supervisor, peer: &NodeName) -> Self {
         let (supervisor, peer) = (supervisor.clone(), peer.clone());
         Self { executor: ConnectionExecutor { supervisor, peer, tasks: Arc::default() } }
     }
 
-    fn executor(&self) -> ConnectionExecutor {
+    pub(super) fn executor(&self) -> ConnectionExecutor {
         self.executor.clone()
     }
 }
@@ -320,7 +333,7 @@ impl Drop for Connection {
 }
 
 impl ConnectionExecutor {
-    fn run(&self, future: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn run(&self, future: impl Future<Output = ()> + Send + 'static) {
         let task = self.supervisor.spawn(Task::LinkConnection(self.peer.clone()), future);
         let mut tasks = self.tasks.lock();
         tasks.retain(|task| !task.is_finished());

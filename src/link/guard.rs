@@ -6,8 +6,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use super::LinkLimits;
 use crate::metrics::names;
 use crate::net;
 use crate::tls::{CallerName, Tls};
-use crate::types::NodeName;
+use crate::types::{Incarnation, NodeName};
 
 /// For the last frame to leave.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -44,6 +44,8 @@ struct GuardState {
     reader: AtomicWaker,
     /// Where links are TLS: whose certificate was shown.
     certified: Option<CallerName>,
+    /// Who has proved to be whom, where the connection carries calls.
+    caller: OnceLock<(NodeName, Incarnation)>,
 }
 
 impl ConnectionGuard {
@@ -57,6 +59,17 @@ impl ConnectionGuard {
     pub(super) fn begin(&self) -> bool {
         let stage = &self.0.stage;
         stage.compare_exchange(STRANGER, GREETING, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// From now on calls may come.
+    pub(super) fn proven_caller(&self, name: NodeName, incarnation: Incarnation) {
+        let _ = self.0.caller.set((name, incarnation));
+        self.proven();
+    }
+
+    /// Whose calls these are. `None`: nobody's, or not any more.
+    pub(super) fn caller(&self) -> Option<&(NodeName, Incarnation)> {
+        self.0.caller.get().filter(|_| self.0.stage.load(Ordering::Acquire) == PROVEN)
     }
 
     pub(super) fn proven(&self) {
@@ -148,8 +161,12 @@ impl GuardedStream {
         limits: &LinkLimits,
         counted: Counted,
     ) -> Self {
-        let state =
-            GuardState { stage: AtomicU8::new(STRANGER), reader: AtomicWaker::new(), certified };
+        let state = GuardState {
+            stage: AtomicU8::new(STRANGER),
+            reader: AtomicWaker::new(),
+            certified,
+            caller: OnceLock::new(),
+        };
         Self {
             tcp,
             guard: ConnectionGuard(Arc::new(state)),

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::time::MissedTickBehavior;
 
 use super::board::Board;
+use super::calls::{CallHandler, Calls, Uncalled};
 use super::error::LinkError;
 use super::fence::Fence;
 use super::frame::{NONCE_LEN, Nonce};
 use super::proof::Keys;
 use super::session::Credentials;
 use super::windows::Windows;
-use super::{LinkConfig, LinkHandler, LinkReport, Roster, StateHandler, acceptor, dialer};
+use super::{LinkConfig, LinkHandler, LinkReport, Roster, StateHandler, acceptor, calls, dialer};
 use crate::config::Secret;
 use crate::membership::{MemberState, SharedMembers};
 use crate::net::{Listener, SharedNetwork};
@@ -39,6 +41,7 @@ pub(super) struct Shared {
     pub board: Board,
     pub fence: Fence,
     pub windows: Windows,
+    pub calls: Calls,
     attempts: AtomicU64,
 }
 
@@ -107,6 +110,7 @@ impl Links {
                 board: Board::default(),
                 fence: Fence::default(),
                 windows: Windows::default(),
+                calls: Calls::default(),
                 attempts: AtomicU64::new(0),
             }),
         }
@@ -133,6 +137,16 @@ impl LinksHandle {
     /// Up in both directions with this incarnation.
     pub fn connected(&self, peer: &NodeName, incarnation: Incarnation) -> bool {
         self.shared.board.connected(peer, incarnation)
+    }
+
+    /// Who answers the calls of others, from now on and for good.
+    pub fn answer_calls(&self, handler: Arc<dyn CallHandler>) {
+        self.shared.calls.answer_with(handler);
+    }
+
+    /// Asks a member; whoever waits for the answer says how long.
+    pub async fn call(&self, peer: &NodeName, payload: Bytes) -> Result<Bytes, Uncalled> {
+        calls::call(&self.shared, peer, payload).await
     }
 
     /// From the next greeting on. Links that are up stay.

@@ -2,10 +2,12 @@
 //!
 //! Each node dials each member and sends its content down that stream; control goes both ways. Reading order: `frame` and `proof`
 //! (what is said), `session`, `sequence`, `window` and `epochs` (what follows from it; pure), `windows`, `outbox` and `stream` (one link
-//! that runs, and what outlives it), `dialer`, `fence` and `acceptor` (how it comes to be), `board` (how it is doing).
+//! that runs, and what outlives it), `dialer`, `fence` and `acceptor` (how it comes to be), `board` (how it is doing). `calls` stand
+//! apart: asks and answers between members, on connections of their own.
 
 mod acceptor;
 mod board;
+mod calls;
 mod codec;
 mod deframer;
 mod dialer;
@@ -41,6 +43,7 @@ use crate::config::Secret;
 use crate::config::limits::{HEADERS_CEILING, PAYLOAD_CEILING};
 use crate::tls::Tls;
 use crate::types::{ClusterName, Incarnation, LinkEpoch, NodeName};
+pub use calls::{CallHandler, Uncalled};
 pub use frame::{Refusal, RefusalCode};
 pub use links::{Links, LinksHandle};
 use links::{Shared, nonce};
@@ -103,7 +106,7 @@ pub struct LinkLimits {
     pub stream_window: u32,
     pub connection_window: u32,
     pub http2_frame: u32,
-    /// Streams of one connection; a link needs one. HTTP/2 refuses the next.
+    /// Streams of one connection: a link needs one, calls one each. HTTP/2 refuses the next.
     pub http2_streams: u32,
     pub http2_headers: u32,
     /// Streams reset before they were looked at. The connection is closed.
@@ -129,7 +132,7 @@ impl Default for LinkLimits {
             stream_window: 8 << 20,
             connection_window: 16 << 20,
             http2_frame: 1 << 20,
-            http2_streams: 4,
+            http2_streams: 16,
             http2_headers: 8 << 10,
             http2_resets: 20,
         }

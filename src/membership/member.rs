@@ -15,6 +15,8 @@ pub struct Member {
     pub version: String,
     pub state: MemberState,
     pub load: Load,
+    /// None: an older program, or one that takes no part.
+    pub control: Option<ControlRow>,
     pub me: bool,
     /// When this node first saw this incarnation.
     pub since: Time,
@@ -69,6 +71,26 @@ impl fmt::Display for MemberState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// What a member says of its part in the agreed facts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ControlRow {
+    /// Its raft id.
+    pub id: u64,
+    /// Has it a disk?
+    pub durable: bool,
+    pub group: Option<ControlGroup>,
+}
+
+/// The group that a member's store has joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ControlGroup {
+    pub id: [u8; 16],
+    /// Was anything ever written to it?
+    pub written: bool,
+    /// The lost group that it goes on from.
+    pub continues: Option<[u8; 16]>,
 }
 
 /// Coarse, at most every few seconds: each change is gossiped to everybody.

@@ -36,7 +36,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use config::{IncarnationStore, MembershipConfig, MembershipError};
-pub use member::{Addresses, Load, Member, MemberState, Members, SharedMembers};
+pub use member::{
+    Addresses, ControlGroup, ControlRow, Load, Member, MemberState, Members, SharedMembers,
+};
 pub use problems::{Problem, SEEDS_UNREACHABLE};
 pub use start::Membership;
 
@@ -102,6 +104,15 @@ impl MembershipHandle {
         }
         core.me.facts.state = state;
         self.shared.wake.notify_one();
+    }
+
+    /// Told to the others at once.
+    pub fn set_control(&self, row: ControlRow) {
+        let mut core = self.shared.core.lock();
+        if core.me.facts.control != Some(row) {
+            core.me.facts.control = Some(row);
+            self.shared.wake.notify_one();
+        }
     }
 
     /// Told to the others coarsely, and every few seconds at most.

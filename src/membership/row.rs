@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::member::{Addresses, Load, MemberState};
+use super::member::{Addresses, ControlGroup, ControlRow, Load, MemberState};
 
 pub(super) const KEY_MAX: usize = 64;
 pub(super) const VALUE_MAX: usize = 1_024;
@@ -17,6 +17,7 @@ const HTTP: &str = "http";
 const VERSION: &str = "ver";
 const STATUS: &str = "status";
 const LOAD: &str = "load";
+const CONTROL: &str = "control";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -24,6 +25,7 @@ pub(super) struct Facts {
     pub(super) version: String,
     pub(super) state: MemberState,
     pub(super) load: Load,
+    pub(super) control: Option<ControlRow>,
 }
 
 pub(super) fn lawful(key: &str, value: &str) -> bool {
@@ -36,13 +38,14 @@ pub(super) fn lawful(key: &str, value: &str) -> bool {
 }
 
 impl Facts {
-    pub(super) fn to_keys(&self) -> [(&'static str, String); 6] {
+    pub(super) fn to_keys(&self) -> [(&'static str, String); 7] {
         [
             (GRPC, self.addresses.grpc.clone()),
             (PEER, self.addresses.peer.clone()),
             (HTTP, self.addresses.http.clone()),
             (VERSION, self.version.clone()),
             (LOAD, format!("{} {}", self.load.sessions, self.load.presences)),
+            (CONTROL, self.control.as_ref().map(control_text).unwrap_or_default()),
             (STATUS, self.state.as_str().to_owned()),
         ]
     }
@@ -59,6 +62,7 @@ impl Facts {
             },
             version: text(VERSION),
             load: get(LOAD).and_then(load).unwrap_or_default(),
+            control: get(CONTROL).and_then(control),
         })
     }
 }
@@ -72,6 +76,39 @@ fn state(text: &str) -> Option<MemberState> {
 fn load(text: &str) -> Option<Load> {
     let (sessions, presences) = text.split_once(' ')?;
     Some(Load { sessions: sessions.parse().ok()?, presences: presences.parse().ok()? })
+}
+
+/// Id, whether it has a disk, and the group with whether it was written to, and what it goes on from; `-` stands for no.
+fn control_text(row: &ControlRow) -> String {
+    let hex = |id: [u8; 16]| format!("{:032x}", u128::from_be_bytes(id));
+    let group = row.group.map_or_else(
+        || "-".to_owned(),
+        |group| {
+            let continues = group.continues.map_or_else(|| "-".to_owned(), hex);
+            format!("{} {} {continues}", hex(group.id), sign(group.written, "w"))
+        },
+    );
+    format!("{:016x} {} {group}", row.id, sign(row.durable, "d"))
+}
+
+const fn sign(is_so: bool, sign: &'static str) -> &'static str {
+    if is_so { sign } else { "-" }
+}
+
+fn control(text: &str) -> Option<ControlRow> {
+    let group_id = |text: &str| Some(u128::from_str_radix(text, 16).ok()?.to_be_bytes());
+    let mut words = text.split(' ');
+    let id = u64::from_str_radix(words.next()?, 16).ok()?;
+    let durable = words.next()? == "d";
+    let group = match words.next()? {
+        "-" => None,
+        group => Some(ControlGroup {
+            id: group_id(group)?,
+            written: words.next()? == "w",
+            continues: words.next().and_then(group_id),
+        }),
+    };
+    Some(ControlRow { id, durable, group })
 }
 
 /// Three digits are enough to see how a node is doing, and change less often.
@@ -99,6 +136,11 @@ mod tests {
             version: "0.1.0".to_owned(),
             state: MemberState::Draining,
             load: Load { sessions: 120, presences: 1_200 },
+            control: Some(ControlRow {
+                id: 0x9f,
+                durable: true,
+                group: Some(ControlGroup { id: [7; 16], written: false, continues: Some([8; 16]) }),
+            }),
         }
     }
 
@@ -121,6 +163,16 @@ mod tests {
             ("peer", "", None),
             ("load", "many", Some(Facts { load: Load::default(), ..facts() })),
             ("load", "1", Some(Facts { load: Load::default(), ..facts() })),
+            ("control", "", Some(Facts { control: None, ..facts() })),
+            ("control", "9f d x w", Some(Facts { control: None, ..facts() })),
+            (
+                "control",
+                "a - - -",
+                Some(Facts {
+                    control: Some(ControlRow { id: 10, durable: false, group: None }),
+                    ..facts()
+                }),
+            ),
             ("ver", "9.9.9", Some(Facts { version: "9.9.9".to_owned(), ..facts() })),
             ("colour", "red", Some(facts())),
         ] {

@@ -85,6 +85,7 @@ async fn prepare(
             version: config.version.clone(),
             state: MemberState::Joining,
             load: Load::default(),
+            control: None,
         },
         since: now,
     };

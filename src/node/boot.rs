@@ -7,15 +7,18 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use super::access::{self, AccessKeeper};
 use super::commands::Commands;
 use super::drain::Departure;
 use super::identity::IncarnationFile;
 use super::log_level::LogLevels;
 use super::ports::{Bound, Ports};
 use super::{Node, NodeHandle, Parts, Surroundings, load, notices, readiness};
-use crate::broker::{Broker, Door};
+use crate::broker::{self, Broker, Door};
 use crate::config::Config;
 use crate::config::limits::LimitsHandle;
+use crate::control::part::{self, Control, ControlConfig, Roster};
+use crate::control::raft::carrier::LinkCarrier;
 use crate::front::grpc::{GrpcDeps, GrpcFront};
 use crate::front::http::{HttpDeps, HttpFront};
 use crate::front::resp::{RespDeps, RespFront};
@@ -46,6 +49,15 @@ pub(super) async fn start(
 
     let store = config.node.data_dir.as_deref().map(IncarnationFile::open).transpose()?;
     let store = store.map(|store| Arc::new(store) as Arc<dyn IncarnationStore>);
+    let of_control = ControlConfig {
+        cluster: config.cluster.name.clone(),
+        name: config.node.name.clone(),
+        data_dir: config.node.data_dir.clone(),
+        has_seeds: !config.cluster.seeds.is_empty(),
+        expect: config.cluster.expect,
+    };
+    // Before anybody hears of this node: what is wrong with it is to be mended first.
+    let facts = part::open_store(&of_control)?;
     let membership = MembershipConfig::new(&config, addresses.clone(), store);
     let membership = Membership::start(membership, gossip, &supervisor, clock)
         .await
@@ -90,6 +102,16 @@ pub(super) async fn start(
         router.link_handler(),
         replicator.handler(),
     );
+    let control = Control::start(
+        of_control,
+        facts,
+        Arc::new(LinkCarrier(links.handle())),
+        Roster::new(membership.clone(), clock),
+        clock,
+    )
+    .await
+    .context("start control")?;
+    links.handle().answer_calls(control.door());
     let broker = Broker::new(
         config.node.name.clone(),
         router.clone(),
@@ -97,8 +119,9 @@ pub(super) async fn start(
         membership.clone(),
         limits.clone(),
         &supervisor,
-        Door::new(config.security.access.clone(), clock),
+        Door::new(access::at_start(&config.security), clock),
     );
+    let access = AccessKeeper::new(&config.security, broker.clone(), control.handle(), clock);
     let status = StatusHandle::new(StatusDeps {
         node: NodeFacts::of(&config),
         membership: membership.clone(),
@@ -110,6 +133,7 @@ pub(super) async fn start(
         supervisor: supervisor.clone(),
         clock,
         tls: tls.clone(),
+        control: control.handle(),
     });
 
     let parts = Arc::new(Parts {
@@ -125,6 +149,8 @@ pub(super) async fn start(
         replicator,
         router: router.clone(),
         broker: broker.clone(),
+        control: control.handle(),
+        access: Arc::new(access),
     });
     let departure = Arc::new(Departure::new(parts.clone()));
     let log = LogLevels::new(log, parts.config.log.level.clone(), supervisor.clone());
@@ -145,6 +171,7 @@ pub(super) async fn start(
         limits: limits.clone(),
         supervisor: supervisor.clone(),
         clock,
+        control: control.handle(),
         tls: tls.clone(),
     });
     supervisor.spawn(Task::FrontGrpc, front.run(grpc, shutdown.clone()));
@@ -186,6 +213,7 @@ pub(super) async fn start(
         probe.run(shutdown.clone())
     });
     start_own_tasks(&parts, &departure);
+    start_control(&parts, &control);
     let handle = NodeHandle { parts, departure, status, commands };
     Ok(Node { handle, log })
 }
@@ -204,6 +232,25 @@ fn start_own_tasks(parts: &Arc<Parts>, departure: &Arc<Departure>) {
             notices::repeat_insecure(of_task.clone(), what)
         });
     }
+}
+
+fn start_control(parts: &Arc<Parts>, control: &Control) {
+    let supervisor = &parts.supervisor;
+    let (of_task, shutdown) = (control.clone(), supervisor.shutdown().clone());
+    supervisor.spawn_restarting(Task::Control, move || of_task.clone().run(shutdown.clone()));
+    if parts.broker.door().is_locked() {
+        let (of_task, shutdown) = (parts.access.clone(), supervisor.shutdown().clone());
+        supervisor
+            .spawn_restarting(Task::ControlAccess, move || of_task.clone().run(shutdown.clone()));
+    }
+    let (of_task, shutdown) = (control.clone(), supervisor.shutdown().clone());
+    supervisor
+        .spawn_restarting(Task::ControlWriter, move || of_task.clone().write(shutdown.clone()));
+    let (broker, of_task) = (parts.broker.clone(), control.handle());
+    let shutdown = supervisor.shutdown().clone();
+    supervisor.spawn_restarting(Task::ControlReports, move || {
+        broker::report(broker.clone(), of_task.clone(), shutdown.clone())
+    });
 }
 
 /// What others are told: as configured, else where it listens.

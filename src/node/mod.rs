@@ -3,6 +3,7 @@
 //! Parts are built in the order in which they need each other, after every port is bound; they end together, by the one shutdown of the
 //! supervisor. Dropping a `Node` ends it at once and tells nobody, as a kill does.
 
+mod access;
 mod boot;
 mod certificates;
 mod commands;
@@ -26,6 +27,7 @@ use tokio::sync::mpsc;
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::config::limits::LimitsHandle;
+use crate::control::part::ControlHandle;
 use crate::link::LinksHandle;
 use crate::membership::{Addresses, MembershipHandle};
 use crate::net::{Host, SharedNetwork};
@@ -35,6 +37,7 @@ use crate::status::StatusHandle;
 use crate::supervise::{Clock, SharedCommands, Supervisor, Task};
 use crate::telemetry::LogLevel;
 use crate::tls::Tls;
+use access::AccessKeeper;
 use certificates::Certificates;
 use drain::Departure;
 use log_level::LogLevels;
@@ -89,6 +92,8 @@ struct Parts {
     replicator: ReplicatorHandle,
     router: RouterHandle,
     broker: Broker,
+    control: ControlHandle,
+    access: Arc<AccessKeeper>,
 }
 
 impl Node {
@@ -203,6 +208,10 @@ impl NodeHandle {
 
     pub fn broker(&self) -> &Broker {
         &self.parts.broker
+    }
+
+    pub fn control(&self) -> &ControlHandle {
+        &self.parts.control
     }
 
     pub fn status(&self) -> &StatusHandle {

@@ -34,11 +34,13 @@ pub(super) fn started(parts: &Parts) {
     }
     if config.security.access.as_ref().is_some_and(|access| access.is_empty()) {
         tracing::warn!(
-            "nobody is let in: the access file has no key and no issuer; make one with: waxwing key create"
+            "nobody is let in by the access file, which has no key and no issuer; make one with: waxwing key create --file FILE"
         );
     }
     if config.node.data_dir.is_none() {
-        tracing::info!("no data directory: the incarnation is kept in memory only");
+        tracing::info!(
+            "no data directory: the incarnation and what control agrees on are kept in memory only"
+        );
     }
 }
 

@@ -75,13 +75,13 @@ fn take_access(
     waiting: &mut Vec<String>,
 ) -> Option<String> {
     let Some(access) = access else {
-        if parts.broker.door().is_locked() {
+        if parts.access.has_file() {
             waiting.push("security.access_file".to_owned());
         }
         return None;
     };
     let (keys, issuers) = (access.keys(), access.issuers());
-    match parts.broker.set_access(&access) {
+    match parts.access.set_file(access) {
         Some(put_out) => Some(format!(
             "{}, {}; {} ended whose keys are gone or changed",
             counted(keys, "key"),

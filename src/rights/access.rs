@@ -12,6 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::value::Datetime;
 
+use super::agreed::{Agreed, AgreedKey, AgreedKeys};
 use super::fault::{Lines, without_values};
 use super::key::{self, KeyHash};
 use super::quota::{QuotaSaid, Quotas};
@@ -26,6 +27,16 @@ const NOTE_LEN_MAX: usize = 200;
 /// Everybody who is let in.
 #[derive(Default)]
 pub struct Access {
+    /// What the file says.
+    said: Arc<Said>,
+    /// The file's, and those that are agreed on.
+    quotas: Quotas,
+    /// None: nothing is agreed on, or nobody looks there.
+    agreed: Option<Agreed>,
+}
+
+#[derive(Default)]
+struct Said {
     keys: HashMap<Box<str>, KeyEntry>,
     quotas: Quotas,
     issuers: Issuers,
@@ -148,11 +159,15 @@ struct KeySaid {
     #[serde(default)]
     presence: Vec<String>,
     #[serde(default)]
+    lease: Vec<String>,
+    #[serde(default)]
     deny_publish: Vec<String>,
     #[serde(default)]
     deny_subscribe: Vec<String>,
     #[serde(default)]
     deny_presence: Vec<String>,
+    #[serde(default)]
+    deny_lease: Vec<String>,
     #[serde(default)]
     observe: bool,
     #[serde(default)]
@@ -161,7 +176,7 @@ struct KeySaid {
 
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Access").field("keys", &self.keys.len()).finish_non_exhaustive()
+        f.debug_struct("Access").field("keys", &self.keys()).finish_non_exhaustive()
     }
 }
 
@@ -169,15 +184,22 @@ impl Access {
     /// `files`: reads those that issuers name.
     pub fn parse(text: &str, files: ReadFile<'_>) -> Result<Self, Vec<Wrong>> {
         let Read { keys, quotas, issuers } = read(text, Some(files))?;
-        let mut access = Self { quotas, issuers, ..Self::default() };
+        let mut said = Said { quotas: quotas.clone(), issuers, ..Said::default() };
         for (row, hash) in keys {
             let KeyRow { id, namespace, ends_s, rules, .. } = row;
             let namespace = Namespace::parse(&namespace).unwrap_or_default();
             let who = Who::Key(id.as_str().into());
             let grant = Grant { who, namespace, rules, ends_s, by: hash.bytes() };
-            access.keys.insert(id.into(), KeyEntry { hash, grant: Arc::new(grant) });
+            said.keys.insert(id.into(), KeyEntry { hash, grant: Arc::new(grant) });
         }
-        Ok(access)
+        Ok(Self { said: Arc::new(said), quotas, agreed: None })
+    }
+
+    /// What the file says, and this beside it in place of what was.
+    #[must_use]
+    pub fn beside(&self, agreed: Agreed) -> Self {
+        let quotas = self.said.quotas.beside(&agreed.quotas);
+        Self { said: self.said.clone(), quotas, agreed: Some(agreed) }
     }
 
     /// The file's keys as people see them, in its order.
@@ -189,39 +211,89 @@ impl Access {
         &self.quotas
     }
 
+    /// Of the file.
     pub fn keys(&self) -> usize {
-        self.keys.len()
+        self.said.keys.len()
     }
 
-    /// Nobody can be let in by it.
+    /// How many keys are agreed on.
+    pub fn agreed_keys(&self) -> usize {
+        self.agreed.as_ref().map_or(0, |agreed| agreed.keys.len())
+    }
+
+    /// Is nobody let in by keys that are agreed on, though there are such?
+    pub fn is_closed(&self) -> bool {
+        self.agreed.as_ref().is_some_and(|agreed| agreed.closed)
+    }
+
+    /// Has the file a key of this id?
+    pub fn says(&self, id: &str) -> bool {
+        self.said.keys.contains_key(id)
+    }
+
+    /// How many of these nobody looks at, for the file has such an id. Looks at all of the file's.
+    pub fn overridden_of(&self, keys: &dyn AgreedKeys) -> usize {
+        if keys.is_empty() {
+            return 0;
+        }
+        self.said.keys.keys().filter(|id| keys.mark(id).is_some()).count()
+    }
+
+    pub fn overridden(&self) -> usize {
+        self.agreed.as_ref().map_or(0, |agreed| agreed.overridden)
+    }
+
+    /// Nobody can be let in by the file.
     pub fn is_empty(&self) -> bool {
         self.keys() == 0 && self.issuers() == 0
     }
 
     pub fn issuers(&self) -> usize {
-        self.issuers.len()
+        self.said.issuers.len()
     }
 
     /// Whoever shows this may do what.
     pub fn admit(&self, shown: &[u8], now_s: u64) -> Result<Arc<Grant>, NotAdmitted> {
         // A token's parts are told apart by dots, which no key has.
         if shown.len() > TOKEN_LEN_MAX || shown.contains(&b'.') {
-            return self.issuers.admit(shown, &self.quotas, now_s);
+            return self.said.issuers.admit(shown, &self.quotas, now_s);
         }
-        let entry = key::id_of(shown).and_then(|id| self.keys.get(id));
-        let entry = entry.filter(|entry| entry.hash.fits(shown)).ok_or(NotAdmitted::Unknown)?;
-        if entry.grant.ends_s.is_some_and(|ends| ends <= now_s) {
+        let id = key::id_of(shown).ok_or(NotAdmitted::Unknown)?;
+        let grant = match self.said.keys.get(id) {
+            Some(entry) if entry.hash.fits(shown) => entry.grant.clone(),
+            Some(_) => return Err(NotAdmitted::Unknown),
+            None => self.admit_agreed(id, shown)?,
+        };
+        if grant.ends_s.is_some_and(|ends| ends <= now_s) {
             return Err(NotAdmitted::Expired);
         }
-        Ok(entry.grant.clone())
+        Ok(grant)
     }
 
-    /// Does what was granted by an earlier file hold by this one, word for word?
+    fn admit_agreed(&self, id: &str, shown: &[u8]) -> Result<Arc<Grant>, NotAdmitted> {
+        let agreed = self.agreed.as_ref().filter(|agreed| !agreed.closed);
+        let entry = agreed.and_then(|agreed| agreed.keys.key(id));
+        let entry = entry.filter(|entry| entry.mark.hash.fits(shown));
+        let AgreedKey { mark, namespace, ends_s, rights } = entry.ok_or(NotAdmitted::Unknown)?;
+        // What was agreed on has been judged; of a newer member's it may be more than is known here.
+        let rules = rights.rules().map_err(|_| NotAdmitted::Unknown)?;
+        let namespace = Namespace::parse(&namespace).map_err(|_| NotAdmitted::Unknown)?;
+        let who = Who::Key(id.into());
+        Ok(Arc::new(Grant { who, namespace, rules, ends_s, by: mark.digest() }))
+    }
+
+    /// Does what was granted by an earlier file, or by an entry that was agreed on, hold by this one, word for word?
     pub fn upholds(&self, grant: &Grant) -> bool {
         match &grant.who {
-            Who::Key(id) => self.keys.get(id).is_some_and(|entry| *entry.grant == *grant),
+            Who::Key(id) => match self.said.keys.get(id) {
+                Some(entry) => *entry.grant == *grant,
+                None => {
+                    let mark = self.agreed.as_ref().and_then(|agreed| agreed.keys.mark(id));
+                    mark.is_some_and(|mark| mark.digest() == grant.by)
+                }
+            },
             Who::Token { issuer, kid, .. } => {
-                self.issuers.upholds(issuer, kid, grant.by)
+                self.said.issuers.upholds(issuer, kid, grant.by)
                     && (self.quotas.is_empty() || self.quotas.of(&grant.namespace).is_some())
             }
         }
@@ -297,9 +369,11 @@ fn judge(said: KeySaid, line: usize) -> Result<(KeyRow, KeyHash), String> {
         publish,
         subscribe,
         presence,
+        lease,
         deny_publish,
         deny_subscribe,
         deny_presence,
+        deny_lease,
         observe,
         admin,
     } = said;
@@ -307,9 +381,11 @@ fn judge(said: KeySaid, line: usize) -> Result<(KeyRow, KeyHash), String> {
         publish,
         subscribe,
         presence,
+        lease,
         deny_publish,
         deny_subscribe,
         deny_presence,
+        deny_lease,
         observe,
         admin,
     };

@@ -29,8 +29,14 @@ impl KeyHash {
         Self(Sha256::digest(text).into())
     }
 
-    pub(super) const fn bytes(self) -> [u8; 32] {
+    /// For where it is kept. Whoever has it can't let himself in by it.
+    pub const fn bytes(self) -> [u8; 32] {
         self.0
+    }
+
+    /// As it was kept.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
     /// As the file has it.

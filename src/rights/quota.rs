@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, de};
 
+use super::agreed::AgreedQuotas;
 use super::bucket::Rate;
 use crate::pubsub::pattern::matches;
 use crate::types::Namespace;
@@ -60,7 +61,7 @@ impl Quota {
 #[derive(Debug, Clone, Default)]
 pub struct Quotas {
     by_name: HashMap<Box<str>, Arc<Quota>>,
-    /// In the order of the file.
+    /// In the order of the file, then those that are agreed on.
     templates: Vec<(Box<str>, Arc<Quota>)>,
 }
 
@@ -174,6 +175,20 @@ impl Quotas {
         } else {
             self.by_name.insert(name, quota);
         }
+    }
+
+    /// These, and behind them what is agreed on.
+    pub(super) fn beside(&self, agreed: &AgreedQuotas) -> Self {
+        let is_template = |name: &str| name.contains('*');
+        let mut all = self.clone();
+        for (name, quota) in agreed.iter().filter(|(name, _)| !is_template(name)) {
+            all.by_name.entry(name.clone()).or_insert_with(|| quota.clone());
+        }
+        let mut templates: Vec<_> =
+            agreed.iter().filter(|(name, _)| is_template(name)).cloned().collect();
+        templates.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        all.templates.extend(templates);
+        all
     }
 
     /// None is told apart: every name is a namespace, and none has a quota.

@@ -12,6 +12,8 @@ pub enum Right {
     Subscribe,
     /// Tracking and watching.
     Presence,
+    /// Holding leases and seeing them; patterns are of their names.
+    Lease,
     /// Looking at the node: its status, members, figures. Topics don't matter.
     Observe,
     /// Ruling the node, and looking at it. Topics don't matter.
@@ -25,6 +27,7 @@ impl Right {
             Self::Publish => "publish to",
             Self::Subscribe => "subscribe to",
             Self::Presence => "see or take part in the presence of",
+            Self::Lease => "hold or see the lease",
             Self::Observe => "observe",
             Self::Admin => "rule",
         }
@@ -39,6 +42,8 @@ pub enum Ask<'a> {
     SubscribePattern(&'a [u8]),
     Track(&'a [u8]),
     Watch(&'a [u8]),
+    /// By its name.
+    Lease(&'a [u8]),
     Observe,
     Admin,
 }
@@ -54,10 +59,10 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Everything that topics are for, and nothing of the node.
+    /// Everything that topics and leases are for, and nothing of the node.
     pub fn all_topics() -> Self {
         let mut rules = Self::default();
-        for right in [Right::Publish, Right::Subscribe, Right::Presence] {
+        for right in [Right::Publish, Right::Subscribe, Right::Presence, Right::Lease] {
             rules.allow(right, b"*");
         }
         rules
@@ -76,6 +81,11 @@ impl Rules {
         (&self.allow, &self.deny)
     }
 
+    /// Is anything of it allowed, whatever is denied?
+    pub fn has_any(&self, right: Right) -> bool {
+        self.allow.iter().any(|(of, _)| *of == right)
+    }
+
     pub fn may(&self, ask: Ask<'_>) -> bool {
         let right = ask.right();
         let allows = |of: Right| of == right || (of, right) == (Right::Admin, Right::Observe);
@@ -91,6 +101,7 @@ impl Ask<'_> {
             Self::Publish(_) => Right::Publish,
             Self::Subscribe(_) | Self::SubscribePattern(_) => Right::Subscribe,
             Self::Track(_) | Self::Watch(_) => Right::Presence,
+            Self::Lease(_) => Right::Lease,
             Self::Observe => Right::Observe,
             Self::Admin => Right::Admin,
         }
@@ -106,7 +117,8 @@ impl Ask<'_> {
             Self::Publish(topic)
             | Self::Subscribe(topic)
             | Self::Track(topic)
-            | Self::Watch(topic) => matches(glob, topic),
+            | Self::Watch(topic)
+            | Self::Lease(topic) => matches(glob, topic),
             Self::Observe | Self::Admin => true,
         }
     }
@@ -131,12 +143,15 @@ mod tests {
             Ask::Subscribe(b"a"),
             Ask::SubscribePattern(b"*"),
             Ask::Watch(b"a"),
+            Ask::Lease(b"a"),
             Ask::Admin,
         ] {
             assert!(!rules.may(ask), "{ask:?}");
         }
         rules.allow(Right::Subscribe, b"room:*");
         rules.allow(Right::Presence, b"room:*");
+        rules.allow(Right::Lease, b"job:*");
+        rules.deny(Right::Lease, b"job:x");
         rules.allow(Right::Publish, b"room:1");
         rules.deny(Right::Subscribe, b"room:secret*");
         for (ask, may) in [
@@ -157,6 +172,10 @@ mod tests {
             (Ask::Watch(b"room:1"), true),
             // Who may not hear the room may not see who is in it.
             (Ask::Watch(b"room:secret"), false),
+            (Ask::Lease(b"job:1"), true),
+            (Ask::Lease(b"job:x"), false),
+            (Ask::Lease(b"room:1"), false),
+            (Ask::Publish(b"job:1"), false),
             (Ask::Observe, false),
             (Ask::Admin, false),
         ] {

@@ -18,11 +18,15 @@ pub struct RightsSaid {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny_presence: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny_lease: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subscribe: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub presence: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lease: Vec<String>,
     #[serde(default, skip_serializing_if = "is_no")]
     pub observe: bool,
     #[serde(default, skip_serializing_if = "is_no")]
@@ -36,7 +40,8 @@ const fn is_no(said: &bool) -> bool {
 
 impl RightsSaid {
     /// As files and tokens spell them.
-    pub const DENIALS: [&str; 3] = ["deny_publish", "deny_subscribe", "deny_presence"];
+    pub const DENIALS: [&str; 4] =
+        ["deny_publish", "deny_subscribe", "deny_presence", "deny_lease"];
 
     pub fn rules(&self) -> Result<Rules, String> {
         let mut rules = Rules::default();
@@ -44,9 +49,11 @@ impl RightsSaid {
             (&self.publish, Right::Publish, true),
             (&self.subscribe, Right::Subscribe, true),
             (&self.presence, Right::Presence, true),
+            (&self.lease, Right::Lease, true),
             (&self.deny_publish, Right::Publish, false),
             (&self.deny_subscribe, Right::Subscribe, false),
             (&self.deny_presence, Right::Presence, false),
+            (&self.deny_lease, Right::Lease, false),
         ];
         if globs.iter().map(|(globs, ..)| globs.len()).sum::<usize>() > GLOBS_MAX {
             return Err(format!("names more than {GLOBS_MAX} patterns; use wider ones"));
@@ -55,7 +62,7 @@ impl RightsSaid {
             for glob in globs {
                 if glob.is_empty() || glob.len() > TOPIC_LEN_CEILING {
                     return Err(
-                        "a pattern is empty, or far too long; \"*\" is every topic".to_owned()
+                        "a pattern is empty, or far too long; \"*\" is everything".to_owned()
                     );
                 }
                 if allows {
@@ -85,13 +92,15 @@ mod tests {
             publish: all(),
             subscribe: all(),
             presence: all(),
+            lease: all(),
             deny_publish: all(),
             deny_subscribe: all(),
             deny_presence: all(),
+            deny_lease: all(),
             ..RightsSaid::default()
         };
         let text = toml::to_string(&said).unwrap();
         let denies: Vec<bool> = text.lines().map(|line| line.starts_with("deny_")).collect();
-        assert_eq!(denies, [true, true, true, false, false, false], "{text}");
+        assert_eq!(denies, [true, true, true, true, false, false, false, false], "{text}");
     }
 }

@@ -349,10 +349,20 @@ mod tests {
             claims[name] = serde_json::json!(["room:secret"]);
             jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
         };
-        for name in ["deny_publish", "deny_subscribe", "deny_presence", "roles", "sub_deny"] {
+        for name in
+            ["deny_publish", "deny_subscribe", "deny_presence", "deny_lease", "roles", "sub_deny"]
+        {
             assert!(access.admit(with(name).as_bytes(), 0).is_ok(), "{name}");
         }
-        for name in ["deny_pubish", "deny_", "deny", "Deny_publish", "denySubscribe", " deny-x"] {
+        for name in [
+            "deny_pubish",
+            "deny_leases",
+            "deny_",
+            "deny",
+            "Deny_publish",
+            "denySubscribe",
+            " deny-x",
+        ] {
             assert!(access.admit(with(name).as_bytes(), 0).is_err(), "{name}");
         }
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::document::{
-    AddressesStatus, ClusterStatus, LinkStatus, MemberStatus, NodeStatus, PresenceStatus,
-    ProblemStatus, PubsubStatus, SessionsStatus, StatusReport, TaskStatus,
+    AddressesStatus, ClusterStatus, ControlStatus, LinkStatus, MemberStatus, NodeStatus,
+    PresenceStatus, ProblemStatus, PubsubStatus, SessionsStatus, StatusReport, TaskStatus,
 };
 use super::facts::{Facts, link_state};
 use super::problems::rank;
@@ -26,9 +26,34 @@ pub(super) fn assemble(facts: &Facts, problems: Vec<ProblemStatus>) -> StatusRep
         },
         pubsub: pubsub(facts),
         presence: presence(facts),
+        control: control(facts),
         limits: super::limits::rows(facts),
         tasks: tasks(&facts.tasks),
         problems,
+    }
+}
+
+fn control(facts: &Facts) -> ControlStatus {
+    let report = &facts.control;
+    let group = report.group.as_ref();
+    let role = match group {
+        None => "none",
+        Some(group) if group.leads => "leader",
+        Some(group) if group.voter => "voter",
+        Some(_) => "learner",
+    };
+    let leader = group.and_then(|group| group.leader.as_ref());
+    ControlStatus {
+        role: role.to_owned(),
+        leader: leader.map(|leader| leader.name.clone()).unwrap_or_default(),
+        term: group.map_or(0, |group| group.term),
+        quorum: group.is_some_and(|group| group.quorum),
+        durable: report.durable,
+        group: group.map(|group| group.group.to_string()).unwrap_or_default(),
+        applied: group.map_or(0, |group| group.applied),
+        namespaces: report.namespaces,
+        keys: report.keys,
+        leases: report.leases,
     }
 }
 

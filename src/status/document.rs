@@ -12,6 +12,7 @@ pub struct StatusReport {
     pub sessions: SessionsStatus,
     pub pubsub: PubsubStatus,
     pub presence: PresenceStatus,
+    pub control: ControlStatus,
     pub limits: Vec<LimitStatus>,
     pub tasks: Vec<TaskStatus>,
     pub problems: Vec<ProblemStatus>,
@@ -120,6 +121,28 @@ pub struct PresenceStatus {
     /// What this node knows that it lacks, and has asked for.
     pub pending_repairs: u64,
     pub watches: u64,
+}
+
+/// The agreed facts, as this node's copy has them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ControlStatus {
+    /// `leader`, `voter`, `learner`, or `none`: this node is in no group yet.
+    pub role: String,
+    /// Name of the node that leads; empty: none is known.
+    pub leader: String,
+    pub term: u64,
+    /// Can namespaces, keys and leases be changed now, as far as this node knows?
+    pub quorum: bool,
+    /// Does this node keep them on disk?
+    pub durable: bool,
+    /// Empty: none yet.
+    pub group: String,
+    /// Of the last entry that this node has applied.
+    pub applied: u64,
+    pub namespaces: u64,
+    pub keys: u64,
+    pub leases: u64,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::SessionCounts;
+use crate::broker::{DoorReport, SessionCounts};
 use crate::config::{Config, Limits};
+use crate::control::part::ControlReport;
 use crate::link::{Direction, LinkReport, LinkState};
 use crate::membership::{Member, MemberState, Problem, SharedMembers};
 use crate::replicator::PresenceReport;
@@ -60,6 +61,8 @@ pub(super) struct Facts {
     pub membership_problems: Vec<Problem>,
     pub router: RouterReport,
     pub presence: PresenceReport,
+    pub control: ControlReport,
+    pub door: DoorReport,
     pub own: OwnTraffic,
     /// Messages, a part of what the router counts.
     pub published_by_http: u64,

@@ -52,6 +52,9 @@ pub(super) fn set(facts: &Facts, report: &StatusReport) {
     gauge!(names::PRESENCES).set(report.presence.presences as f64);
     gauge!(names::PRESENCES_ORPHANED).set(report.presence.orphaned as f64);
 
+    gauge!(names::CONTROL_QUORUM).set(f64::from(u8::from(report.control.quorum)));
+    gauge!(names::CONTROL_APPLIED).set(report.control.applied as f64);
+
     // HTTP and Redis count what they publish, the rest is gRPC's. Only Redis clients get a copy for each match.
     let (by_http, by_redis) = (facts.published_by_http, facts.published_by_redis);
     let by_grpc = report.pubsub.published_total.saturating_sub(by_http + by_redis);

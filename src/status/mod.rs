@@ -20,14 +20,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub use document::{
-    AddressesStatus, ClusterStatus, LimitStatus, LinkStatus, MemberStatus, NodeStatus,
-    PresenceStatus, ProblemStatus, PubsubStatus, SessionsStatus, StatusReport, TaskStatus,
+    AddressesStatus, ClusterStatus, ControlStatus, LimitStatus, LinkStatus, MemberStatus,
+    NodeStatus, PresenceStatus, ProblemStatus, PubsubStatus, SessionsStatus, StatusReport,
+    TaskStatus,
 };
 pub use facts::NodeFacts;
 pub use probe::{Probe, ProbeDeps};
 
 use crate::broker::Broker;
 use crate::config::limits::LimitsHandle;
+use crate::control::part::ControlHandle;
 use crate::link::LinksHandle;
 use crate::membership::MembershipHandle;
 use crate::replicator::ReplicatorHandle;
@@ -51,6 +53,7 @@ pub struct StatusDeps {
     pub supervisor: Supervisor,
     pub clock: Clock,
     pub tls: Option<Tls>,
+    pub control: ControlHandle,
 }
 
 /// Cheap to clone.
@@ -169,6 +172,8 @@ impl StatusHandle {
             published_by_redis: self.shared.published_by_redis.load(Ordering::Relaxed),
             router: deps.router.report(),
             presence: deps.replicator.report(),
+            control: deps.control.report(),
+            door: deps.broker.door().report(),
             sessions: deps.broker.session_counts(),
             limits: deps.limits.get(),
             tasks: deps.supervisor.report(),

@@ -1,9 +1,12 @@
 //! What is wrong, from facts alone; and since when, from having looked before.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::document::ProblemStatus;
 use super::facts::{Facts, link_state};
+use crate::control::part::Standing;
+use crate::control::part::Why;
 use crate::link::{Direction, LinkState};
 use crate::membership::MemberState;
 use crate::supervise::TaskState;
@@ -62,6 +65,8 @@ pub(super) fn find(facts: &Facts) -> Vec<Found> {
     of_members(facts, &mut all);
     of_load(facts, &mut all);
     of_membership(facts, &mut all);
+    of_control(facts, &mut all);
+    of_door(facts, &mut all);
     all
 }
 
@@ -112,6 +117,80 @@ fn of_node(facts: &Facts, all: &mut Vec<Found>) {
         let message =
             format!("{} failed and is started again ({} times)", task.name, task.restarts);
         all.push(found(Severity::Warning, "task_failing", kind, message, "see the log"));
+    }
+}
+
+/// A group begins, or is found, sooner than that.
+const NO_GROUP_WITHIN: Duration = Duration::from_secs(10);
+const STILL_GOES_ON: &str =
+    "publish, subscribe and presence go on; namespaces, keys and leases can't be changed";
+
+fn of_door(facts: &Facts, all: &mut Vec<Found>) {
+    let door = &facts.door;
+    let mut tell = |severity, code, message: String, hint: &str| {
+        all.push(found(severity, code, "", message, hint));
+    };
+    if door.lets_nobody_in() {
+        let message = "nobody is let in: there is no key, neither in an access file nor agreed on";
+        let hint = "make the first into a file: waxwing key create --admin --file access.toml; start this node anew with --access-file access.toml";
+        tell(Severity::Error, "no_keys", message.to_owned(), hint);
+    } else if door.is_closed && door.agreed_keys > 0 {
+        let message = format!(
+            "control has no leader: nobody is let in by the {} keys that are agreed on (security.stale_keys)",
+            door.agreed_keys
+        );
+        let hint = "keys of the access file are let in; bring the other voters back: waxwing control status";
+        tell(Severity::Error, "stale_keys", message, hint);
+    }
+    if door.overridden > 0 {
+        let message = format!(
+            "{} keys of control are not looked at here: the access file has the same ids",
+            door.overridden
+        );
+        let hint = "see: waxwing key list; take one of the two away: waxwing key revoke ID, or with --file FILE";
+        tell(Severity::Warning, "keys_overridden", message, hint);
+    }
+}
+
+fn of_control(facts: &Facts, all: &mut Vec<Found>) {
+    let mut tell = |severity, code, message, hint: &str| {
+        all.push(found(severity, code, "", message, hint));
+    };
+    if let Standing::Clash(other) = facts.control.standing {
+        let message = format!(
+            "another group of control is here, {other}; both were written to, so neither ends"
+        );
+        let hint = "keep one: on a node of the other one, waxwing control backup FILE; stop its nodes, remove their control.redb, start them";
+        tell(Severity::Error, "control_two_groups", message, hint);
+    }
+    let Some(group) = &facts.control.group else {
+        let since = facts.now.since(facts.started);
+        if facts.me.state == MemberState::Ready && since >= NO_GROUP_WITHIN {
+            let why = match facts.control.standing {
+                Standing::Waiting(Why::Others(there)) => {
+                    format!("{there} of {} nodes are there", facts.node.expect)
+                }
+                Standing::Waiting(Why::Nobody) => {
+                    "no node has one, and none may begin one by itself".to_owned()
+                }
+                Standing::Waiting(Why::ToBeSeated) => "its leader has not called yet".to_owned(),
+                _ => "it is about to begin".to_owned(),
+            };
+            let hint =
+                "start the nodes with --expect N, or once, on any node: waxwing control init";
+            let message = format!("control has no group: {why}; {STILL_GOES_ON}");
+            tell(Severity::Warning, "control_no_group", message, hint);
+        }
+        return;
+    };
+    if let Some(why) = &group.stopped {
+        let message = format!("control has stopped on this node: {why}");
+        let hint = "see the log and the disk; start the node again";
+        tell(Severity::Error, "control_stopped", message, hint);
+    } else if !group.quorum {
+        let message = format!("control has no quorum: {STILL_GOES_ON}");
+        let hint = "bring the other voters back: waxwing control status; where they are lost for good: waxwing control init --from-copy";
+        tell(Severity::Warning, "control_no_quorum", message, hint);
     }
 }
 

@@ -8,8 +8,12 @@ use super::assemble::assemble;
 use super::facts::{CertificateFacts, Facts, NodeFacts, OwnTraffic, ProcessFacts};
 use super::problems::{self, ProblemLog};
 use super::{StatusReport, TaskStatus};
-use crate::broker::SessionCounts;
+use crate::broker::{DoorReport, SessionCounts};
 use crate::config::Limits;
+use crate::control::model::GroupId;
+use crate::control::part::{ControlReport, Standing, Why};
+use crate::control::raft::GroupReport;
+use crate::control::raft::types::RaftMember;
 use crate::link::{Direction, LinkReport, LinkState};
 use crate::membership::{
     Addresses, Load, Member, MemberState, Members, Problem, SEEDS_UNREACHABLE,
@@ -31,6 +35,7 @@ fn member(called: &str, state: MemberState) -> Member {
         version: "1.2.3".into(),
         state,
         load: Load { sessions: 5, presences: 0 },
+        control: None,
         me: called == "a",
         since: Time::from_millis(40_000),
         problem: None,
@@ -80,6 +85,16 @@ fn healthy() -> Facts {
         membership_problems: Vec::new(),
         router: RouterReport::default(),
         presence: PresenceReport::default(),
+        door: DoorReport { is_locked: true, agreed_keys: 2, ..DoorReport::default() },
+        control: ControlReport {
+            id: 1,
+            durable: true,
+            standing: Standing::Member,
+            group: Some(group()),
+            namespaces: 0,
+            keys: 0,
+            leases: 0,
+        },
         own: OwnTraffic::default(),
         published_by_http: 0,
         published_by_redis: 0,
@@ -90,6 +105,20 @@ fn healthy() -> Facts {
         process: ProcessFacts { open_fds: Some(10), max_fds: Some(1_000), ..Default::default() },
         certificate: None,
         unix_s: 1_800_000_000,
+    }
+}
+
+fn group() -> GroupReport {
+    GroupReport {
+        id: 1,
+        group: GroupId([7; 16]),
+        term: 3,
+        leader: Some(RaftMember { name: "b".to_owned(), ..RaftMember::default() }),
+        leads: false,
+        quorum: true,
+        voter: true,
+        applied: 12,
+        stopped: None,
     }
 }
 
@@ -112,6 +141,60 @@ fn set_links(facts: &mut Facts, peer: &str, state: LinkState, problem: Option<&s
 
 fn report(facts: &Facts) -> StatusReport {
     assemble(facts, ProblemLog::default().observe(problems::find(facts), facts.now))
+}
+
+#[test]
+fn whom_the_door_lets_in() {
+    let told = |door: DoorReport| {
+        let mut facts = healthy();
+        facts.door = door;
+        codes(&facts)
+    };
+    let locked = DoorReport { is_locked: true, ..DoorReport::default() };
+    assert_eq!(told(DoorReport::default()), [""; 0], "nobody is asked for a key");
+    assert_eq!(told(locked), ["error no_keys"]);
+    assert_eq!(told(DoorReport { keys: 1, ..locked }), [""; 0]);
+    assert_eq!(told(DoorReport { issuers: 1, ..locked }), [""; 0]);
+    let agreed = DoorReport { agreed_keys: 1, ..locked };
+    assert_eq!(told(agreed), [""; 0]);
+    assert_eq!(told(DoorReport { is_closed: true, ..agreed }), ["error stale_keys"]);
+    let both = DoorReport { keys: 1, overridden: 1, ..agreed };
+    assert_eq!(told(both), ["warning keys_overridden"]);
+}
+
+#[test]
+fn how_control_stands() {
+    let told = |change: fn(&mut Facts)| {
+        let mut facts = healthy();
+        change(&mut facts);
+        (report(&facts).control, codes(&facts))
+    };
+    let (control, problems) = told(|_| {});
+    assert_eq!((&*control.role, &*control.leader, control.quorum), ("voter", "b", true));
+    assert_eq!(problems, [""; 0]);
+    let change = |change: fn(&mut GroupReport)| {
+        let mut facts = healthy();
+        change(facts.control.group.as_mut().unwrap());
+        (report(&facts).control.role, codes(&facts))
+    };
+    assert_eq!(change(|group| group.voter = false).0, "learner");
+    assert_eq!(change(|group| group.leads = true).0, "leader");
+    assert_eq!(change(|group| group.quorum = false).1, ["warning control_no_quorum"]);
+    let stopped = |group: &mut GroupReport| group.stopped = Some("disk full".to_owned());
+    assert_eq!(change(stopped).1, ["error control_stopped"]);
+    let (_, problems) = told(|facts| facts.control.standing = Standing::Clash(GroupId([1; 16])));
+    assert_eq!(problems, ["error control_two_groups"]);
+    let alone = |facts: &mut Facts| {
+        (facts.control.group, facts.control.standing) = (None, Standing::Waiting(Why::Nobody));
+    };
+    let (control, problems) = told(alone);
+    assert_eq!((&*control.role, control.quorum), ("none", false));
+    assert_eq!(problems, ["warning control_no_group"]);
+    // One that has just begun is given time.
+    let mut young = healthy();
+    alone(&mut young);
+    young.now = Time::from_millis(9_000);
+    assert_eq!(codes(&young), [""; 0]);
 }
 
 fn codes(facts: &Facts) -> Vec<String> {

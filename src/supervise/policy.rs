@@ -17,6 +17,8 @@ pub enum Task {
     LinkDialer(NodeName),
     /// The HTTP/2 side of a dialed link.
     LinkConnection(NodeName),
+    /// The connection that calls to a member go over.
+    LinkCalls(NodeName),
     /// What a link's far end sends, for one link in either direction.
     LinkReader(NodeName),
     InterestAnnouncer,
@@ -24,6 +26,14 @@ pub enum Task {
     NamesTold,
     /// Presence: ticks of watched topics, members, deadlines.
     Replicator,
+    /// Founds, tends and leaves the group that agrees.
+    Control,
+    /// Writes what is asked of control.
+    ControlWriter,
+    /// Tells control what became of sessions that hold leases.
+    ControlReports,
+    /// Lets in, and puts out, by the keys that control agrees on.
+    ControlAccess,
     FrontGrpc,
     FrontHttp,
     FrontRedis,
@@ -69,6 +79,10 @@ impl Task {
             | Self::LinkDialer(_)
             | Self::InterestAnnouncer
             | Self::Replicator
+            | Self::Control
+            | Self::ControlWriter
+            | Self::ControlReports
+            | Self::ControlAccess
             | Self::Probe
             | Self::SessionReaper
             | Self::LoadReport
@@ -85,6 +99,7 @@ impl Task {
             | Self::ParentWatch => OnExit::StopNode,
             Self::LinkGreeting
             | Self::LinkConnection(_)
+            | Self::LinkCalls(_)
             | Self::LinkReader(_)
             | Self::NamesTold
             | Self::Session(_)
@@ -103,10 +118,15 @@ impl Task {
             Self::LinkGreeting => "link-greeting",
             Self::LinkDialer(_) => "link-dialer",
             Self::LinkConnection(_) => "link-connection",
+            Self::LinkCalls(_) => "link-calls",
             Self::LinkReader(_) => "link-reader",
             Self::InterestAnnouncer => "interest-announcer",
             Self::NamesTold => "names-told",
             Self::Replicator => "replicator",
+            Self::Control => "control",
+            Self::ControlWriter => "control-writer",
+            Self::ControlReports => "control-reports",
+            Self::ControlAccess => "control-access",
             Self::FrontGrpc => "front-grpc",
             Self::FrontHttp => "front-http",
             Self::FrontRedis => "front-redis",
@@ -128,7 +148,10 @@ impl Task {
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LinkDialer(peer) | Self::LinkConnection(peer) | Self::LinkReader(peer) => {
+            Self::LinkDialer(peer)
+            | Self::LinkConnection(peer)
+            | Self::LinkCalls(peer)
+            | Self::LinkReader(peer) => {
                 write!(f, "{} {peer}", self.kind())
             }
             Self::RedisClient(from) => write!(f, "{} redis {from}", self.kind()),

@@ -13,6 +13,10 @@ fn session(n: u8) -> SessionId {
     SessionId([n; 16])
 }
 
+fn ended_at(n: u8, epoch: u64) -> Output {
+    Output::Ended { session: session(n), epoch, said: true }
+}
+
 /// One session, told as a person would: plain fields, no index, nothing shared with the table.
 #[derive(Debug, Clone, Default)]
 struct Told {
@@ -226,7 +230,8 @@ fn check(steps: &[Step]) {
                 (_, Some(Lives::Here)) => !is,
                 _ => false,
             };
-            let said = outputs.iter().filter(|output| **output == Output::Ended(session(id)));
+            let is_end = |output: &&Output| matches!(output, Output::Ended { session: ended, .. } if *ended == session(id));
+            let said = outputs.iter().filter(is_end);
             assert_eq!(said.count(), usize::from(over), "{step:?}: session {id} is over");
         }
         for output in &outputs {
@@ -299,7 +304,7 @@ impl World {
                 Output::Known(said) => known = Some(said),
                 Output::ReceiveOnly(_)
                 | Output::Gone(_)
-                | Output::Ended(_)
+                | Output::Ended { .. }
                 | Output::Elsewhere { .. } => {}
             }
         }
@@ -434,7 +439,8 @@ fn lingering_sessions_are_bounded() {
         let _ = table.handle(Input::Lost { attachment }, Time::ZERO);
     }
     let gone = table.handle(Input::Tick { lingering_max: 4 }, Time::ZERO);
-    let gone_and_ended = |n| [Output::Gone(session(n)), Output::Ended(session(n))];
+    let ended = |n| Output::Ended { session: session(n), epoch: 1, said: false };
+    let gone_and_ended = |n| [Output::Gone(session(n)), ended(n)];
     // The first one would end before all of them, and is of a namespace that has no other.
     let first: Vec<_> = (2..=7).flat_map(gone_and_ended).collect();
     assert_eq!(gone, first);
@@ -467,7 +473,7 @@ fn a_kill_closes_both_attachments_and_tells_the_peers() {
             Output::Close { attachment: AttachmentId(2), why },
             Output::Close { attachment: AttachmentId(1), why },
             Output::Gone(session(1)),
-            Output::Ended(session(1)),
+            ended_at(1, 2),
             Output::Announce(SessionMoved {
                 session: session(1),
                 epoch: 2,
@@ -496,7 +502,7 @@ fn what_moved_away_is_not_over() {
         let moved = SessionMoved { session: session(1), epoch, overlap: false, ended };
         let mut said = table.handle(Input::Moved(moved), Time::ZERO);
         said.retain(|output| {
-            matches!(output, Output::Ended(_) | Output::Elsewhere { .. } | Output::Gone(_))
+            matches!(output, Output::Ended { .. } | Output::Elsewhere { .. } | Output::Gone(_))
         });
         said
     };
@@ -505,5 +511,5 @@ fn what_moved_away_is_not_over() {
     assert_eq!(tell(&mut table, 2, false), [elsewhere(2), Output::Gone(session(1))]);
     // The table has forgotten it, but presences of it may still be here.
     assert_eq!(tell(&mut table, 3, false), [elsewhere(3)]);
-    assert_eq!(tell(&mut table, 3, true), [Output::Ended(session(1))]);
+    assert_eq!(tell(&mut table, 3, true), [ended_at(1, 3)]);
 }

@@ -185,6 +185,19 @@ impl Session {
         self.current.as_ref().map(|current| current.node.as_str())
     }
 
+    /// The address of the node that has the session. While the client moves, that is the new one.
+    pub(crate) fn attached_at(&self) -> Option<&str> {
+        Some(&self.next.as_ref().or(self.current.as_ref())?.address)
+    }
+
+    pub(crate) const fn token(&self) -> &TokenBytes {
+        &self.token
+    }
+
+    pub(crate) fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
     /// Whatever has become due, or possible.
     fn advance(&mut self, now: Time) {
         if self.closed {

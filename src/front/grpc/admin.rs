@@ -46,20 +46,28 @@ impl Asker {
     }
 
     /// Who may look at nodes. Was put there before the service was reached.
-    fn observer<T>(request: &Request<T>) -> Result<&Self, Status> {
+    pub(super) fn observer<T>(request: &Request<T>) -> Result<&Self, Status> {
         let asker = Self::of(request)?;
         asker.pass.may_observe().map_err(|error| convert::status_of(&error))?;
         Ok(asker)
     }
 
     /// Who may rule nodes.
-    fn ruler<T>(request: &Request<T>) -> Result<&Self, Status> {
+    pub(super) fn ruler<T>(request: &Request<T>) -> Result<&Self, Status> {
         let asker = Self::of(request)?;
         asker.pass.may_rule().map_err(|error| convert::status_of(&error))?;
         Ok(asker)
     }
 
-    fn of<T>(request: &Request<T>) -> Result<&Self, Status> {
+    pub(super) const fn pass(&self) -> &Pass {
+        &self.pass
+    }
+
+    pub(super) const fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    pub(super) fn of<T>(request: &Request<T>) -> Result<&Self, Status> {
         request.extensions().get().ok_or_else(|| Status::internal("nobody was asked for a key"))
     }
 }

@@ -39,7 +39,9 @@ pub(super) fn status_of(error: &BrokerError) -> Status {
         | BrokerError::Quota { .. }
         | BrokerError::Rate { .. } => Code::ResourceExhausted,
         BrokerError::NotTracked => Code::NotFound,
-        BrokerError::NotOwner | BrokerError::OlderRevision { .. } => Code::FailedPrecondition,
+        BrokerError::NotOwner | BrokerError::OlderRevision { .. } | BrokerError::NotHere(_) => {
+            Code::FailedPrecondition
+        }
         BrokerError::Publish(PublishError::UnknownNode(_)) | BrokerError::UnknownSession(_) => {
             Code::NotFound
         }
@@ -197,7 +199,7 @@ pub(super) fn drain_event(step: DrainStep) -> v1::DrainEvent {
     v1::DrainEvent { step: step.step.to_owned(), detail: step.detail, done: step.done }
 }
 
-fn timestamp(unix_ms: u64) -> prost_types::Timestamp {
+pub(super) fn timestamp(unix_ms: u64) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: i64::try_from(unix_ms / 1_000).unwrap_or(i64::MAX),
         nanos: i32::try_from(unix_ms % 1_000 * 1_000_000).unwrap_or(0),

@@ -3,6 +3,7 @@
 mod accept;
 mod admin;
 mod codec;
+mod control;
 mod convert;
 mod decode;
 mod pending;
@@ -32,6 +33,7 @@ use tower::util::{MapRequestLayer, MapResponseLayer};
 use crate::broker::{Broker, Door};
 use crate::config::Limits;
 use crate::config::limits::LimitsHandle;
+use crate::control::part::ControlHandle;
 use crate::membership::MembershipHandle;
 use crate::metrics::names;
 use crate::net::Listener;
@@ -43,6 +45,7 @@ use crate::tls::Tls;
 use crate::wire::v1;
 use accept::Caller;
 use admin::AdminService;
+use control::ControlService;
 use presence::PresenceService;
 use pubsub::PubSubService;
 use session::SessionService;
@@ -82,6 +85,7 @@ pub struct GrpcDeps {
     pub limits: LimitsHandle,
     pub supervisor: Supervisor,
     pub clock: Clock,
+    pub control: ControlHandle,
     /// None: in the clear.
     pub tls: Option<Tls>,
 }
@@ -113,6 +117,7 @@ impl GrpcFront {
             .add_service(PubSubService { deps: deps.clone() })
             .add_service(PresenceService { deps: deps.clone() })
             .add_service(admin(&deps))
+            .add_service(control(&deps))
             // These two answer strangers too: an orchestrator's probe has no key, and the descriptors are public.
             .add_service(health.max_decoding_message_size(STRANGER_BYTES_MAX))
             .add_service(v1_reflection.max_decoding_message_size(STRANGER_BYTES_MAX))
@@ -159,12 +164,28 @@ fn admin(
 {
     let service = v1::admin_server::AdminServer::new(AdminService { deps: deps.clone() })
         .max_decoding_message_size(deps.limits.get().frame);
+    InterceptedService::new(service, asked_for(deps))
+}
+
+/// As `admin`.
+fn control(
+    deps: &Arc<GrpcDeps>,
+) -> InterceptedService<
+    v1::control_server::ControlServer<ControlService>,
+    impl Interceptor + Clone + use<>,
+> {
+    let service = v1::control_server::ControlServer::new(ControlService::new(deps.clone()))
+        .max_decoding_message_size(deps.limits.get().frame);
+    InterceptedService::new(service, asked_for(deps))
+}
+
+fn asked_for(deps: &Arc<GrpcDeps>) -> impl Interceptor + Clone + use<> {
     let door = deps.broker.door().clone();
-    InterceptedService::new(service, move |mut request: tonic::Request<()>| {
+    move |mut request: tonic::Request<()>| {
         let asker = admin::Asker::admit(&door, request.metadata().as_ref())?;
         request.extensions_mut().insert(asker);
         Ok(request)
-    })
+    }
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -229,6 +250,7 @@ async fn watch_health(deps: &GrpcDeps, reporter: &HealthReporter) {
         PubSubService::NAME,
         PresenceService::NAME,
         v1::admin_server::AdminServer::<AdminService>::NAME,
+        v1::control_server::ControlServer::<ControlService>::NAME,
     ];
     let mut said = None;
     let mut ticks = tokio::time::interval(HEALTH_INTERVAL);

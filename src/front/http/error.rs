@@ -83,9 +83,10 @@ impl From<BrokerError> for ApiError {
             | BrokerError::TooManyWatches { .. }
             | BrokerError::Quota { .. }
             | BrokerError::Rate { .. } => StatusCode::TOO_MANY_REQUESTS,
-            BrokerError::Superseded | BrokerError::NotOwner | BrokerError::OlderRevision { .. } => {
-                StatusCode::CONFLICT
-            }
+            BrokerError::Superseded
+            | BrokerError::NotOwner
+            | BrokerError::OlderRevision { .. }
+            | BrokerError::NotHere(_) => StatusCode::CONFLICT,
             BrokerError::NotAdmitted(_) => StatusCode::UNAUTHORIZED,
             BrokerError::OtherNamespace | BrokerError::Forbidden(_) => StatusCode::FORBIDDEN,
             BrokerError::NotTracked

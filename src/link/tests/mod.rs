@@ -1,5 +1,6 @@
 //! Tests of links: the cores by tables and properties, the whole by nodes on loopback.
 
+mod calls;
 mod greeting;
 mod live;
 mod numbers;

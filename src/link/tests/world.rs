@@ -170,6 +170,7 @@ pub(super) fn member(name: &NodeName, incarnation: u64, address: SocketAddr, me:
         version: "0.1.0".to_owned(),
         state: MemberState::Ready,
         load: Load::default(),
+        control: None,
         me,
         since: Time::ZERO,
         problem: None,

@@ -96,6 +96,7 @@ pub(in crate::membership) fn member(replica: &Replica, facts: &Facts, since: Tim
         version: facts.version.clone(),
         state: facts.state,
         load: facts.load,
+        control: facts.control,
         me: false,
         since,
         problem: None,

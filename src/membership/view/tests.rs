@@ -27,6 +27,7 @@ fn facts(state: MemberState) -> Facts {
         version: "0.1.0".to_owned(),
         state,
         load: Load::default(),
+        control: None,
     }
 }
 

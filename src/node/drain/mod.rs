@@ -194,12 +194,14 @@ fn look(parts: &Parts, hurry: bool) -> Seen {
             && members.get(&link.peer).is_some_and(|member| member.state.is_live())
     };
     let links = parts.links.report();
+    let others = others(parts).count();
     Seen {
         attached: parts.broker.attached(),
-        others: others(parts).count(),
+        others,
         unacked_bytes: parts.router.queued_for_links()
             + links.iter().filter(live).map(|link| link.unacked_bytes).sum::<u64>(),
         behind: parts.replicator.behind(),
+        has_seat: others > 0 && parts.control.has_seat_to_give(),
         hurry,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! draining → clients told → attachments gone → presences handed over → messages acknowledged and presence known to all → leaving →
 //! closed. No step comes before its time, none is skipped but by hurry, and each waiting step has a deadline; so a drain ends within
-//! its grace, whatever clients and peers do. The raft seat has its place before leaving.
+//! its grace, whatever clients and peers do. The seat in control's group is taken over by others meanwhile, and waited for before leaving.
 
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(2);
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
 /// How many looks in a row must find everything acknowledged: content on its way from an outbox to a link is in neither count.
 const QUIET_LOOKS: u32 = 3;
+/// A group that has a quorum gives the seat to another in less.
+const SEAT_TIME: Duration = Duration::from_secs(5);
 /// Progress of a waiting step is told at most so often.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -46,6 +48,8 @@ pub(super) struct Seen {
     pub(super) unacked_bytes: u64,
     /// Live peers that have not all of this node's presence.
     pub(super) behind: usize,
+    /// This node votes in control's group, which can give its seat to another.
+    pub(super) has_seat: bool,
     /// Somebody asked to leave at once.
     pub(super) hurry: bool,
 }
@@ -66,6 +70,8 @@ pub(super) struct Steps {
     stage: Stage,
     until: Time,
     attachments_until: Time,
+    /// From when the seat is all that is waited for.
+    seat_until: Option<Time>,
     quiet_looks: u32,
     told: Option<(Time, u64)>,
     /// To be told, oldest first.
@@ -79,6 +85,7 @@ impl Steps {
             stage: Stage::Announcing,
             until: now + grace,
             attachments_until: now + (grace - kept),
+            seat_until: None,
             quiet_looks: 0,
             told: None,
             steps: Vec::new(),
@@ -169,6 +176,13 @@ impl Steps {
             }
             return Action::Wait;
         }
+        let seat_until = *self.seat_until.get_or_insert(now + SEAT_TIME);
+        if seen.has_seat && !over && now < seat_until {
+            return Action::Wait;
+        }
+        if seen.has_seat {
+            self.tell("control", "its seat is not taken over: the time is over".to_owned(), true);
+        }
         let outcome = match seen.unacked_bytes {
             0 => "all acknowledged".to_owned(),
             bytes => format!("{bytes} bytes unacknowledged: the time is over"),
@@ -239,7 +253,7 @@ mod tests {
     }
 
     fn seen(attached: u64, others: usize, unacked_bytes: u64) -> Seen {
-        Seen { attached, others, unacked_bytes, behind: 0, hurry: false }
+        Seen { attached, others, unacked_bytes, behind: 0, has_seat: false, hurry: false }
     }
 
     #[test]
@@ -299,6 +313,35 @@ mod tests {
                 "leave: tells the members...",
             ],
         );
+    }
+
+    #[test]
+    fn the_seat_is_waited_for_but_not_for_long() {
+        let seated = Seen { has_seat: true, ..seen(0, 2, 0) };
+        let begin = [
+            (0, seated, Action::Announce),
+            (0, seated, Action::TellClients),
+            (0, seated, Action::HandOver(Duration::from_millis(15000))),
+            (0, seated, Action::Wait),
+            (10, seated, Action::Wait),
+            (20, seated, Action::Wait),
+        ];
+        let told = [
+            "draining: takes no new clients.",
+            "clients: 0 told to move; 2 other members can take them.",
+            "attachments: all have moved.",
+            "presences: none left here.",
+        ];
+        let given = [&begin[..], &[(900, seen(0, 2, 0), Action::Leave)]].concat();
+        let end = ["messages: all acknowledged.", "leave: tells the members..."];
+        check(GRACE, &given, &[&told[..], &end].concat());
+        let kept = [(5_019, seated, Action::Wait), (5_020, seated, Action::Leave)];
+        let end = [
+            "control: its seat is not taken over: the time is over.",
+            "messages: all acknowledged.",
+            "leave: tells the members...",
+        ];
+        check(GRACE, &[&begin[..], &kept].concat(), &[&told[..], &end].concat());
     }
 
     #[test]

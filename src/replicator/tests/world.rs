@@ -130,6 +130,7 @@ impl World {
                 version: String::new(),
                 state: *state,
                 load: Load::default(),
+                control: None,
                 me: called == me,
                 since: Time::ZERO,
                 problem: None,

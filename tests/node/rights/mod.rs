@@ -1,7 +1,8 @@
 //! Keys: one table of rights through every front, and who may look at nodes and rule them.
 
+mod agreed;
 mod apart;
-mod asking;
+pub(crate) mod asking;
 mod quotas;
 mod redis;
 mod strangers;
@@ -26,7 +27,7 @@ use asking::{Ask, Session, Who, first_line, words};
 
 /// An access file, made entry by entry.
 #[derive(Default)]
-struct Keys {
+pub(crate) struct Keys {
     made: u8,
     entries: Vec<String>,
     /// What issuers name.
@@ -35,7 +36,7 @@ struct Keys {
 
 impl Keys {
     /// The key's text.
-    fn add(&mut self, namespace: &str, rights: &str) -> String {
+    pub(crate) fn add(&mut self, namespace: &str, rights: &str) -> String {
         self.made += 1;
         let (id, text) = make(&[self.made; RANDOM_LEN]);
         let hash = KeyHash::of(text.as_bytes());
@@ -45,12 +46,12 @@ impl Keys {
         text
     }
 
-    fn access(&self) -> Arc<Access> {
+    pub(crate) fn access(&self) -> Arc<Access> {
         let files = |name: &str, _| self.files.get(name).cloned().ok_or_else(|| name.to_owned());
         Arc::new(Access::parse(&self.entries.concat(), &files).unwrap())
     }
 
-    fn config(&self, name: &str) -> Config {
+    pub(crate) fn config(&self, name: &str) -> Config {
         let mut config = Config::for_test(name);
         config.security.access = Some(self.access());
         config
@@ -59,7 +60,7 @@ impl Keys {
 
 const ALL: &str = "publish = [\"*\"]\nsubscribe = [\"*\"]\npresence = [\"*\"]";
 
-async fn start(config: Config) -> Node {
+pub(crate) async fn start(config: Config) -> Node {
     let node = Node::start(config, LogLevel::detached()).await.expect("it starts");
     let handle = node.handle();
     let ready = async {

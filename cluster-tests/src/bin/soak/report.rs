@@ -108,6 +108,7 @@ impl Report {
                 Op::Attached { .. }
                 | Op::Bye { .. }
                 | Op::GoAway
+                | Op::Lease(_)
                 | Op::Ended { .. }
                 | Op::Fault { .. } => continue,
             };

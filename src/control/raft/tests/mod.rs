@@ -1,0 +1,5 @@
+//! Groups of several members in one process: founded, led, cut, killed, grown.
+
+mod groups;
+mod links;
+mod world;
