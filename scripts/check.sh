@@ -14,7 +14,7 @@ step cargo fmt --all --check
 step cargo clippy --workspace --all-targets --locked -- -D warnings
 step env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 step cargo test --workspace --locked
-step scripts/simulate.sh sweep 0 80
+step scripts/simulate.sh sweep 0 120
 if cargo deny --version >/dev/null 2>&1; then
     step cargo deny --locked check
 else

@@ -302,14 +302,17 @@ impl Control {
 const HINTS: &[(&str, &str)] = &[
     (
         "no_quorum",
-        "most of the voters can't be reached from this node; see who is missing: waxwing control status. Where they are lost for good: waxwing \
-         control init --from-copy",
+        "see who is missing: waxwing control status. A cluster that never had a group: say waxwing control init once, or start its nodes with \
+         --expect N. Where most voters are lost for good, and then only: waxwing control init --from-copy",
     ),
     (
         "control_unknown",
         "most of the voters answer too slowly, or not at all; see: waxwing control status",
     ),
-    ("namespace_in_use", "take them away as well: --contents"),
+    (
+        "namespace_in_use",
+        "take them away as well: --contents (with --yes where nobody can be asked)",
+    ),
     ("other_revision", "somebody else has changed it; look, and try again"),
     ("no_key", "see: waxwing key list; for a key of an access file: --file FILE"),
     ("has_quorum", "nothing is lost that needs it; see: waxwing control status"),
